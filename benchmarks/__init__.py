@@ -1,0 +1,1 @@
+"""One file per benchmark: encode once, score, aggregate."""

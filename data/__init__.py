@@ -1,0 +1,1 @@
+"""Sources, tokenizer, images and the Grain pipeline."""

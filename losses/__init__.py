@@ -1,0 +1,1 @@
+"""Pure functions of embeddings; no Flax, no state."""

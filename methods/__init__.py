@@ -1,0 +1,1 @@
+"""One short file per paper: which losses, which weights, which teacher."""

@@ -1,0 +1,46 @@
+"""Installs Tutelage; `pip install -e .` is how it is used (README.md)."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+PACKAGES = "models losses methods training data captions benchmarks tpu_configs perf".split()
+
+TEST = ["hypothesis", "pytest", "pytest-xdist", "ruff", "tensorboard"]
+# open_clip needs torchvision; this pair of releases is known to import together.
+PARITY = ["torch==2.14.1", "torchvision==0.29.1", "open_clip_torch>=3.2"]
+
+setup(
+    name="tutelage",
+    version="0.1.0",
+    description="Teach CLIP models new things without letting them forget.",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.14",
+    packages=PACKAGES,
+    py_modules=["train", "eval"],
+    install_requires=[
+        "absl-py",
+        "flax>=0.12.8",
+        "ftfy",
+        "grain>=0.2.18",
+        "jax>=0.10.2",
+        "ml_collections>=1.1",
+        "numpy",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.12.8",
+        "pillow>=11",
+        "safetensors",
+        "tensorboardX",
+        "tensorflow-datasets>=4.9.10",
+        "tqdm",
+        "transformers>=5",
+    ],
+    extras_require={
+        "test": TEST,
+        "parity": PARITY,
+        "video": ["av>=15"],
+        "captions": [],
+    },
+)

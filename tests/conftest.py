@@ -1,0 +1,28 @@
+"""Every test sees eight virtual CPU devices, so that sharding is always exercised."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax  # noqa: E402  (the device count is read when jax is imported)
+import pytest  # noqa: E402
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real photographs and annotation files, from TUTELAGE_SHARED or ../shared."""
+    folder = Path(os.environ.get("TUTELAGE_SHARED", REPOSITORY.parent / "shared"))
+    if not (folder / "data").is_dir():
+        pytest.skip(f"no test data at {folder}: set TUTELAGE_SHARED")
+    return folder
+
+
+@pytest.fixture
+def strict_ranks():
+    """Makes implicit rank promotion an error: in a loss it hides a missing axis."""
+    with jax.numpy_rank_promotion("raise"):
+        yield

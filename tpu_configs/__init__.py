@@ -1,0 +1,1 @@
+"""One ml_collections config per experiment; base.py names every key."""

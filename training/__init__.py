@@ -1,0 +1,1 @@
+"""Mesh, state, step, teacher, optimizer, checkpoints, logging."""
