@@ -1,0 +1,125 @@
+"""The device mesh, and the one table that says where every named axis goes.
+
+Layers name the axes of their parameters and activations; LOGICAL_AXES maps the names to mesh axes.
+A name that is not in the table is an error: nothing is replicated by accident.
+"""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import numpy as np
+from flax.core import meta
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+MESH_AXES = ("data", "fsdp", "tensor")
+
+LOGICAL_AXES: Mapping[str | None, str | tuple[str, ...] | None] = {
+    None: None,
+    "batch": ("data", "fsdp"),
+    "layers": None,
+    "embed": "fsdp",
+    "heads": "tensor",
+    "head_dim": None,
+    "qkv": None,
+    "mlp": "tensor",
+    "vocab": "tensor",
+    "position": None,
+    "patch": None,
+    "projection": None,
+}
+
+
+def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices=None) -> Mesh:
+    """A (data, fsdp, tensor) mesh over all devices; data=-1 takes what the other two leave.
+
+    Raises:
+      ValueError: the sizes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    if data == -1:
+        data = max(1, len(devices) // (fsdp * tensor))
+    shape = (data, fsdp, tensor)
+    if np.prod(shape) != len(devices):
+        sizes = ", ".join(f"{axis}={size}" for axis, size in zip(MESH_AXES, shape, strict=True))
+        raise ValueError(
+            f"a mesh of {sizes} needs {np.prod(shape)} devices, but there are {len(devices)}: "
+            "change config.mesh (data=-1 takes what the other axes leave)"
+        )
+    # Linen's annotations fail under Explicit axes, the default of jax.make_mesh.
+    return jax.make_mesh(shape, MESH_AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+
+
+def partition_spec(names) -> PartitionSpec:
+    """Maps the logical names of an array's axes to mesh axes.
+
+    Raises:
+      ValueError: a name that LOGICAL_AXES does not list.
+    """
+    for name in names:
+        if name not in LOGICAL_AXES:
+            known = ", ".join(sorted(filter(None, LOGICAL_AXES)))
+            raise ValueError(
+                f"unknown logical axis '{name}' in {tuple(names)}; training/mesh.py lists {known}"
+            )
+    return PartitionSpec(*(LOGICAL_AXES[name] for name in names))
+
+
+def tree_shardings(mesh: Mesh, boxed):
+    """NamedShardings for a tree of (shape structs of) logically partitioned arrays.
+
+    Args:
+      boxed: what jax.eval_shape returns for a function of Linen's boxed parameters; leaves without
+        names are replicated.
+
+    Returns:
+      The tree, unboxed, with a NamedSharding at every leaf.
+
+    Raises:
+      ValueError: an unknown axis name, or a size that the mesh does not divide.
+    """
+
+    def leaf_sharding(path, spec, leaf):
+        sharding = NamedSharding(mesh, partition_spec(spec))
+        for size, axes in zip(leaf.shape, sharding.spec, strict=False):
+            ways = np.prod([mesh.shape[axis] for axis in np.atleast_1d(axes or [])], dtype=int)
+            if size % ways:
+                raise ValueError(
+                    f"{jax.tree_util.keystr(path)} of shape {leaf.shape}: the mesh axis {axes} "
+                    f"of size {ways} does not divide {size}; change config.mesh"
+                )
+        return sharding
+
+    specs = meta.get_partition_spec(boxed)
+    return jax.tree_util.tree_map_with_path(
+        leaf_sharding, specs, meta.unbox(boxed), is_leaf=lambda x: isinstance(x, PartitionSpec)
+    )
+
+
+def constraint(mesh: Mesh) -> Callable[[jax.Array, tuple], jax.Array]:
+    """The function that models call to lay out an activation: (x, axis names) -> x."""
+
+    def constrain(x, names):
+        return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, partition_spec(names)))
+
+    return constrain
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """How the leading axis of a batch lies on the mesh."""
+    return NamedSharding(mesh, partition_spec(("batch",)))
+
+
+def check_batch_size(mesh: Mesh, batch_size: int) -> None:
+    """Raises ValueError where the mesh or the hosts do not divide the global batch."""
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    if batch_size % ways:
+        raise ValueError(
+            f"config.batch_size={batch_size} is not divisible by the {ways} shards of the batch "
+            f"(mesh data={mesh.shape['data']} x fsdp={mesh.shape['fsdp']})"
+        )
+
+
+def put_batch(mesh: Mesh, batch):
+    """Makes global arrays of this process's rows of a batch (a tree of numpy arrays [n, ...])."""
+    sharding = batch_sharding(mesh)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)

@@ -1,0 +1,57 @@
+"""AdamW with warmup and cosine decay, as CLIP's fine-tuning recipes use it."""
+
+import jax
+import optax
+
+# Biases and norm scales are stacked over layers, so rank alone does not tell them from matrices.
+_NOT_DECAYED = ("bias", "scale")
+
+
+def decay_mask(params):
+    """True for the parameters that weight decay applies to: matrices and embedding tables."""
+
+    def is_matrix(path, leaf):
+        names = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)]
+        return leaf.ndim >= 2 and names[-1] not in _NOT_DECAYED
+
+    return jax.tree_util.tree_map_with_path(is_matrix, params)
+
+
+def warmup_cosine(learning_rate: float, warmup_steps: int, total_steps: int) -> optax.Schedule:
+    """open_clip's schedule: linear from lr / warmup_steps to lr, then a cosine to 0.
+
+    Raises:
+      ValueError: warmup that is not shorter than the run.
+    """
+    if not 0 <= warmup_steps < total_steps:
+        raise ValueError(
+            f"warmup_steps={warmup_steps} must lie in [0, total_steps={total_steps}): "
+            "change config.optimizer.warmup_steps or the length of the run"
+        )
+    return optax.join_schedules(
+        [
+            optax.linear_schedule(
+                learning_rate / max(warmup_steps, 1), learning_rate, max(warmup_steps - 1, 1)
+            ),
+            optax.cosine_decay_schedule(learning_rate, total_steps - warmup_steps),
+        ],
+        [warmup_steps],
+    )
+
+
+def adamw(
+    schedule: optax.Schedule,
+    *,
+    b1: float,
+    b2: float,
+    eps: float,
+    weight_decay: float,
+    grad_clip_norm: float,
+) -> optax.GradientTransformation:
+    """AdamW with decay on matrices only, after clipping by global norm (0 = no clipping)."""
+    optimizer = optax.adamw(
+        schedule, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=decay_mask
+    )
+    if not grad_clip_norm:
+        return optimizer
+    return optax.chain(optax.clip_by_global_norm(grad_clip_norm), optimizer)

@@ -1,0 +1,62 @@
+"""The training step, a pure function of state and batch: testable without a loop, mesh or model."""
+
+from collections.abc import Callable
+
+import jax
+import optax
+
+from training.state import TrainState
+
+
+def make_train_step(
+    student_apply: Callable, teacher_apply: Callable, method, tx: optax.GradientTransformation
+) -> Callable[[TrainState, dict], tuple[TrainState, dict]]:
+    """Builds `(state, batch) -> (state, metrics)`; jit it with the state donated.
+
+    Args:
+      student_apply: (params, batch) -> Embeddings.
+      teacher_apply: (teacher params, batch) -> Embeddings; unused by a method without a teacher.
+      method: a methods.base.Method.
+      tx: the optimizer.
+
+    Returns:
+      The step. Its metrics are float32 scalars: the method's own terms, loss, grad_norm (before
+      clipping), logit_scale and, where there is a teacher, teacher_distance (L2 distance of its
+      parameters from the student's, relative to the teacher's norm).
+    """
+
+    def step(state, batch):
+        teacher = None
+        if state.teacher is not None:
+            teacher = jax.lax.stop_gradient(teacher_apply(state.teacher, batch))
+
+        def loss_fn(params):
+            student = student_apply(params, batch)
+            loss, metrics, carry = method.loss(student, teacher, batch, state.carry)
+            return loss, (dict(metrics, loss=loss, logit_scale=student.logit_scale), carry)
+
+        grads, (metrics, carry) = jax.grad(loss_fn, has_aux=True)(state.params)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        # The EMA sees the update before logit_scale is clamped, as DeGLA's released code does.
+        teacher_params = method.teacher.update(state.teacher, params, state.step)
+        params = method.project(params)
+
+        metrics["grad_norm"] = optax.global_norm(grads)
+        if teacher_params is not None:
+            metrics["teacher_distance"] = _distance(params, teacher_params)
+        new_state = state.replace(
+            step=state.step + 1,
+            params=params,
+            opt_state=opt_state,
+            teacher=teacher_params,
+            carry=carry,
+        )
+        return new_state, metrics
+
+    return step
+
+
+def _distance(params, teacher):
+    difference = jax.tree.map(lambda p, t: p - t, params, teacher)
+    return optax.global_norm(difference) / optax.global_norm(teacher)
