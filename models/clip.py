@@ -1,0 +1,80 @@
+"""CLIP (Radford et al. 2021, arXiv 2103.00020): two towers and a learned temperature."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from models.embeddings import Embeddings
+from models.towers import Compute, ImageTower, TextConfig, TextTower, VisionConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class CLIPConfig:
+    """Shape of a CLIP model; what decides whether a checkpoint fits it.
+
+    Attributes:
+      embed_dim: size of the joint embedding.
+      activation: 'gelu' or 'quick_gelu'.
+      logit_scale_init: initial value of log(logit_scale).
+      logit_bias_init: initial value of SigLIP's bias; None for a model without one.
+    """
+
+    embed_dim: int
+    vision: VisionConfig
+    text: TextConfig
+    activation: str = "gelu"
+    logit_scale_init: float = float(np.log(1 / 0.07))
+    logit_bias_init: float | None = None
+
+
+class CLIP(nn.Module):
+    """Image and text tower with a learned temperature."""
+
+    config: CLIPConfig
+    compute: Compute = Compute()
+
+    def setup(self):
+        config = self.config
+        shared = (config.embed_dim, config.activation, self.compute)
+        self.vision = ImageTower(config.vision, *shared)
+        self.text = TextTower(config.text, *shared)
+        constant = nn.initializers.constant
+        self.logit_scale = self.param("logit_scale", constant(config.logit_scale_init), ())
+        if config.logit_bias_init is not None:
+            self.logit_bias = self.param("logit_bias", constant(config.logit_bias_init), ())
+
+    def encode_image(self, image):
+        """Images [N, H, W, 3] -> unit-norm float32 [N, D].
+
+        uint8 is normalised here, on the device; float images are taken as normalised already.
+        """
+        return self.vision(image)
+
+    def encode_text(self, text):
+        """Token ids [..., L] -> unit-norm float32 [..., D]."""
+        flat = self.text(text.reshape(-1, text.shape[-1]))
+        return flat.reshape(*text.shape[:-1], -1)
+
+    def __call__(self, image, text, negatives=None) -> Embeddings:
+        """Embeds a batch.
+
+        Args:
+          image: [N, H, W, 3], see encode_image.
+          text: int32 [N, L].
+          negatives: int32 [N, K, L] or None.
+        """
+        if negatives is None:
+            captions = self.encode_text(text)
+        else:
+            # Sample-major, so that a batch sharded over N stays where it is.
+            both = self.encode_text(jnp.concatenate([text[:, None], negatives], axis=1))
+            captions, negatives = both[:, 0], both[:, 1:]
+        return Embeddings(
+            image=self.encode_image(image),
+            text=captions,
+            negatives=negatives,
+            logit_scale=jnp.exp(self.logit_scale),
+            logit_bias=None if self.config.logit_bias_init is None else self.logit_bias,
+        )
