@@ -1,0 +1,93 @@
+"""Every key of an experiment, once, with its unit. An experiment's file changes what it needs to.
+
+A config is locked: a misspelt key is an error that names the nearest one.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config() -> ConfigDict:
+    """The defaults; experiments start from them."""
+    config = ConfigDict()
+    config.seed = 0  # of the initial weights, the data order and the augmentation
+    config.batch_size = 256  # images a step, over all devices
+    config.epochs = placeholder(int)  # length of the run; give epochs or total_steps
+    config.total_steps = placeholder(int)
+    config.log_every_steps = 10
+
+    config.model = model = ConfigDict()
+    model.name = "ViT-B-32-quickgelu"  # a shape of models/zoo.py
+    model.dtype = "auto"  # of the computation: float32 on CPU, bfloat16 elsewhere; or a dtype
+    model.remat = "none"  # none, full, dots, dots_no_batch: what the backward pass recomputes
+    model.unroll_layers = False  # faster steps on CPU, slower compilation
+    model.logit_scale_init = placeholder(float)  # logarithm; the shape's own where None
+    model.logit_bias_init = placeholder(float)  # SigLIP's bias; None for a model without one
+
+    config.init = ConfigDict()
+    config.init["from"] = ""  # pretrained weights: a folder or a hub id; empty: random weights
+
+    config.method = method = ConfigDict()
+    method.name = "degla"  # a file of methods/
+    method.options = ConfigDict()  # the arguments of its make(); see the file
+
+    config.optimizer = optimizer = ConfigDict()
+    optimizer.learning_rate = 1e-6  # peak
+    optimizer.warmup_steps = 50
+    optimizer.b1 = 0.9
+    optimizer.b2 = 0.98
+    optimizer.eps = 1e-6
+    optimizer.weight_decay = 0.1  # on matrices only
+    optimizer.grad_clip_norm = 0.0  # global norm; 0: no clipping
+
+    config.mesh = mesh = ConfigDict()
+    mesh.data = -1  # devices along each axis; -1: what the others leave
+    mesh.fsdp = 1
+    mesh.tensor = 1
+
+    config.data = data = ConfigDict()
+    data.source = "captions_json"  # a source of data/sources.py, or a file of data/
+    data.root = ""  # folder or file, see the source
+    data.split = "all"  # train, test (the test_size images of smallest hash) or all
+    data.test_size = 0  # images
+    data.train_size = placeholder(int)  # images; None: all that are not in the test split
+    data.options = ConfigDict()  # further arguments of the source
+    data.tokenizer = ""  # folder or hub id; empty: init.from's, else one trained on the captions
+    data.tokenizer_vocab_size = 4096  # of a tokenizer trained on the captions
+    data.text_lengths = (16, 24, 32, 48, 77)  # tokens; a batch is cut to the shortest that fits
+    data.crop_scale = (0.9, 1.0)  # area of the random resized crop, as a share of the image
+    data.num_negatives = 4  # hard negative captions of each caption, K
+    data.negatives = "records"  # records: as the source has them; rules: captions/rules.py
+    data.workers = 0  # decoding processes; 0: in the main process
+
+    config.checkpoint = checkpoint = ConfigDict()
+    checkpoint.every_steps = 500  # also the interval of config.eval.benchmarks
+    checkpoint.keep_last = 2
+    checkpoint.best_metric = "loss"  # a logged metric; its best checkpoint is kept too
+    checkpoint.best_mode = "min"  # min or max
+
+    config.eval = evaluation = ConfigDict()
+    evaluation.benchmarks = ()  # files of benchmarks/; train.py runs them at every checkpoint
+    evaluation.batch_size = 128
+    evaluation.retrieval = retrieval = ConfigDict()
+    retrieval.root = ""  # folder of captions.json
+    retrieval.split = "all"
+    retrieval.test_size = 0
+    evaluation.sugarcrepe = sugarcrepe = ConfigDict()
+    sugarcrepe.root = ""  # folder of the seven annotation files
+    sugarcrepe.images = ""  # folder of COCO val2017
+    sugarcrepe.partial_images = False  # score what is there when images are missing
+
+    return config.lock()
+
+
+# What may change when a run goes on in the same directory: nothing that the result depends on.
+RESUMABLE = (
+    "mesh",
+    "data.workers",
+    "log_every_steps",
+    "checkpoint",
+    "eval",
+    "model.remat",
+    "model.unroll_layers",
+)
