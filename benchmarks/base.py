@@ -1,0 +1,197 @@
+"""What a benchmark returns, its intervals, and how one is found by name.
+
+A benchmark is a file benchmarks/<name>.py with `run(encoder, **options) -> Scores`; nothing else
+has to be edited to add one. Every score is in percent (0 to 100), as papers print it, on the
+terminal and in json alike.
+"""
+
+import dataclasses
+import difflib
+import functools
+import importlib
+import inspect
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+RESAMPLES = 1000
+_NOT_BENCHMARKS = {"__init__", "base", "encoder"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """One figure of a benchmark.
+
+    Attributes:
+      name: what is measured, in the benchmark's own words.
+      value: percent.
+      count: the number of examples behind it.
+      ties: how many of them had a tie; the benchmark's docstring says what a tie counts as.
+      low, high: ends of the 95 % bootstrap interval, in percent.
+    """
+
+    name: str
+    value: float
+    count: int
+    ties: int
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """The figures of one benchmark, and how many examples were left out, by subset."""
+
+    scores: tuple[Score, ...]
+    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Score:
+        return {score.name: score for score in self.scores}[name]
+
+    def to_json(self) -> dict:
+        """Plain dicts: {"scores": {name: {value, count, ties, low, high}}, "left_out": {...}}."""
+        rows = [dataclasses.asdict(score) for score in self.scores]
+        return {"scores": {row.pop("name"): row for row in rows}, "left_out": dict(self.left_out)}
+
+    def table(self, title: str) -> str:
+        """The figures as text for a terminal, one line each."""
+        width = max(len(name) for name in [title, *(score.name for score in self.scores)])
+        lines = [f"{title:<{width}}       %   95 % interval    count   ties"]
+        lines += [
+            f"{s.name:<{width}}  {s.value:6.2f}  {s.low:6.2f} - {s.high:6.2f}  {s.count:7d}"
+            f"  {s.ties:5d}"
+            for s in self.scores
+        ]
+        if any(self.left_out.values()):
+            parts = ", ".join(f"{name} {n}" for name, n in self.left_out.items() if n)
+            lines.append(f"left out: {sum(self.left_out.values())} examples ({parts})")
+        return "\n".join(lines)
+
+
+def resampled_means(
+    outcomes: np.ndarray, groups: np.ndarray | None = None, *, seed: int = 0
+) -> np.ndarray:
+    """Means of bootstrap resamples of the outcomes.
+
+    Args:
+      outcomes: [n], 1 where an example is right and 0 where it is not.
+      groups: int [n], examples that are drawn together because they depend on each other (the
+        captions of one image); by default every example is drawn on its own.
+
+    Returns:
+      float64 [RESAMPLES], the same for the same arguments.
+    """
+    groups = (
+        np.arange(len(outcomes)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    )
+    totals, sizes = np.bincount(groups, weights=outcomes), np.bincount(groups)
+    rng = np.random.default_rng(seed)
+    means = []
+    for _ in range(RESAMPLES):
+        picks = rng.integers(len(sizes), size=len(sizes))
+        means.append(totals[picks].sum() / sizes[picks].sum())
+    return np.array(means)
+
+
+def macro(names: Iterable[str]) -> dict[str, float]:
+    """Weights of an unweighted mean over subsets."""
+    names = list(names)
+    return {name: 1 / len(names) for name in names}
+
+
+def micro(counts: Mapping[str, int], names: Iterable[str]) -> dict[str, float]:
+    """Weights of a mean over the examples of several subsets."""
+    names = list(names)
+    total = sum(counts[name] for name in names)
+    return {name: counts[name] / total for name in names}
+
+
+def weighted(weights: Mapping[str, float], values: Mapping[str, np.ndarray | float]):
+    """An aggregate: the sum of weight times value over the subsets that the weights name."""
+    return sum(weight * values[name] for name, weight in weights.items())
+
+
+def summarise(
+    outcomes: Mapping[str, np.ndarray],
+    ties: Mapping[str, int],
+    aggregates: Mapping[str, Mapping[str, float]],
+    groups: Mapping[str, np.ndarray] | None = None,
+) -> tuple[Score, ...]:
+    """The score of every subset, then every aggregate of their means, with intervals.
+
+    Intervals of aggregates are stratified: each subset is resampled within itself.
+
+    Args:
+      outcomes: subset -> [n] of 0 and 1, n > 0.
+      ties: subset -> the number of its examples with a tie.
+      aggregates: name -> {subset: weight}, see macro() and micro(); all subsets must be there.
+      groups: subset -> int [n], see resampled_means().
+    """
+    groups = groups or {}
+    means = {name: float(np.mean(right)) for name, right in outcomes.items()}
+    resampled = {
+        # A seed for each subset: resamples of different subsets must be independent.
+        name: resampled_means(right, groups.get(name), seed=seed)
+        for seed, (name, right) in enumerate(outcomes.items())
+    }
+    scores = []
+    for name, weights in {**{name: {name: 1.0} for name in outcomes}, **aggregates}.items():
+        low, high = np.percentile(weighted(weights, resampled), [2.5, 97.5])
+        scores.append(
+            Score(
+                name=name,
+                value=100 * weighted(weights, means),
+                count=sum(len(outcomes[subset]) for subset in weights),
+                ties=sum(ties[subset] for subset in weights),
+                low=100 * float(low),
+                high=100 * float(high),
+            )
+        )
+    return tuple(scores)
+
+
+def read_json(path: Path):
+    """The contents of a json file.
+
+    Raises:
+      FileNotFoundError, ValueError: the file is not there, or is not json; the file is named.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such annotation file") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: not a json file ({error})") from None
+
+
+def available() -> list[str]:
+    """Names of the benchmarks there are: the files of this folder."""
+    return sorted({path.stem for path in Path(__file__).parent.glob("*.py")} - _NOT_BENCHMARKS)
+
+
+def load(name: str, options: Mapping) -> Callable[..., Scores]:
+    """The benchmark of that name, its options bound: load(name, options)(encoder) -> Scores.
+
+    Options that are None or empty count as not given.
+
+    Raises:
+      ValueError: no such benchmark, no such option, or one that is needed is not given.
+    """
+    if name not in available():
+        raise ValueError(f"no benchmark named {name!r}; there are: {', '.join(available())}")
+    run = importlib.import_module(f"benchmarks.{name}").run
+    parameters = dict(list(inspect.signature(run).parameters.items())[1:])
+    for key in options:
+        if key not in parameters:
+            nearest = difflib.get_close_matches(key, parameters, n=1, cutoff=0)[0]
+            raise ValueError(
+                f"benchmark {name} has no option {key!r}; did you mean {nearest!r}? "
+                f"Its options: {', '.join(parameters)}"
+            )
+    given = {key: value for key, value in options.items() if value not in (None, "")}
+    for key, parameter in parameters.items():
+        if parameter.default is parameter.empty and key not in given:
+            raise ValueError(f"benchmark {name} needs the option {key!r}: pass --eval.{name}.{key}")
+    return functools.partial(run, **given)

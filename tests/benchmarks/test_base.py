@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+
+from benchmarks import base
+
+
+def test_interval_is_the_normal_approximation_of_a_proportion():
+    right = np.arange(2000) < 1400
+    (score,) = base.summarise({"all": right}, {"all": 0}, {})
+    half_width = 100 * 1.96 * np.sqrt(0.7 * 0.3 / 2000)
+    assert score.value == pytest.approx(70)
+    assert score.low == pytest.approx(70 - half_width, abs=0.25)
+    assert score.high == pytest.approx(70 + half_width, abs=0.25)
+
+
+def test_interval_of_a_macro_mean_is_stratified():
+    # Resampled within each subset, the spread between the subsets (0 % and 100 %) adds nothing.
+    outcomes = {"none": np.zeros(50), "every": np.ones(50), "some": np.arange(400) % 2}
+    aggregates = {"macro": base.macro(outcomes)}
+    macro = {s.name: s for s in base.summarise(outcomes, dict.fromkeys(outcomes, 0), aggregates)}
+    half_width = 100 * 1.96 * np.sqrt(0.25 / 400) / 3
+    assert macro["none"].low == macro["none"].high == 0
+    assert macro["macro"].high - macro["macro"].low == pytest.approx(2 * half_width, rel=0.1)
+
+
+def test_examples_of_a_group_are_drawn_together():
+    # Five copies of each of 300 outcomes carry no more information than the 300.
+    right = np.arange(300) < 150
+    single = base.resampled_means(right)
+    grouped = base.resampled_means(np.repeat(right, 5), np.repeat(np.arange(300), 5))
+    alone = base.resampled_means(np.repeat(right, 5))
+    assert grouped.std() == pytest.approx(np.sqrt(0.25 / 300), rel=0.1)
+    assert grouped.std() == pytest.approx(single.std(), rel=0.1)
+    assert alone.std() == pytest.approx(np.sqrt(0.25 / 1500), rel=0.1)
+
+
+def test_interval_is_repeatable():
+    right = np.arange(100) % 3 == 0
+    assert np.array_equal(base.resampled_means(right, seed=1), base.resampled_means(right, seed=1))
+
+
+def test_macro_and_micro_by_hand():
+    outcomes = {"a": np.array([1, 1, 0, 0]), "b": np.array([1])}
+    counts = {"a": 4, "b": 1}
+    aggregates = {"macro": base.macro("ab"), "micro": base.micro(counts, "ab")}
+    scores = base.Scores(base.summarise(outcomes, {"a": 2, "b": 1}, aggregates), {"b": 3})
+    assert [s.name for s in scores.scores] == ["a", "b", "macro", "micro"]
+    assert scores["macro"].value == pytest.approx(100 * (0.5 + 1) / 2)
+    assert scores["micro"].value == pytest.approx(100 * 3 / 5)
+    assert (scores["micro"].count, scores["micro"].ties) == (5, 3)
+    assert scores.to_json()["scores"]["a"]["value"] == 50
+    assert scores.to_json()["left_out"] == {"b": 3}
+    assert "left out: 3 examples (b 3)" in scores.table("toy")
+
+
+def test_benchmarks_are_found_by_their_file_name():
+    assert {"retrieval", "sugarcrepe"} <= set(base.available())
+    assert not {"base", "encoder", "__init__"} & set(base.available())
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("sugarcreep", {}, "no benchmark named 'sugarcreep'; there are: .*sugarcrepe"),
+        ("encoder", {}, "no benchmark named 'encoder'"),
+        ("sugarcrepe", {"partial_image": True}, "did you mean 'partial_images'"),
+        ("sugarcrepe", {"zzz": 1}, "no option 'zzz'"),
+        ("sugarcrepe", {"root": "r", "images": ""}, "pass --eval.sugarcrepe.images"),
+    ],
+)
+def test_load_refuses_what_is_not_there(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        base.load(name, options)
