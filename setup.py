@@ -25,6 +25,7 @@ setup(
         "flax>=0.12.8",
         "ftfy",
         "grain>=0.2.18",
+        "HanTa>=1.2",
         "jax>=0.10.2",
         "ml_collections>=1.1",
         "numpy",
