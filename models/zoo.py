@@ -2,9 +2,13 @@
 
 import dataclasses
 import difflib
+from collections.abc import Callable
 
-from models.clip import CLIPConfig
-from models.towers import TextConfig, VisionConfig
+import jax
+import jax.numpy as jnp
+
+from models.clip import CLIP, CLIPConfig
+from models.towers import REMAT_POLICIES, Compute, TextConfig, VisionConfig
 
 
 def _clip(embed_dim, image_size, patch_size, vision, text) -> CLIPConfig:
@@ -37,6 +41,7 @@ SHAPES = {
     "ViT-H-14": _clip(1024, 224, 14, (1280, 32, 16), (1024, 24, 16)),
 }
 QUICKGELU = "-quickgelu"
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 def shape(name: str) -> CLIPConfig:
@@ -55,3 +60,45 @@ def shape(name: str) -> CLIPConfig:
         )
     activation = "quick_gelu" if name.endswith(QUICKGELU) else "gelu"
     return dataclasses.replace(SHAPES[base], activation=activation)
+
+
+def build(
+    name: str,
+    *,
+    vocab_size: int,
+    eos_token_id: int,
+    dtype: str = "auto",
+    remat: str = "none",
+    unroll_layers: bool = False,
+    logit_scale_init: float | None = None,
+    logit_bias_init: float | None = None,
+    constrain: Callable = lambda x, names: x,
+) -> CLIP:
+    """The model that config.model describes, for a tokenizer's vocabulary.
+
+    Args:
+      name: see shape().
+      vocab_size, eos_token_id: of the tokenizer.
+      dtype: of the computation; 'auto' is float32 on CPU, bfloat16 elsewhere.
+      remat: a name of REMAT_POLICIES.
+      unroll_layers, constrain: see Compute.
+      logit_scale_init, logit_bias_init: None leaves the shape's own.
+
+    Raises:
+      ValueError: an unknown name, dtype or policy.
+    """
+    config = shape(name)
+    text = dataclasses.replace(config.text, vocab_size=vocab_size, eos_token_id=eos_token_id)
+    config = dataclasses.replace(config, text=text)
+    if logit_scale_init is not None:
+        config = dataclasses.replace(config, logit_scale_init=logit_scale_init)
+    if logit_bias_init is not None:
+        config = dataclasses.replace(config, logit_bias_init=logit_bias_init)
+    if remat not in REMAT_POLICIES:
+        raise ValueError(f"config.model.remat is '{remat}'; there are: {', '.join(REMAT_POLICIES)}")
+    if dtype == "auto":
+        # XLA's CPU backend has no fast bfloat16.
+        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    if dtype not in DTYPES:
+        raise ValueError(f"config.model.dtype is '{dtype}'; there are: auto, {', '.join(DTYPES)}")
+    return CLIP(config, Compute(jnp.dtype(dtype), remat, unroll_layers, constrain))

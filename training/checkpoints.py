@@ -1,0 +1,196 @@
+"""The run directory: the resolved config, and Orbax checkpoints of the whole training state."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from training.state import TrainState
+
+CONFIG_FILE = "config.json"
+
+
+def read_config(workdir: Path) -> dict[str, Any]:
+    """The resolved config of a run.
+
+    Raises:
+      FileNotFoundError: the directory holds no run.
+    """
+    path = Path(workdir) / CONFIG_FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"{workdir} is not a run directory: it has no {CONFIG_FILE}")
+    return json.loads(path.read_text())
+
+
+def claim_run_directory(workdir: Path, config: Mapping, resumable: Iterable[str] = ()) -> None:
+    """Makes the directory this experiment's, or finds that it is already.
+
+    Args:
+      workdir: made where it does not exist.
+      config: nested dict, the resolved config.
+      resumable: dotted keys and sections that may differ when a run goes on.
+
+    Raises:
+      ValueError: it holds a run of another config; every difference is listed.
+      OSError: it cannot be written.
+    """
+    path, config = Path(workdir) / CONFIG_FILE, json.loads(json.dumps(config))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        old, new = _flatten(read_config(workdir)), _flatten(config)
+        different = [
+            f"{key}: {old.get(key, 'absent')} there, {new.get(key, 'absent')} here"
+            for key in sorted(old.keys() | new.keys())
+            if old.get(key, ...) != new.get(key, ...)
+            and not any(key == name or key.startswith(f"{name}.") for name in resumable)
+        ]
+        if different:
+            raise ValueError(
+                f"{workdir} holds a run of another config; give another --workdir or the same "
+                f"config. Differences: {'; '.join(different)}"
+            )
+    if jax.process_index() == 0:
+        write_atomically(path, json.dumps(config, indent=2) + "\n")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a file so that a reader, or a kill, never sees half of it."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def _flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _items(state: TrainState) -> dict[str, Any]:
+    """The parts of a checkpoint; parameters apart, so that they can be read alone."""
+    rest = {"step": state.step, "opt_state": state.opt_state, "carry": state.carry}
+    items = {"params": state.params, "teacher": state.teacher, "rest": rest}
+    return {name: item for name, item in items.items() if item is not None}
+
+
+class Checkpoints:
+    """Asynchronous checkpoints under workdir/checkpoints: the last few, and the best.
+
+    Args:
+      workdir: the run directory.
+      keep_last: how many of the newest to keep.
+      best_metric: name of the metric whose best checkpoint is kept too.
+      best_mode: 'min' or 'max'.
+    """
+
+    def __init__(
+        self, workdir: Path, *, keep_last: int = 1, best_metric: str = "loss", best_mode="min"
+    ):
+        if best_mode not in ("min", "max"):
+            raise ValueError(f"config.checkpoint.best_mode is '{best_mode}'; give min or max")
+
+        def best_fn(metrics):
+            return metrics[best_metric]
+
+        self._metric = best_metric
+        self._manager = ocp.CheckpointManager(
+            (Path(workdir) / "checkpoints").absolute(),
+            options=ocp.CheckpointManagerOptions(
+                best_fn=best_fn,
+                best_mode=best_mode,
+                preservation_policy=preservation_policy.AnyPreservationPolicy(
+                    [
+                        preservation_policy.LatestN(keep_last),
+                        preservation_policy.BestN(best_fn, reverse=best_mode == "min", n=1),
+                    ]
+                ),
+                cleanup_tmp_directories=True,
+            ),
+            item_names=("params", "teacher", "rest", "config"),
+        )
+
+    @property
+    def latest_step(self) -> int | None:
+        """Updates done at the newest checkpoint, or None."""
+        return self._manager.latest_step()
+
+    @property
+    def best_step(self) -> int | None:
+        """Updates done at the best checkpoint by the named metric, or None."""
+        return self._manager.best_step()
+
+    def save(self, step: int, state: TrainState, config: Mapping, metrics: Mapping) -> None:
+        """Starts to write a checkpoint; training goes on meanwhile.
+
+        Args:
+          step: updates done.
+          config: the resolved config, kept beside the state.
+          metrics: scalars by name.
+
+        Raises:
+          ValueError: the metric that chooses the best checkpoint is not among the metrics.
+        """
+        if self._metric not in metrics:
+            raise ValueError(
+                f"config.checkpoint.best_metric is '{self._metric}', but the run logs "
+                f"{', '.join(sorted(metrics))}"
+            )
+        items = {name: ocp.args.StandardSave(item) for name, item in _items(state).items()}
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(config=ocp.args.JsonSave(dict(config)), **items),
+            metrics={name: float(value) for name, value in metrics.items()},
+        )
+
+    def restore(self, abstract_state: TrainState, step: int | None = None) -> TrainState:
+        """Reads the state of a step (the newest by default) into the layout of abstract_state.
+
+        Args:
+          abstract_state: jax.ShapeDtypeStructs with shardings; the mesh may be another than the
+            one that wrote the checkpoint.
+
+        Raises:
+          FileNotFoundError: there is no such checkpoint.
+        """
+        items = self._restore(_items(abstract_state), step)
+        return abstract_state.replace(
+            params=items["params"], teacher=items.get("teacher"), **items["rest"]
+        )
+
+    def restore_params(self, abstract_params, step: int | None = None, *, teacher: bool = False):
+        """Reads the student's parameters alone, or the teacher's; as restore."""
+        name = "teacher" if teacher else "params"
+        return self._restore({name: abstract_params}, step)[name]
+
+    def _restore(self, abstract_items: Mapping, step: int | None) -> dict[str, Any]:
+        step = self.latest_step if step is None else step
+        steps = self._manager.all_steps()
+        if step not in steps:
+            there = ", ".join(map(str, steps)) or "none"
+            raise FileNotFoundError(
+                f"no checkpoint of step {step} in {self._manager.directory}; there are: {there}"
+            )
+        absent = abstract_items.keys() - set(self._manager.item_metadata(step).keys())
+        if absent:
+            raise FileNotFoundError(
+                f"the checkpoint of step {step} in {self._manager.directory} has no {absent.pop()}"
+            )
+        items = {name: ocp.args.StandardRestore(item) for name, item in abstract_items.items()}
+        return dict(self._manager.restore(step, args=ocp.args.Composite(**items)))
+
+    def wait(self) -> None:
+        """Waits until every checkpoint is on the disk, and raises what went wrong with them."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, and lets go of the directory."""
+        self._manager.close()
