@@ -14,10 +14,14 @@ REPOSITORY = Path(__file__).parents[1]
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder with real photographs and annotation files, from TUTELAGE_SHARED or ../shared."""
+    """The folder with real photographs and annotation files, from TUTELAGE_SHARED or ../shared.
+
+    Skips where there is none, or fails if TUTELAGE_REQUIRE_SHARED is set (as .ci/run does).
+    """
     folder = Path(os.environ.get("TUTELAGE_SHARED", REPOSITORY.parent / "shared"))
     if not (folder / "data").is_dir():
-        pytest.skip(f"no test data at {folder}: set TUTELAGE_SHARED")
+        missing = pytest.fail if os.environ.get("TUTELAGE_REQUIRE_SHARED") else pytest.skip
+        missing(f"no test data at {folder}: set TUTELAGE_SHARED")
     return folder
 
 

@@ -1,0 +1,78 @@
+"""Who may import whom (CONTRIBUTING.md), read from every source file."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+EVERYTHING = ("",)
+
+# Folder or program -> prefixes of the modules of ours that it may import beside its own.
+MAY_IMPORT = {
+    "models": (),
+    "losses": ("models.embeddings",),
+    "data": (),
+    "methods": ("losses", "models.embeddings", "training.teacher"),
+    "training": ("models.embeddings",),
+    "captions": ("data",),
+    "benchmarks": ("models.embeddings", "data"),
+    "tpu_configs": (),
+    "perf": EVERYTHING,
+    "train": EVERYTHING,
+    "eval": EVERYTHING,
+}
+FILES = sorted(
+    path
+    for name in MAY_IMPORT
+    for path in [*(ROOT / name).rglob("*.py"), ROOT / f"{name}.py"]
+    if path.exists()
+)
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """Every module and name that a piece of source imports, as dotted names."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import: write the package's name"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def owner(path: Path) -> str:
+    return path.relative_to(ROOT).with_suffix("").parts[0]
+
+
+def below(name: str, prefixes: tuple[str, ...]) -> bool:
+    return any(not prefix or f"{name}.".startswith(f"{prefix}.") for prefix in prefixes)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    allowed = (*MAY_IMPORT[owner(path)], owner(path))
+    if owner(path) == "tpu_configs":
+        allowed = ("tpu_configs.base",)
+    ours = {name for name in imported(tree) if name.split(".")[0] in MAY_IMPORT}
+    wrong = sorted(name for name in ours if not below(name, allowed))
+    assert not wrong, f"{owner(path)} may import of ours only {allowed}"
+
+    layers = sorted(name for name in imported(tree) if below(name, ("flax.linen",)))
+    assert not layers or owner(path) == "models", "only models/ imports flax.linen"
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "data").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_data_starts_without_jax(path):
+    """Worker processes import data/; importing jax would cost each of them a second and memory."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    top = ast.Module([node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)])
+    assert not [name for name in imported(top) if below(name, ("jax", "flax"))]
+
+
+def test_train_is_read_top_to_bottom():
+    assert len((ROOT / "train.py").read_text(encoding="utf-8").splitlines()) <= 200
