@@ -1,0 +1,129 @@
+"""Turns images and texts into embeddings for the benchmarks: batched, cached, in order."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from data import images as image_data
+
+TEXT_LENGTHS = (16, 24, 32, 48, 77)
+
+
+class Encoder:
+    """A model's two towers as functions of files and strings.
+
+    Args:
+      encode_image: uint8 [B, H, W, 3] -> [B, D].
+      encode_text: int32 [B, L] -> [B, D]; L is one of a few lengths up to context_length.
+        Both are compiled by the caller and return arrays that every process can read in full.
+      image_size: pixels, H = W.
+      tokenizer: has encode(texts, context_length) -> (int32 [n, L], truncated bool [n]).
+      context_length: the longest text in tokens.
+      batch_size: B, always: the last batch is filled up, so that every shape compiles once.
+      put: lays a numpy batch out on the devices.
+
+    Attributes:
+      truncated: how many distinct texts so far were cut to fit the context.
+    """
+
+    def __init__(
+        self,
+        encode_image: Callable,
+        encode_text: Callable,
+        *,
+        image_size: int,
+        tokenizer,
+        context_length: int = 77,
+        batch_size: int = 64,
+        put: Callable = lambda batch: batch,
+    ):
+        self._encode_image, self._encode_text, self._put = encode_image, encode_text, put
+        self._image_size, self._batch_size = image_size, batch_size
+        self._tokenizer, self._context_length = tokenizer, context_length
+        self._images: dict[str, np.ndarray] = {}
+        self._texts: dict[str, np.ndarray] = {}
+        self.truncated = 0
+
+    def images(self, items: Sequence) -> np.ndarray:
+        """Embeddings of images, each path encoded once in the encoder's life.
+
+        Args:
+          items: paths, PIL images or uint8 arrays [H, W, 3].
+
+        Returns:
+          float32 [n, D], unit norm, in the order of the items.
+
+        Raises:
+          ValueError, FileNotFoundError: an image that is missing or broken, by its path.
+        """
+        names = [str(item) if isinstance(item, str | Path) else None for item in items]
+        # Images in memory have no name to remember them by: they are encoded at every call.
+        keys = [i if name is None else name for i, name in enumerate(names)]
+        new = {key: item for key, item in zip(keys, items, strict=True) if key not in self._images}
+        found = dict(zip(new, self._run_images(list(new.values())), strict=True))
+        self._images |= {key: row for key, row in found.items() if isinstance(key, str)}
+        return np.stack([found[key] if key in found else self._images[key] for key in keys])
+
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Embeddings of texts, each encoded once in the encoder's life.
+
+        Returns:
+          float32 [n, D], unit norm, in the order of the texts.
+        """
+        new = list(dict.fromkeys(text for text in texts if text not in self._texts))
+        if new:
+            self._texts |= dict(zip(new, self._run_texts(new), strict=True))
+        return np.stack([self._texts[text] for text in texts])
+
+    def _run_images(self, items: list) -> Iterator[np.ndarray]:
+        for pixels in self._decoded(items):
+            yield from self._embed(self._encode_image, pixels, "an image")
+
+    def _decoded(self, items: list) -> Iterator[np.ndarray]:
+        """Batches uint8 [<= B, H, W, 3]; the next one is decoded while the device is at work."""
+
+        def decode(item):
+            return image_data.eval_image(image_data.decode(item), self._image_size)
+
+        with ThreadPoolExecutor() as pool:
+            waiting: deque = deque()
+            for batch in _batches(items, self._batch_size):
+                waiting.append([pool.submit(decode, item) for item in batch])
+                if len(waiting) > 1:
+                    yield np.stack([future.result() for future in waiting.popleft()])
+            while waiting:
+                yield np.stack([future.result() for future in waiting.popleft()])
+
+    def _run_texts(self, texts: list[str]) -> np.ndarray:
+        tokens, truncated = self._tokenizer.encode(texts, self._context_length)
+        self.truncated += int(truncated.sum())
+        # The end token has the highest id of CLIP's vocabulary. Behind it is padding, which a
+        # causal tower pooled at the end token never sees: cutting it is exact.
+        lengths = tokens.argmax(axis=1) + 1
+        order = np.argsort(lengths, kind="stable")
+        rows = []
+        for batch in _batches(order, self._batch_size):
+            length = _rounded_up(int(lengths[batch].max()), self._context_length)
+            rows.append(self._embed(self._encode_text, tokens[batch, :length], "a text"))
+        embeddings = np.concatenate(rows)
+        return embeddings[np.argsort(order)]
+
+    def _embed(self, encode: Callable, batch: np.ndarray, what: str) -> np.ndarray:
+        missing = self._batch_size - len(batch)
+        full = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
+        rows = np.asarray(encode(self._put(full)), np.float32)[: len(batch)]
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        if not (np.isfinite(norms).all() and norms.all()):
+            raise ValueError(f"the model's embedding of {what} is zero or not finite: it diverged")
+        return rows / norms
+
+
+def _batches(items: Iterable, size: int) -> Iterator:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _rounded_up(length: int, longest: int) -> int:
+    return min([candidate for candidate in TEXT_LENGTHS if candidate >= length] + [longest])
