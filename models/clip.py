@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -78,3 +79,10 @@ class CLIP(nn.Module):
             logit_scale=jnp.exp(self.logit_scale),
             logit_bias=None if self.config.logit_bias_init is None else self.logit_bias,
         )
+
+
+def init_params(model: CLIP, key: jax.Array):
+    """Random parameters, each in Linen's box with the names of its axes."""
+    size = model.config.vision.image_size
+    image = jnp.zeros((1, size, size, 3), jnp.uint8)
+    return model.init(key, image, jnp.zeros((1, 1), jnp.int32))["params"]

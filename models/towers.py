@@ -270,13 +270,15 @@ class TextTower(nn.Module):
         length = text.shape[1]
         if length > shape.context_length:
             raise ValueError(f"texts of {length} tokens, but the context is {shape.context_length}")
-        x = nn.Embed(
+        tokens = nn.Embed(
             shape.vocab_size,
             shape.width,
-            dtype=dtype,
             embedding_init=_normal(0.02, "vocab", "embed"),
             name="token_embedding",
-        )(text)
+        ).embedding
+        # Gathered whole before the look-up: rows of a table split over its vocabulary would be
+        # looked up by replicating the batch.
+        x = self.compute.constrain(tokens.astype(dtype), (None, None))[text]
         table = _normal(0.01, "position", "embed")
         position = self.param("position_embedding", table, (shape.context_length, shape.width))
         x = self.compute.constrain(x + position[:length].astype(dtype)[None], ("batch", None, None))

@@ -110,7 +110,9 @@ class Checkpoints:
                 preservation_policy=preservation_policy.AnyPreservationPolicy(
                     [
                         preservation_policy.LatestN(keep_last),
-                        preservation_policy.BestN(best_fn, reverse=best_mode == "min", n=1),
+                        preservation_policy.BestN(
+                            get_metric_fn=best_fn, reverse=best_mode == "min", n=1
+                        ),
                     ]
                 ),
                 cleanup_tmp_directories=True,

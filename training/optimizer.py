@@ -12,7 +12,7 @@ def decay_mask(params):
 
     def is_matrix(path, leaf):
         names = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)]
-        return leaf.ndim >= 2 and names[-1] not in _NOT_DECAYED
+        return leaf.ndim >= 2 and not set(names[-1:]) & set(_NOT_DECAYED)
 
     return jax.tree_util.tree_map_with_path(is_matrix, params)
 

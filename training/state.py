@@ -1,11 +1,16 @@
 """The training state: everything that a run must save to go on as if it had never stopped."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+from flax.core import meta
+from jax.sharding import Mesh
+
+from training.mesh import tree_shardings
 
 
 @struct.dataclass
@@ -39,3 +44,45 @@ def create_state(params, method, tx: optax.GradientTransformation) -> TrainState
         teacher=method.teacher.init(params),
         carry=method.init_carry(),
     )
+
+
+def abstract_state(mesh: Mesh, init_params: Callable, method, tx) -> TrainState:
+    """Shapes and layout of the training state, with nothing computed.
+
+    Args:
+      mesh: the devices.
+      init_params: key -> parameters in Linen's boxes, which name their axes; the optimizer's
+        moments and the teacher inherit them.
+      method, tx: see make_train_step.
+
+    Returns:
+      A TrainState of jax.ShapeDtypeStructs with shardings.
+    """
+
+    def create(key):
+        return create_state(init_params(key), method, tx)
+
+    boxed = jax.eval_shape(create, jax.random.key(0))
+    return jax.tree.map(
+        lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
+        meta.unbox(boxed),
+        tree_shardings(mesh, boxed),
+    )
+
+
+def init_state(
+    abstract: TrainState, make_params: Callable, method, tx, argument: Any
+) -> TrainState:
+    """The state before the first step, computed where abstract says it lies.
+
+    Args:
+      abstract: from abstract_state.
+      make_params: argument -> parameters, boxed or not: an initialiser of a key, or the identity
+        of pretrained parameters.
+    """
+
+    def create(argument):
+        return create_state(meta.unbox(make_params(argument)), method, tx)
+
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+    return jax.jit(create, out_shardings=shardings)(argument)
