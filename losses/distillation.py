@@ -1,0 +1,34 @@
+"""Self-distillation: keep the student's embeddings near the teacher's."""
+
+import jax
+import jax.numpy as jnp
+
+from models.embeddings import Embeddings
+
+
+def squared_error(
+    student: Embeddings, teacher: Embeddings, valid: jax.Array, reduction: str = "sum"
+) -> jax.Array:
+    """Squared error of unit-norm image, caption and hard negative embeddings to the teacher's.
+
+    Args:
+      student, teacher: of the same global batch, with negatives [N, K, D].
+      valid: bool [N, K], False where a slot holds no negative.
+      reduction: 'sum' over the global batch (so it grows with it), or 'mean': the mean over image
+        elements plus the mean over text elements, captions and negatives together.
+
+    Raises:
+      ValueError: an unknown reduction.
+
+    Source: DeGLA (arXiv 2504.16801), self-distillation; sum-reduced, as in its code.
+    """
+    if reduction not in ("sum", "mean"):
+        raise ValueError(f"unknown distillation reduction {reduction!r}; give 'sum' or 'mean'")
+    image = jnp.sum(jnp.square(student.image - teacher.image))
+    text = jnp.sum(jnp.square(student.text - teacher.text))
+    per_negative = jnp.sum(jnp.square(student.negatives - teacher.negatives), axis=-1)
+    text = text + jnp.sum(jnp.where(valid, per_negative, 0))
+    if reduction == "sum":
+        return image + text
+    num_texts = len(student.text) + jnp.sum(valid)
+    return image / student.image.size + text / (num_texts * student.text.shape[-1])

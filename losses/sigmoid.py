@@ -1,0 +1,22 @@
+"""Sigmoid contrast of images and texts: every pair is its own yes-or-no question (SigLIP)."""
+
+import jax
+import jax.numpy as jnp
+
+from losses.similarity import pairwise
+
+
+def sigmoid_contrast(
+    image: jax.Array, text: jax.Array, logit_scale: jax.Array, logit_bias: jax.Array
+) -> jax.Array:
+    """-mean_i sum_j log sigmoid(z_ij (logit_scale x_i.y_j + logit_bias)), z = 1 if i = j else -1.
+
+    Args:
+      image, text: [N, D], unit norm.
+      logit_scale, logit_bias: [].
+
+    Source: SigLIP (arXiv 2303.15343), section 3.2.
+    """
+    logits = logit_scale * pairwise(image, text) + logit_bias
+    sign = 2 * jnp.eye(len(logits), dtype=logits.dtype) - 1
+    return -jnp.mean(jnp.sum(jax.nn.log_sigmoid(sign * logits), axis=1))

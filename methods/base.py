@@ -1,0 +1,87 @@
+"""What a method is: a loss, a teacher, the batch fields it needs and what it carries along."""
+
+import dataclasses
+import difflib
+import importlib
+import inspect
+import math
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import methods
+from models.embeddings import Embeddings
+from training.teacher import TeacherPolicy, none
+
+Batch = dict[str, jax.Array]
+Carry = Any  # a pytree of arrays
+Metrics = dict[str, jax.Array]
+MethodLoss = Callable[
+    [Embeddings, Embeddings | None, Batch, Carry], tuple[jax.Array, Metrics, Carry]
+]
+
+WITH_NEGATIVES = ("image", "text", "negatives", "negatives_valid")
+
+
+def clamp_logit_scale(params: dict) -> dict:
+    """Clips params['logit_scale'], a logarithm, to [0, ln 100] (CLIP, arXiv 2103.00020, 2.5)."""
+    return {**params, "logit_scale": jnp.clip(params["logit_scale"], 0.0, math.log(100.0))}
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """One paper's way to train.
+
+    Attributes:
+      loss: (student, teacher, batch, carry) -> (loss [], each term by name, next carry);
+        global arrays, teacher is None where the policy keeps none.
+      teacher: how the teacher follows the student.
+      batch_fields: what the batch must hold.
+      init_carry: () -> what the method hands from one step to the next, with explicit dtypes.
+      project: params -> params after each update, after the teacher has seen them.
+    """
+
+    loss: MethodLoss
+    teacher: TeacherPolicy = none()
+    batch_fields: tuple[str, ...] = ("image", "text")
+    init_carry: Callable[[], Carry] = lambda: ()
+    project: Callable[[dict], dict] = clamp_logit_scale
+
+
+def available() -> list[str]:
+    """Names of the methods: the modules beside this one."""
+    return sorted(m.name for m in pkgutil.iter_modules(methods.__path__) if m.name != "base")
+
+
+def load(name: str, options: Mapping[str, Any]) -> Method:
+    """The method in methods/<name>.py, made with these options.
+
+    Raises:
+      ValueError: no such method or no such option; says which there are and the nearest.
+    """
+    _check_known("method", name, available())
+    make = importlib.import_module(f"methods.{name}").make
+    for option in options:
+        _check_known(f"option of method {name}", option, list(inspect.signature(make).parameters))
+    return make(**options)
+
+
+def check_batch(method: Method, fields: Iterable[str]) -> None:
+    """Raises a ValueError if a field that the method needs is not among the batch's."""
+    fields = set(fields)
+    missing = [field for field in method.batch_fields if field not in fields]
+    if missing:
+        raise ValueError(
+            f"the method needs {', '.join(missing)} and a batch holds only"
+            f" {', '.join(sorted(fields))}: choose data that has them, or another method"
+        )
+
+
+def _check_known(kind: str, name: str, known: list[str]) -> None:
+    if name not in known:
+        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+        hint = f" (nearest: {nearest[0]})" if nearest else ""
+        raise ValueError(f"unknown {kind} {name!r}{hint}; there are: {', '.join(known) or 'none'}")

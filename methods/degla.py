@@ -1,0 +1,49 @@
+"""DeGLA (arXiv 2504.16801): global and local contrast under a self-distilling teacher."""
+
+import jax
+
+from losses import contrastive, distillation, grounded
+from methods.base import WITH_NEGATIVES, Method
+from training.teacher import ema, frozen
+
+
+def make(
+    igc_weight: float = 0.1,
+    tgc_weight: float = 0.1,
+    tgc_scale: float = 10.0,
+    tgc_mask: str = "paper",
+    distill_weight: float = 0.005,
+    distill_reduction: str = "sum",
+    teacher: str = "ema",
+    ema_decay: float = 0.9996,
+) -> Method:
+    """NegCLIP + image-grounded + text-grounded contrast + self-distillation.
+
+    Args:
+      igc_weight, tgc_weight, distill_weight: weights of the three terms.
+      tgc_scale: fixed scale of the text-grounded contrast.
+      tgc_mask: 'paper', or 'released' to reproduce the public code (losses/grounded.py).
+      distill_reduction: 'sum' over the global batch, or 'mean'.
+      teacher: 'ema' with ema_decay a step, or 'frozen', the initial weights.
+
+    Raises:
+      ValueError: an unknown teacher; from the loss, an unknown mask or reduction.
+    """
+    if teacher not in ("ema", "frozen"):
+        raise ValueError(f"unknown degla teacher {teacher!r}; give 'ema' or 'frozen'")
+
+    def loss(student, teacher, batch, carry):
+        teacher = jax.lax.stop_gradient(teacher)
+        valid = batch["negatives_valid"]
+        args = (student.image, student.text, student.negatives, valid, student.logit_scale)
+        base = contrastive.negclip(*args)
+        igc = grounded.image_grounded(*args)
+        tgc = grounded.text_grounded(
+            student.text, teacher.text, student.negatives, valid, tgc_scale, tgc_mask
+        )
+        distill = distillation.squared_error(student, teacher, valid, distill_reduction)
+        total = base + igc_weight * igc + tgc_weight * tgc + distill_weight * distill
+        return total, {"negclip": base, "igc": igc, "tgc": tgc, "distill": distill}, carry
+
+    policy = ema(ema_decay) if teacher == "ema" else frozen()
+    return Method(loss, policy, WITH_NEGATIVES)
