@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -85,6 +86,16 @@ def test_degla_is_the_weighted_sum_of_its_terms():
     np.testing.assert_allclose(total, expected + 0.005 * metrics["distill"], rtol=1e-6)
 
 
+def test_degla_contrasts_the_teachers_caption_with_the_students_negatives():
+    student, teacher = embeddings(0), embeddings(1)
+    term = base.load("degla", {}).loss(student, teacher, BATCH, ())[1]["tgc"]
+    student, teacher = jax.device_get((student, teacher))
+    positive = np.einsum("nd,nd->n", student.text, teacher.text)
+    negative = np.einsum("nd,nkd->nk", student.text, student.negatives)
+    expected = np.log1p(np.exp(10 * (negative - positive[:, None])).sum(1)).mean()
+    np.testing.assert_allclose(term, expected, rtol=1e-5)
+
+
 def test_degla_teacher_policies():
     student, teacher = {"x": jnp.float32(1.0)}, {"x": jnp.float32(0.0)}
     ema = base.load("degla", {}).teacher.update(teacher, student, 0)
@@ -117,5 +128,10 @@ def test_ce_clip_is_the_weighted_sum_and_hands_on_its_thresholds():
     expected = metrics["negclip"] + 0.3 * metrics["imc"] + 0.2 * metrics["cmr"]
     np.testing.assert_allclose(total, expected, rtol=1e-6)
     assert metrics["threshold"] == 0
+    e = jax.device_get(embeddings(0))
+    positive = np.einsum("nd,nd->n", e.image, e.text)
+    gap = 10 * (positive[:, None] - np.einsum("nd,nkd->nk", e.image, e.negatives))
+    np.testing.assert_allclose(following, np.clip(gap.mean(0), 0, 10), rtol=1e-5)
+    assert following.max() > 0
     second = method.loss(embeddings(0), None, BATCH, following)[1]
     np.testing.assert_allclose(second["threshold"], np.mean(following), rtol=1e-6)
