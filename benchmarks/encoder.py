@@ -20,7 +20,8 @@ class Encoder:
       encode_text: int32 [B, L] -> [B, D]; L is one of a few lengths up to context_length.
         Both are compiled by the caller and return arrays that every process can read in full.
       image_size: pixels, H = W.
-      tokenizer: has encode(texts, context_length) -> (int32 [n, L], truncated bool [n]).
+      tokenizer: has encode(texts, context_length) -> (int32 [n, L], truncated bool [n]), and
+        eos_token_id, with which every row ends.
       context_length: the longest text in tokens.
       batch_size: B, always: the last batch is filled up, so that every shape compiles once.
       put: lays a numpy batch out on the devices.
@@ -100,9 +101,8 @@ class Encoder:
     def _run_texts(self, texts: list[str]) -> np.ndarray:
         tokens, truncated = self._tokenizer.encode(texts, self._context_length)
         self.truncated += int(truncated.sum())
-        # The end token has the highest id of CLIP's vocabulary. Behind it is padding, which a
-        # causal tower pooled at the end token never sees: cutting it is exact.
-        lengths = tokens.argmax(axis=1) + 1
+        # A causal tower pooled at the end token never sees the padding: cutting it is exact.
+        lengths = (tokens == self._tokenizer.eos_token_id).argmax(axis=1) + 1
         order = np.argsort(lengths, kind="stable")
         rows = []
         for batch in _batches(order, self._batch_size):
