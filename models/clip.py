@@ -17,7 +17,6 @@ class CLIPConfig:
 
     Attributes:
       embed_dim: size of the joint embedding.
-      activation: 'gelu' or 'quick_gelu'.
       logit_scale_init: initial value of log(logit_scale).
       logit_bias_init: initial value of SigLIP's bias; None for a model without one.
     """
@@ -25,7 +24,6 @@ class CLIPConfig:
     embed_dim: int
     vision: VisionConfig
     text: TextConfig
-    activation: str = "gelu"
     logit_scale_init: float = float(np.log(1 / 0.07))
     logit_bias_init: float | None = None
 
@@ -38,9 +36,8 @@ class CLIP(nn.Module):
 
     def setup(self):
         config = self.config
-        shared = (config.embed_dim, config.activation, self.compute)
-        self.vision = ImageTower(config.vision, *shared)
-        self.text = TextTower(config.text, *shared)
+        self.vision = ImageTower(config.vision, config.embed_dim, self.compute)
+        self.text = TextTower(config.text, config.embed_dim, self.compute)
         constant = nn.initializers.constant
         self.logit_scale = self.param("logit_scale", constant(config.logit_scale_init), ())
         if config.logit_bias_init is not None:
@@ -85,4 +82,5 @@ def init_params(model: CLIP, key: jax.Array):
     """Random parameters, each in Linen's box with the names of its axes."""
     size = model.config.vision.image_size
     image = jnp.zeros((1, size, size, 3), jnp.uint8)
-    return model.init(key, image, jnp.zeros((1, 1), jnp.int32))["params"]
+    text = jnp.zeros((1, model.config.text.context_length), jnp.int32)
+    return model.init(key, image, text)["params"]

@@ -1,4 +1,5 @@
-"""CLIP's image and text tower in Flax Linen (Radford et al. 2021, arXiv 2103.00020, section 2.4).
+"""The image and text towers of CLIP (Radford et al. 2021, arXiv 2103.00020, section 2.4) and SigLIP
+(Zhai et al. 2023, arXiv 2303.15343, as big_vision has them), in Flax Linen.
 
 Parameters are stacked over layers whether the layers are scanned or unrolled, so that the two give
 the same numbers from the same checkpoint. Every parameter names its axes; training/mesh.py says
@@ -14,12 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-LN_EPSILON = 1e-5
-
 ACTIVATIONS = {
     "gelu": lambda x: nn.gelu(x, approximate=False),
     # OpenAI's weights were trained with this one; loaded with GELU they silently lose points.
     "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),
+    "gelu_tanh": lambda x: nn.gelu(x, approximate=True),  # SigLIP's
 }
 
 REMAT_POLICIES = {
@@ -32,7 +32,15 @@ REMAT_POLICIES = {
 
 @dataclasses.dataclass(frozen=True)
 class VisionConfig:
-    """Shape of the image tower; sizes in pixels."""
+    """Shape of the image tower, and the images it was trained on; sizes in pixels.
+
+    Attributes:
+      activation: a name of ACTIVATIONS.
+      pool: 'class', CLIP's class token with its projection; 'map', SigLIP's attention pooling head.
+      mean, std: of the channels of images scaled to [0, 1].
+      interpolation: 'bicubic' or 'bilinear', of the resize.
+      resize: 'shortest', shortest side and centre crop; 'squash', both sides at once.
+    """
 
     width: int
     layers: int
@@ -40,13 +48,29 @@ class VisionConfig:
     patch_size: int
     image_size: int
     mlp_width: int
+    activation: str = "gelu"
+    ln_epsilon: float = 1e-5
+    pool: str = "class"
     mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+    interpolation: str = "bicubic"
+    resize: str = "shortest"
+
+    @property
+    def positions(self) -> int:
+        """Length of the sequence: the patches, and the class token where there is one."""
+        return (self.image_size // self.patch_size) ** 2 + (self.pool == "class")
 
 
 @dataclasses.dataclass(frozen=True)
 class TextConfig:
-    """Shape of the text tower; a text ends with its first eos_token_id."""
+    """Shape of the text tower.
+
+    Attributes:
+      activation: a name of ACTIVATIONS.
+      pool: 'end', CLIP's: causal, pooled at the first eos_token_id; 'last', SigLIP's: every token
+        sees every other, padding too, pooled at the last position, and the projection has a bias.
+    """
 
     width: int
     layers: int
@@ -55,6 +79,9 @@ class TextConfig:
     context_length: int = 77
     vocab_size: int = 49408
     eos_token_id: int = 49407
+    activation: str = "gelu"
+    ln_epsilon: float = 1e-5
+    pool: str = "end"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,9 +113,9 @@ def _unit_norm(x):
     return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, -1, keepdims=True), 1e-24))
 
 
-def _layer_norm(name: str) -> nn.LayerNorm:
+def _layer_norm(name: str, epsilon: float) -> nn.LayerNorm:
     return nn.LayerNorm(
-        epsilon=LN_EPSILON,
+        epsilon=epsilon,
         dtype=jnp.float32,
         use_fast_variance=False,
         scale_init=nn.with_logical_partitioning(nn.initializers.ones, ("embed",)),
@@ -97,87 +124,99 @@ def _layer_norm(name: str) -> nn.LayerNorm:
     )
 
 
-def _projection(embed_dim: int, width: int, dtype) -> nn.Dense:
-    init = _normal(width**-0.5, "embed", "projection")
-    return nn.Dense(embed_dim, use_bias=False, dtype=dtype, kernel_init=init, name="projection")
+def _projection(embed_dim: int, width: int, dtype, use_bias: bool = False) -> nn.Dense:
+    return nn.Dense(
+        embed_dim,
+        use_bias=use_bias,
+        dtype=dtype,
+        kernel_init=_normal(width**-0.5, "embed", "projection"),
+        bias_init=_zeros("projection"),
+        name="projection",
+    )
+
+
+def _out_stddev(shape) -> float:
+    """Of what writes to the residual stream: smaller the more layers do (OpenAI's code)."""
+    return (2 * shape.layers * shape.width) ** -0.5
+
+
+def _attention_out(shape, dtype) -> nn.DenseGeneral:
+    return nn.DenseGeneral(
+        shape.width,
+        axis=(-2, -1),
+        dtype=dtype,
+        kernel_init=_normal(_out_stddev(shape), "heads", "head_dim", "embed"),
+        bias_init=_zeros("embed"),
+        name="out",
+    )
+
+
+def _mlp(x, shape, compute):
+    """[N, L, width] -> [N, L, width]; makes its layers in the module that calls it."""
+    x = nn.Dense(
+        shape.mlp_width,
+        dtype=compute.dtype,
+        kernel_init=_normal((2 * shape.width) ** -0.5, "embed", "mlp"),
+        bias_init=_zeros("mlp"),
+        name="fc",
+    )(x)
+    x = compute.constrain(ACTIVATIONS[shape.activation](x), ("batch", None, "mlp"))
+    return nn.Dense(
+        shape.width,
+        dtype=compute.dtype,
+        kernel_init=_normal(_out_stddev(shape), "mlp", "embed"),
+        bias_init=_zeros("embed"),
+        name="proj",
+    )(x)
 
 
 class Attention(nn.Module):
     """Multi-head self-attention over [N, L, width]."""
 
-    heads: int
+    shape: VisionConfig | TextConfig
     causal: bool
-    out_stddev: float
     compute: Compute
 
     @nn.compact
     def __call__(self, x):
-        width = x.shape[-1]
-        dense = dict(dtype=self.compute.dtype)
+        width, heads = self.shape.width, self.shape.heads
         qkv = nn.DenseGeneral(
-            (3, self.heads, width // self.heads),
+            (3, heads, width // heads),
+            dtype=self.compute.dtype,
             kernel_init=_normal(width**-0.5, "embed", "qkv", "heads", "head_dim"),
             bias_init=_zeros("qkv", "heads", "head_dim"),
             name="qkv",
-            **dense,
         )(x)
         qkv = self.compute.constrain(qkv, ("batch", None, None, "heads", None))
         x = jax.nn.dot_product_attention(
             qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], is_causal=self.causal
         )
-        return nn.DenseGeneral(
-            width,
-            axis=(-2, -1),
-            kernel_init=_normal(self.out_stddev, "heads", "head_dim", "embed"),
-            bias_init=_zeros("embed"),
-            name="out",
-            **dense,
-        )(x)
+        return _attention_out(self.shape, self.compute.dtype)(x)
 
 
 class Block(nn.Module):
     """Pre-LN transformer block; returns (x, None), the form that nn.scan asks for."""
 
-    heads: int
-    mlp_width: int
+    shape: VisionConfig | TextConfig
     causal: bool
-    activation: str
-    out_stddev: float
     compute: Compute
 
     @nn.compact
     def __call__(self, x, _):
-        width, dtype = x.shape[-1], self.compute.dtype
-        y = _layer_norm("ln_1")(x).astype(dtype)
-        y = Attention(self.heads, self.causal, self.out_stddev, self.compute, name="attn")(y)
+        dtype, epsilon = self.compute.dtype, self.shape.ln_epsilon
+        y = _layer_norm("ln_1", epsilon)(x).astype(dtype)
+        y = Attention(self.shape, self.causal, self.compute, name="attn")(y)
         x = self.compute.constrain(x + y, ("batch", None, None))
-        y = _layer_norm("ln_2")(x).astype(dtype)
-        y = nn.Dense(
-            self.mlp_width,
-            dtype=dtype,
-            kernel_init=_normal((2 * width) ** -0.5, "embed", "mlp"),
-            bias_init=_zeros("mlp"),
-            name="fc",
-        )(y)
-        y = self.compute.constrain(ACTIVATIONS[self.activation](y), ("batch", None, "mlp"))
-        y = nn.Dense(
-            width,
-            dtype=dtype,
-            kernel_init=_normal(self.out_stddev, "mlp", "embed"),
-            bias_init=_zeros("embed"),
-            name="proj",
-        )(y)
+        y = _layer_norm("ln_2", epsilon)(x).astype(dtype)
+        y = _mlp(y, self.shape, self.compute)
         return self.compute.constrain(x + y, ("batch", None, None)), None
 
 
 class Transformer(nn.Module):
     """A stack of blocks over [N, L, width]."""
 
-    layers: int
-    heads: int
-    mlp_width: int
+    shape: VisionConfig | TextConfig
     causal: bool
-    activation: str
     compute: Compute
 
     @nn.compact
@@ -192,28 +231,42 @@ class Transformer(nn.Module):
             block,
             variable_axes={"params": 0},
             split_rngs={"params": True},
-            length=self.layers,
-            unroll=self.layers if unroll else 1,
+            length=self.shape.layers,
+            unroll=self.shape.layers if unroll else 1,
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
-        x, _ = stack(
-            heads=self.heads,
-            mlp_width=self.mlp_width,
-            causal=self.causal,
-            activation=self.activation,
-            out_stddev=(2 * self.layers * x.shape[-1]) ** -0.5,
-            compute=self.compute,
-            name="blocks",
-        )(x, None)
-        return x
+        return stack(self.shape, self.causal, self.compute, name="blocks")(x, None)[0]
+
+
+class AttentionPool(nn.Module):
+    """SigLIP's pooling head: a learned query attends to the tokens [N, L, width] -> [N, width]."""
+
+    shape: VisionConfig
+    compute: Compute
+
+    @nn.compact
+    def __call__(self, x):
+        width, heads, dtype = self.shape.width, self.shape.heads, self.compute.dtype
+        probe = self.param("probe", _normal(width**-0.5, None, None, "embed"), (1, 1, width))
+        names = ("qkv", "heads", "head_dim")
+        shape = (3, heads, width // heads)
+        kernel = self.param("qkv_kernel", _normal(width**-0.5, "embed", *names), (width, *shape))
+        bias = self.param("qkv_bias", _zeros(*names), shape)
+        probe, kernel, bias = (value.astype(dtype) for value in (probe, kernel, bias))
+        probe = jnp.broadcast_to(probe, (x.shape[0], 1, width))
+        q = jnp.einsum("nlw,whd->nlhd", probe, kernel[:, 0]) + bias[None, None, 0]
+        kv = jnp.einsum("nlw,wkhd->nlkhd", x, kernel[:, 1:]) + bias[None, None, 1:]
+        x = jax.nn.dot_product_attention(q, kv[:, :, 0], kv[:, :, 1])
+        x = _attention_out(self.shape, dtype)(x)
+        y = _layer_norm("ln", self.shape.ln_epsilon)(x).astype(dtype)
+        return (x + _mlp(y, self.shape, self.compute))[:, 0]
 
 
 class ImageTower(nn.Module):
-    """ViT, pooled at the class token: images [N, H, W, 3] -> float32 [N, embed_dim], unit norm."""
+    """Vision transformer: images [N, H, W, 3] -> float32 [N, embed_dim], unit norm."""
 
     shape: VisionConfig
     embed_dim: int
-    activation: str
     compute: Compute
 
     @nn.compact
@@ -222,79 +275,76 @@ class ImageTower(nn.Module):
         expected = (shape.image_size, shape.image_size, 3)
         if image.shape[1:] != expected:
             raise ValueError(f"images are {image.shape[1:]}, but the image tower takes {expected}")
+        siglip = shape.pool == "map"
         x = normalize(image, shape.mean, shape.std).astype(dtype)
         x = nn.Dense(
             shape.width,
-            use_bias=False,
+            use_bias=siglip,
             dtype=dtype,
             kernel_init=_normal(0.02, "patch", "embed"),
+            bias_init=_zeros("embed"),
             name="patch_embedding",
         )(_patches(x, shape.patch_size))
 
+        if not siglip:
+            cls = self.param("class_embedding", _normal(shape.width**-0.5, "embed"), (shape.width,))
+            cls = jnp.broadcast_to(cls.astype(dtype), (x.shape[0], 1, shape.width))
+            x = jnp.concatenate([cls, x], axis=1)
         table = _normal(shape.width**-0.5, "position", "embed")
-        cls = self.param("class_embedding", _normal(shape.width**-0.5, "embed"), (shape.width,))
-        position = self.param("position_embedding", table, (x.shape[1] + 1, shape.width))
-        cls = jnp.broadcast_to(cls.astype(dtype), (x.shape[0], 1, shape.width))
-        x = jnp.concatenate([cls, x], axis=1) + position.astype(dtype)[None]
-        x = _layer_norm("ln_pre")(self.compute.constrain(x, ("batch", None, None))).astype(dtype)
+        position = self.param("position_embedding", table, (shape.positions, shape.width))
+        x = self.compute.constrain(x + position.astype(dtype)[None], ("batch", None, None))
+        if not siglip:
+            x = _layer_norm("ln_pre", shape.ln_epsilon)(x).astype(dtype)
 
-        x = Transformer(
-            shape.layers,
-            shape.heads,
-            shape.mlp_width,
-            False,
-            self.activation,
-            self.compute,
-            name="transformer",
-        )(x)
-        x = _layer_norm("ln_post")(x[:, 0]).astype(dtype)
-        x = _projection(self.embed_dim, shape.width, dtype)(x)
+        x = Transformer(shape, False, self.compute, name="transformer")(x)
+        x = x if siglip else x[:, 0]
+        x = _layer_norm("ln_post", shape.ln_epsilon)(x).astype(dtype)
+        if siglip:
+            x = AttentionPool(shape, self.compute, name="head")(x)
+        else:
+            x = _projection(self.embed_dim, shape.width, dtype)(x)
         return _unit_norm(x.astype(jnp.float32))
 
 
 class TextTower(nn.Module):
-    """Causal transformer, pooled at the end token: ids [N, L] -> float32 [N, embed_dim].
+    """Text transformer: ids [N, L] -> float32 [N, embed_dim], unit norm.
 
-    L may be shorter than the context length: what follows a text's end token cannot reach it, so
-    cutting the padding changes nothing.
+    CLIP's L may be shorter than the context length: what follows a text's end token cannot reach
+    it, so cutting the padding changes nothing. SigLIP's sees its padding and must have all of it.
     """
 
     shape: TextConfig
     embed_dim: int
-    activation: str
     compute: Compute
 
     @nn.compact
     def __call__(self, text):
         shape, dtype = self.shape, self.compute.dtype
-        length = text.shape[1]
-        if length > shape.context_length:
-            raise ValueError(f"texts of {length} tokens, but the context is {shape.context_length}")
-        tokens = nn.Embed(
+        siglip, length = shape.pool == "last", text.shape[1]
+        if length > shape.context_length or (siglip and length < shape.context_length):
+            raise ValueError(
+                f"texts of {length} tokens, but the text tower takes "
+                f"{'exactly' if siglip else 'at most'} {shape.context_length}"
+            )
+        x = nn.Embed(
             shape.vocab_size,
             shape.width,
+            dtype=dtype,
             embedding_init=_normal(0.02, "vocab", "embed"),
             name="token_embedding",
-        ).embedding
-        # Gathered whole before the look-up: rows of a table split over its vocabulary would be
-        # looked up by replicating the batch.
-        x = self.compute.constrain(tokens.astype(dtype), (None, None))[text]
+        )(text)
         table = _normal(0.01, "position", "embed")
         position = self.param("position_embedding", table, (shape.context_length, shape.width))
         x = self.compute.constrain(x + position[:length].astype(dtype)[None], ("batch", None, None))
 
-        x = Transformer(
-            shape.layers,
-            shape.heads,
-            shape.mlp_width,
-            True,
-            self.activation,
-            self.compute,
-            name="transformer",
-        )(x)
-        end = jnp.argmax(text == shape.eos_token_id, axis=1)
-        x = jnp.take_along_axis(x, end[:, None, None], axis=1)[:, 0]
-        x = _projection(self.embed_dim, shape.width, dtype)(_layer_norm("ln_post")(x).astype(dtype))
+        x = Transformer(shape, not siglip, self.compute, name="transformer")(x)
+        if siglip:
+            x = x[:, -1]
+        else:
+            end = jnp.argmax(text == shape.eos_token_id, axis=1)
+            x = jnp.take_along_axis(x, end[:, None, None], axis=1)[:, 0]
+        x = _layer_norm("ln_post", shape.ln_epsilon)(x).astype(dtype)
+        x = _projection(self.embed_dim, shape.width, dtype, use_bias=siglip)(x)
         return _unit_norm(x.astype(jnp.float32))
 
 
@@ -307,7 +357,9 @@ def normalize(image, mean, std):
 
 
 def _patches(x, size: int):
-    """[N, H, W, C] -> [N, H/size * W/size, size * size * C], row-major: a convolution's windows."""
+    """[N, H, W, C] -> [N, H//size * W//size, size * size * C], row-major: a convolution's windows."""
     n, height, width, channels = x.shape
+    height, width = height // size * size, width // size * size
+    x = x[:, :height, :width]
     x = x.reshape(n, height // size, size, width // size, size, channels)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(n, -1, size * size * channels)

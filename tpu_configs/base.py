@@ -46,7 +46,7 @@ def get_config() -> ConfigDict:
     mesh.tensor = 1
 
     config.data = data = ConfigDict()
-    data.source = "captions_json"  # a source of data/sources.py, or a file of data/
+    data.source = "captions"  # a source of data/sources.py, or a file of data/
     data.root = ""  # folder or file, see the source
     data.split = "all"  # train, test (the test_size images of smallest hash) or all
     data.test_size = 0  # images
@@ -58,6 +58,14 @@ def get_config() -> ConfigDict:
     data.crop_scale = (0.9, 1.0)  # area of the random resized crop, as a share of the image
     data.num_negatives = 4  # hard negative captions of each caption, K
     data.negatives = "records"  # records: as the source has them; rules: captions/rules.py
+    data.negative_types = (  # of rules; fewer negatives than types: each caption draws its types
+        "reshuffle",
+        "swap_nouns",
+        "swap_adjectives",
+        "replace_adjective",
+        "replace_noun",
+    )
+    data.fill_negatives = True  # a type that does not apply: True: another; False: left out
     data.workers = 0  # decoding processes; 0: in the main process
 
     config.checkpoint = checkpoint = ConfigDict()

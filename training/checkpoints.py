@@ -189,6 +189,10 @@ class Checkpoints:
         items = {name: ocp.args.StandardRestore(item) for name, item in abstract_items.items()}
         return dict(self._manager.restore(step, args=ocp.args.Composite(**items)))
 
+    def preempted(self, step: int) -> bool:
+        """Whether the cluster asks all processes to save and leave at this step."""
+        return jax.process_count() > 1 and self._manager.reached_preemption(step)
+
     def wait(self) -> None:
         """Waits until every checkpoint is on the disk, and raises what went wrong with them."""
         self._manager.wait_until_finished()

@@ -52,13 +52,13 @@ class MetricLogger:
         if sys.stderr.isatty():
             self._bar = tqdm(total=total_steps, initial=start_step, unit="step", smoothing=0.05)
 
-    def train(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Logs a training step's metrics with the speed since the last call."""
+    def train(self, step: int, metrics: Mapping[str, float], counts: Mapping[str, int]) -> None:
+        """Logs a training step's metrics and the run's counts, with the speed since last time."""
         now = time.monotonic()
         rate = (step - self._last_step) / max(now - self._last_time, 1e-9)
         self._last_step, self._last_time = step, now
-        metrics = dict(metrics, steps_per_s=rate, examples_per_s=rate * self._batch_size)
-        self.write(step, metrics)
+        metrics = {**metrics, "steps_per_s": rate, "examples_per_s": rate * self._batch_size}
+        self.write(step, {**metrics, **counts})
         if not self._active:
             return
         if self._bar is not None:

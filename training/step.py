@@ -42,7 +42,7 @@ def make_train_step(
         teacher_params = method.teacher.update(state.teacher, params, state.step)
         params = method.project(params)
 
-        metrics["grad_norm"] = optax.global_norm(grads)
+        metrics["grad_norm"] = optax.tree.norm(grads)
         if teacher_params is not None:
             metrics["teacher_distance"] = _distance(params, teacher_params)
         new_state = state.replace(
@@ -59,4 +59,4 @@ def make_train_step(
 
 def _distance(params, teacher):
     difference = jax.tree.map(lambda p, t: p - t, params, teacher)
-    return optax.global_norm(difference) / optax.global_norm(teacher)
+    return optax.tree.norm(difference) / optax.tree.norm(teacher)

@@ -1,0 +1,114 @@
+"""The loop around the step: logs, checks, evaluates, saves, and stops when asked to."""
+
+import math
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+from jax.sharding import Mesh
+
+from training.checkpoints import Checkpoints
+from training.logging import MetricLogger
+from training.mesh import put_batch
+from training.state import TrainState
+
+# What batches count on the host, by field; these never go to the devices.
+COUNTERS = {
+    "truncated": "samples with a text cut to fit the context",
+    "filled": "hard negatives whose type did not apply, filled by another type",
+}
+
+
+class Schedule(NamedTuple):
+    """When things happen, in steps (updates done).
+
+    Attributes:
+      total_steps: the end of the run.
+      log_every: between lines of the log.
+      save_every: between checkpoints, and evaluations before them.
+    """
+
+    total_steps: int
+    log_every: int
+    save_every: int
+
+
+def fit(
+    step: Callable,
+    state: TrainState,
+    batches: Iterator[dict],
+    *,
+    mesh: Mesh,
+    schedule: Schedule,
+    checkpoints: Checkpoints,
+    logger: MetricLogger,
+    config: Mapping,
+    learning_rate: Callable[[int], float],
+    evaluate: Callable[[TrainState], Mapping[str, float]],
+) -> TrainState:
+    """Trains from state.step to the end, or to the step at which SIGTERM arrives.
+
+    Args:
+      step: the compiled (state, batch) -> (state, metrics).
+      batches: this process's rows, from step state.step on; with fields of COUNTERS, if any.
+      config: the resolved config, for the checkpoints.
+      learning_rate: of an update, for the log.
+      evaluate: state -> scores by name, run before each checkpoint.
+
+    Raises:
+      ValueError: the loss or its gradient is not finite; the last checkpoint is good.
+    """
+    stop = _stop_on_sigterm()
+    done = int(state.step)
+    counts = Counter()
+    previous = None
+    while done < schedule.total_steps:
+        batch = next(batches)
+        counts.update({name: int(batch.pop(name).sum()) for name in COUNTERS if name in batch})
+        state, metrics = step(state, put_batch(mesh, batch))
+        done += 1
+        # The device is busy with this step while the host reads the one before.
+        if previous is not None:
+            _check_finite(done - 1, previous, checkpoints)
+        previous = metrics
+
+        last = done == schedule.total_steps
+        stopping = stop.is_set() or checkpoints.preempted(done)
+        saving = last or stopping or done % schedule.save_every == 0
+        if saving or done % schedule.log_every == 0:
+            _check_finite(done, metrics, checkpoints)
+            metrics = {name: float(value) for name, value in metrics.items()}
+            logger.train(done, {**metrics, "learning_rate": learning_rate(done - 1)}, counts)
+        if saving:
+            scores = {} if stopping and not last else evaluate(state)
+            logger.write(done, scores)
+            checkpoints.save(done, state, config, {**metrics, **scores})
+        if stopping and not last:
+            logger.say(f"stopped at step {done}; the same command goes on from there")
+            break
+    checkpoints.wait()
+    for name, count in counts.items():
+        if count:
+            logger.say(f"{count} {COUNTERS[name]}")
+    return state
+
+
+def _check_finite(step: int, metrics: Mapping, checkpoints: Checkpoints) -> None:
+    for name in ("loss", "grad_norm"):
+        value = float(metrics[name])
+        if not math.isfinite(value):
+            checkpoints.wait()
+            raise ValueError(
+                f"{name} is {value} at step {step}; the last good checkpoint is of step "
+                f"{checkpoints.latest_step}: lower config.optimizer.learning_rate or set "
+                "config.optimizer.grad_clip_norm, and use a new --workdir"
+            )
+
+
+def _stop_on_sigterm() -> threading.Event:
+    stop = threading.Event()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    return stop
