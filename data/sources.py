@@ -1,0 +1,322 @@
+"""Sources of image-caption records: checked whole when they are built, then read by index.
+
+A source has `len` and `[i]`; a record is
+  image: path of the image file (sources elsewhere may give encoded bytes or uint8 [H, W, 3]),
+  captions: list[str], one of which is drawn every epoch,
+  negatives: list[str] for the record, or list[list[str]] with one list a caption; may be absent,
+  key: where the record comes from (file and row), for error messages.
+
+A fork adds a data set as data/<name>.py with `load(root, **options)` returning such a source.
+"""
+
+import ast
+import csv
+import hashlib
+import importlib
+import inspect
+import json
+import os
+import pkgutil
+from pathlib import Path
+
+_SHOWN = 3  # names that an error message lists before "..."
+
+
+def load(name, root, *, split="all", test_size=100, train_size=None, **options):
+    """Returns the source called `name`, or its training or test part.
+
+    The split is by image, stable and exact: of the images ordered by the SHA-256 of their file
+    name, the first `test_size` are the test part and the next `train_size` (default: all others)
+    the training part. Records that share an image stay together.
+
+    Args:
+      name: captions, coco, degla, negclip (the functions below) or a module data/<name>.py.
+      root: folder that relative paths in `options` start from.
+      split: 'train', 'test' or 'all'.
+      options: for the source itself, such as annotations= and images=.
+
+    Raises:
+      ValueError: an unknown name or option, or annotations that are not what they should be.
+      FileNotFoundError: annotations or images that are not there.
+    """
+    make = _find(name)
+    _check_options(name, make, options)
+    source = make(root, **options)
+    if split not in ("train", "test", "all"):
+        raise ValueError(f"data split {split!r} is unknown: use train, test or all")
+    if split == "all":
+        return source
+    return Subset(source, _split(source, split, test_size, train_size))
+
+
+class Records:
+    """Records in memory whose image files have been seen to exist."""
+
+    def __init__(self, records):
+        _check_images([record["image"] for record in records])
+        self._records = records
+
+    def __len__(self):
+        return len(self._records)
+
+    def __getitem__(self, index):
+        return self._records[index]
+
+
+class Subset:
+    """The records of `source` at `indices`, in that order."""
+
+    def __init__(self, source, indices):
+        self._source, self._indices = source, indices
+
+    def __len__(self):
+        return len(self._indices)
+
+    def __getitem__(self, index):
+        return self._source[self._indices[index]]
+
+
+def captions(root, annotations="captions.json", images="images"):
+    """`[{image, captions: [..]}]`, optionally with negatives: one list a row or one a caption."""
+    file, folder = Path(root, annotations), Path(root, images)
+    records = []
+    for key, row in _rows(file, "[{image, captions: [..]}]"):
+        record = {
+            "image": str(folder / _text(row, "image", key)),
+            "captions": _texts(row, "captions", key),
+            "key": key,
+        }
+        if not record["captions"]:
+            raise ValueError(f"{key}: 'captions' is an empty list")
+        if "negatives" in row:
+            record["negatives"] = _negatives(row, len(record["captions"]), key)
+        records.append(record)
+    return Records(records)
+
+
+def coco(root, annotations="annotations/captions_train2014.json", images="train2014"):
+    """COCO's captions json: annotations joined to images, those without a caption left out."""
+    file, folder = Path(root, annotations), Path(root, images)
+    content = _read_json(file)
+    if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
+        expected = "{images: [..], annotations: [..]}"
+        raise ValueError(f"{file} should hold {expected}: {_shape(content)}")
+    records = {}
+    for key, row in _rows(file, "images: [{id, file_name}]", content["images"], "images"):
+        image = str(folder / _text(row, "file_name", key))
+        records[_field(row, "id", key)] = {"image": image, "captions": [], "key": key}
+    for key, row in _rows(
+        file, "annotations: [{image_id, caption}]", content["annotations"], "annotations"
+    ):
+        image_id = _field(row, "image_id", key)
+        if image_id not in records:
+            raise ValueError(f"{key}: image_id {image_id!r} is not among the file's images")
+        records[image_id]["captions"].append(_text(row, "caption", key))
+    return Records([record for record in records.values() if record["captions"]])
+
+
+def degla(root, annotations="degla.json", images="train2014", pattern="COCO_train2014_%012d.jpg"):
+    """DeGLA's json `[{image_id, original, enhanced: [..]}]`, with its negatives in `enhanced`.
+
+    Args:
+      pattern: file name of an image, filled with its number; an `image_id` that is not a number
+        is a file name itself.
+    """
+    file, folder = Path(root, annotations), Path(root, images)
+    records = []
+    for key, row in _rows(file, "[{image_id, original, enhanced: [..]}]"):
+        image_id = str(_field(row, "image_id", key)).strip()
+        if not image_id:
+            raise ValueError(f"{key}: 'image_id' is empty")
+        name = pattern % int(image_id) if image_id.isdecimal() else image_id
+        records.append(
+            {
+                "image": str(folder / name),
+                "captions": [_text(row, "original", key)],
+                "negatives": _texts(row, "enhanced", key),
+                "key": key,
+            }
+        )
+    return Records(records)
+
+
+def negclip(root, annotations="train_neg_clip.tsv", images="."):
+    """NegCLIP's tsv: columns title, filepath, and neg_caption holding a Python list of captions."""
+    file, folder = Path(root, annotations), Path(root, images)
+    records = []
+    with _open(file) as lines:
+        reader = csv.DictReader(lines, delimiter="\t")
+        missing = {"title", "filepath", "neg_caption"} - set(reader.fieldnames or ())
+        if missing:
+            raise ValueError(f"{file} has no column {', '.join(sorted(missing))} (tab-separated)")
+        for row in reader:
+            key = f"{file} line {reader.line_num}"
+            try:
+                row["neg_caption"] = ast.literal_eval(row["neg_caption"])
+            except (SyntaxError, ValueError):
+                pass  # left as the text it is, which the check for a list refuses
+            records.append(
+                {
+                    "image": str(folder / _text(row, "filepath", key)),
+                    "captions": [_text(row, "title", key)],
+                    "negatives": _texts(row, "neg_caption", key),
+                    "key": key,
+                }
+            )
+    if not records:
+        raise ValueError(f"{file} has no rows")
+    return Records(records)
+
+
+_SOURCES = {make.__name__: make for make in (captions, coco, degla, negclip)}
+
+
+def _find(name):
+    if name in _SOURCES:
+        return _SOURCES[name]
+    if name in _modules():
+        make = getattr(importlib.import_module(f"data.{name}"), "load", None)
+        if make:
+            return make
+    forks = [m for m in _modules() if hasattr(importlib.import_module(f"data.{m}"), "load")]
+    known = ", ".join(sorted([*_SOURCES, *forks]))
+    raise ValueError(f"no data source is called {name!r}; there are: {known}")
+
+
+def _modules():
+    """Names of the modules beside this one."""
+    folder = os.path.dirname(__file__)
+    return {m.name for m in pkgutil.iter_modules([folder])} - {Path(__file__).stem}
+
+
+def _check_options(name, make, options):
+    parameters = inspect.signature(make).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return
+    known = [p.name for p in parameters][1:]
+    for option in options:
+        if option not in known:
+            raise ValueError(
+                f"data source {name!r} has no option {option!r}; there are: {', '.join(known)}"
+            )
+
+
+def _split(source, split, test_size, train_size):
+    names = [_name(source[i]) for i in range(len(source))]
+    order = sorted(set(names), key=lambda name: hashlib.sha256(name.encode()).digest())
+    needed = test_size + (1 if train_size is None else train_size)
+    if test_size < 0 or needed > len(order):
+        raise ValueError(
+            f"{len(order)} images cannot be split into {test_size} for testing and "
+            f"{'the rest' if train_size is None else train_size} for training"
+        )
+    stop = None if train_size is None else test_size + train_size
+    chosen = set(order[:test_size] if split == "test" else order[test_size:stop])
+    return [i for i, name in enumerate(names) if name in chosen]
+
+
+def _name(record):
+    image = record["image"]
+    return os.path.basename(image) if isinstance(image, str) else record["key"]
+
+
+def _check_images(paths):
+    """One listing a folder: far cheaper than a stat for every record on a network disk."""
+    wanted = {}
+    for path in paths:
+        folder, name = os.path.split(path)
+        wanted.setdefault(folder, {})[name] = None
+    missing = []
+    for folder, names in wanted.items():
+        try:
+            with os.scandir(folder) as entries:
+                there = {entry.name for entry in entries}
+        except (FileNotFoundError, NotADirectoryError):
+            there = ()
+        missing += [(folder, name) for name in names if name not in there]
+    if missing:
+        total = sum(map(len, wanted.values()))
+        folders = list(dict.fromkeys(folder for folder, _ in missing))
+        raise FileNotFoundError(
+            f"{len(missing)} of {total} images are missing; looked in {_first(folders)} "
+            f"for {_first([name for _, name in missing])}"
+        )
+
+
+def _first(items):
+    return ", ".join(items[:_SHOWN]) + (", ..." if len(items) > _SHOWN else "")
+
+
+def _open(file):
+    try:
+        return open(file, encoding="utf-8", newline="")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no annotation file {file}") from None
+    except OSError as error:
+        raise ValueError(f"cannot read {file}: {error.strerror}") from None
+
+
+def _read_json(file):
+    with _open(file) as stream:
+        try:
+            return json.load(stream)
+        except ValueError as error:  # bad JSON and bad UTF-8 alike
+            raise ValueError(f"{file} is not valid JSON: {error}") from None
+
+
+def _rows(file, expected, rows=None, name=""):
+    """Yields (key, row) of a non-empty list of objects, by default the whole content of `file`."""
+    rows = _read_json(file) if rows is None else rows
+    if not isinstance(rows, list) or not rows:
+        raise ValueError(f"{file} should hold {expected}: {_shape(rows)}")
+    for i, row in enumerate(rows):
+        key = f"{file}{'.' if name else ''}{name}[{i}]"
+        if not isinstance(row, dict):
+            raise ValueError(f"{key} should be an object, as in {expected}: {_shape(row)}")
+        yield key, row
+
+
+def _shape(content):
+    if isinstance(content, dict):
+        return f"it is an object with the keys {_first([str(key) for key in content]) or '(none)'}"
+    if isinstance(content, list):
+        return f"it is a list of {len(content)}"
+    return f"it is {content!r:.60}"
+
+
+def _field(row, name, key):
+    if name not in row:
+        raise ValueError(f"{key} has no {name!r}; it has {_first([str(k) for k in row])}")
+    return row[name]
+
+
+def _text(row, name, key):
+    return _check_text(_field(row, name, key), f"{key}: {name!r}")
+
+
+def _texts(row, name, key):
+    return _check_texts(_field(row, name, key), f"{key}: {name!r}")
+
+
+def _negatives(row, num_captions, key):
+    """One list for the row, or a list of lists, as many as there are captions."""
+    where, values = f"{key}: 'negatives'", row["negatives"]
+    if not (isinstance(values, list) and values and isinstance(values[0], list)):
+        return _check_texts(values, where)
+    if len(values) != num_captions:
+        raise ValueError(f"{where} has {len(values)} lists for {num_captions} captions")
+    return [_check_texts(value, f"{where}[{i}]") for i, value in enumerate(values)]
+
+
+def _check_texts(values, where):
+    if not isinstance(values, list):
+        raise ValueError(f"{where} should be a list of texts: {_shape(values)}")
+    return [_check_text(value, f"{where}[{i}]") for i, value in enumerate(values)]
+
+
+def _check_text(value, where):
+    if not isinstance(value, str):
+        raise ValueError(f"{where} should be a text: {_shape(value)}")
+    if not value.strip():
+        raise ValueError(f"{where} is empty")
+    return value

@@ -1,0 +1,207 @@
+import hashlib
+import json
+import shutil
+import sys
+
+import pytest
+
+from data import sources
+
+
+def write(folder, content, name="captions.json", images=("a.jpg", "b.jpg")):
+    (folder / "images").mkdir(exist_ok=True)
+    for image in images:
+        (folder / "images" / image).touch()
+    (folder / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    return folder
+
+
+def rows(**changes):
+    return [
+        {"image": "a.jpg", "captions": ["a dog", "a brown dog"]},
+        {"image": "b.jpg", "captions": ["a cat"]} | changes,
+    ]
+
+
+def error_of(kind, *args, **options):
+    with pytest.raises(kind) as caught:
+        sources.load(*args, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def names(source):
+    return {source[i]["image"].rsplit("/", 1)[-1] for i in range(len(source))}
+
+
+def test_captions_reads_flickr8k(shared):
+    root = shared / "data/flickr8k"
+    rows = json.loads((root / "captions.json").read_text())
+    source = sources.load("captions", root)
+    assert len(source) == len(rows) == 800
+    assert source[17]["captions"] == rows[17]["captions"]
+    assert source[17]["image"] == str(root / "images" / rows[17]["image"])
+
+
+def test_split_is_exact_disjoint_and_by_hash(shared):
+    root = shared / "data/flickr8k"
+    everything = names(sources.load("captions", root))
+    train = names(sources.load("captions", root, split="train", train_size=650))
+    test = names(sources.load("captions", root, split="test"))
+    ordered = sorted(everything, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    assert test == set(ordered[:100])
+    assert train == set(ordered[100:750])
+    assert names(sources.load("captions", root, split="train")) == everything - test
+
+
+def test_split_keeps_records_of_one_image_together(tmp_path):
+    content = [
+        {"image_id": f"{i % 10}.jpg", "original": f"caption {i}", "enhanced": []} for i in range(30)
+    ]
+    write(tmp_path, content, "degla.json", [f"{i}.jpg" for i in range(10)])
+    options = {"images": "images", "test_size": 4}
+    train = sources.load("degla", tmp_path, split="train", **options)
+    test = sources.load("degla", tmp_path, split="test", **options)
+    assert (len(train), len(test)) == (18, 12)
+    assert not names(train) & names(test)
+
+
+def test_too_large_a_split_is_refused(tmp_path):
+    message = error_of(
+        ValueError, "captions", write(tmp_path, rows()), split="train", test_size=1, train_size=2
+    )
+    assert "2 images cannot be split into 1 for testing and 2 for training" in message
+    assert "'valid'" in error_of(ValueError, "captions", tmp_path, split="valid")
+
+
+def test_coco_joins_annotations_and_images(tmp_path):
+    content = {
+        "images": [{"id": 7, "file_name": "b.jpg"}, {"id": 5, "file_name": "a.jpg"}],
+        "annotations": [
+            {"image_id": 5, "caption": "a dog"},
+            {"image_id": 7, "caption": "a cat"},
+            {"image_id": 5, "caption": "a brown dog"},
+        ],
+    }
+    write(tmp_path, content, "coco.json")
+    options = {"annotations": "coco.json", "images": "images"}
+    source = sources.load("coco", tmp_path, **options)
+    found = {source[i]["image"][-5:]: source[i]["captions"] for i in range(len(source))}
+    assert found == {"b.jpg": ["a cat"], "a.jpg": ["a dog", "a brown dog"]}
+
+    content["annotations"][1]["image_id"] = 8
+    write(tmp_path, content, "coco.json")
+    message = error_of(ValueError, "coco", tmp_path, **options)
+    assert "coco.json.annotations[1]: image_id 8" in message
+    write(tmp_path, [], "coco.json")
+    assert "should hold {images: [..]" in error_of(ValueError, "coco", tmp_path, **options)
+
+
+def test_degla_numbers_become_file_names(tmp_path):
+    image = "COCO_train2014_000000000042.jpg"
+    content = [
+        {"image_id": 42, "original": "a dog", "enhanced": ["a cat", "dog a"]},
+        {"image_id": "a.jpg", "original": "a cat", "enhanced": []},
+    ]
+    write(tmp_path, content, "degla.json", [image, "a.jpg"])
+    source = sources.load("degla", tmp_path, images="images")
+    assert source[0]["image"].endswith(f"images/{image}")
+    assert source[0]["negatives"] == ["a cat", "dog a"]
+    assert source[1]["image"].endswith("images/a.jpg")
+    write(tmp_path, content, "degla.json", ["42.png"])
+    source = sources.load("degla", tmp_path, images="images", pattern="%d.png")
+    assert source[0]["image"].endswith("42.png")
+
+
+def test_negclip_reads_the_real_file(shared, tmp_path):
+    file = shared / "data/aro/negclip_valid_400.tsv"
+    lines = file.read_text().splitlines()[1:]
+    for line in lines:
+        path = tmp_path / line.split("\t")[2]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    source = sources.load("negclip", tmp_path, annotations=file)
+    assert len(source) == 400
+    assert source[3]["captions"] == ["A toilet sitting in a bathroom next to a sink."]
+    assert source[3]["negatives"] == ["A bathroom sitting in a toilet next to a sink ."]
+    assert source[3]["key"] == f"{file} line 5"
+    message = error_of(FileNotFoundError, "negclip", tmp_path / "no", annotations=file)
+    assert "400 of 400 images are missing" in message
+
+
+def test_negclip_names_the_line(tmp_path):
+    text = "\ttitle\tfilepath\tneg_caption\n0\ta dog\ta.jpg\tno list\n"
+    write(tmp_path, text, "x.tsv")
+    options = {"annotations": "x.tsv", "images": "images"}
+    message = error_of(ValueError, "negclip", tmp_path, **options)
+    assert "x.tsv line 2: 'neg_caption' should be a list" in message
+    write(tmp_path, "title,filepath\n", "x.tsv")
+    message = error_of(ValueError, "negclip", tmp_path, **options)
+    assert "no column filepath, neg_caption, title" in message
+
+
+@pytest.mark.parametrize(
+    "content, expected",
+    [
+        ("{", "captions.json is not valid JSON"),
+        ({"a": 1}, "captions.json should hold [{image, captions: [..]}]: it is an object"),
+        ([], "captions.json should hold"),
+        (rows() + ["x"], "captions.json[2] should be an object"),
+        ([{"img": "a.jpg"}], "captions.json[0] has no 'image'; it has img"),
+        (rows(image=3), "captions.json[1]: 'image' should be a text: it is 3"),
+        (rows(captions="a cat"), "captions.json[1]: 'captions' should be a list"),
+        (rows(captions=[]), "captions.json[1]: 'captions' is an empty list"),
+        (rows(captions=["a", " "]), "captions.json[1]: 'captions'[1] is empty"),
+        (rows(captions=["a", 5]), "captions.json[1]: 'captions'[1] should be a text"),
+        (rows(negatives=[["a"], ["b"]]), "'negatives' has 2 lists for 1 captions"),
+        (rows(negatives=["a", ""]), "captions.json[1]: 'negatives'[1] is empty"),
+    ],
+)
+def test_a_bad_file_is_one_clear_line(tmp_path, content, expected):
+    assert expected in error_of(ValueError, "captions", write(tmp_path, content))
+
+
+def test_bytes_that_are_not_text_are_one_clear_line(tmp_path):
+    (tmp_path / "captions.json").write_bytes(b'["\xff\xfe"]')
+    assert "captions.json" in error_of(ValueError, "captions", tmp_path)
+
+
+def test_missing_files(tmp_path):
+    message = error_of(FileNotFoundError, "captions", tmp_path)
+    assert message == f"there is no annotation file {tmp_path}/captions.json"
+    write(tmp_path, rows(), images=["a.jpg"])
+    message = error_of(FileNotFoundError, "captions", tmp_path)
+    assert message == f"1 of 2 images are missing; looked in {tmp_path}/images for b.jpg"
+
+
+def test_negatives_a_caption(tmp_path):
+    write(tmp_path, rows(negatives=[["the cat", "cat a"]]))
+    assert sources.load("captions", tmp_path)[1]["negatives"] == [["the cat", "cat a"]]
+
+
+def test_unknown_names_list_what_there_is(tmp_path):
+    message = error_of(ValueError, "flickr", tmp_path)
+    assert "'flickr'" in message and "captions, coco, degla, negclip" in message
+    message = error_of(ValueError, "captions", tmp_path, image="x")
+    assert "no option 'image'; there are: annotations, images" in message
+
+
+def test_a_fork_adds_one_module(tmp_path, monkeypatch):
+    package = tmp_path / "data"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    shutil.copy(sources.__file__, package)
+    (package / "pets.py").write_text(
+        "def load(root, count=2):\n"
+        "    return [{'image': b'', 'captions': ['a'], 'key': str(i)} for i in range(count)]\n"
+    )
+    for module in [name for name in sys.modules if name.split(".")[0] == "data"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.syspath_prepend(tmp_path)
+    from data import sources as forked
+
+    assert len(forked.load("pets", "", count=5)) == 5
+    assert len(forked.load("pets", "", count=5, split="test", test_size=2)) == 2
+    with pytest.raises(ValueError, match="degla, negclip, pets"):
+        forked.load("birds", "")
