@@ -19,8 +19,8 @@ def get_config() -> ConfigDict:
     config.init["from"] = "openai/clip-vit-base-patch32"
 
     config.method.name = "degla"
-    with config.method.options.unlocked():
-        config.method.options.update(
+    config.method.options = ConfigDict(
+        dict(
             igc_weight=0.1,
             tgc_weight=0.1,
             tgc_scale=10.0,
@@ -30,6 +30,7 @@ def get_config() -> ConfigDict:
             teacher="ema",
             ema_decay=0.9996,
         )
+    )
 
     config.optimizer.learning_rate = 1e-6
     config.optimizer.warmup_steps = 50

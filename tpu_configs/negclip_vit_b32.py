@@ -1,0 +1,28 @@
+"""NegCLIP (ARO, arXiv 2210.01936) on COCO: ViT-B/32, the paper's batch of 256 and 5 epochs.
+
+    python train.py --config=tpu_configs/negclip_vit_b32.py --config.data.root=COCO --workdir=RUN
+
+COCO holds train_neg_clip.tsv, as ARO publishes it, and the images where its rows say.
+"""
+
+from ml_collections import ConfigDict
+
+from tpu_configs import base
+
+
+def get_config() -> ConfigDict:
+    config = base.get_config()
+    config.batch_size = 256
+    config.epochs = 5
+
+    config.model.name = "ViT-B-32-quickgelu"
+    config.init["from"] = "openai/clip-vit-base-patch32"
+    config.method.name = "negclip"
+
+    config.optimizer.learning_rate = 1e-6
+    config.optimizer.warmup_steps = 50
+
+    config.data.source = "negclip"
+    config.data.num_negatives = 1
+    config.data.workers = 8
+    return config
