@@ -1,15 +1,11 @@
 """Turns images and texts into embeddings for the benchmarks: batched, cached, in order."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-
-from data import images as image_data
-
-TEXT_LENGTHS = (16, 24, 32, 48, 77)
 
 
 class Encoder:
@@ -17,12 +13,13 @@ class Encoder:
 
     Args:
       encode_image: uint8 [B, H, W, 3] -> [B, D].
-      encode_text: int32 [B, L] -> [B, D]; L is one of a few lengths up to context_length.
+      encode_text: int32 [B, L] -> [B, D]; L is one of text_lengths.
         Both are compiled by the caller and return arrays that every process can read in full.
-      image_size: pixels, H = W.
+      load_image: path, PIL image or uint8 array -> uint8 [H, W, 3] as the model takes it.
       tokenizer: has encode(texts, context_length) -> (int32 [n, L], truncated bool [n]), and
         eos_token_id, with which every row ends.
-      context_length: the longest text in tokens.
+      text_lengths: tokens, ascending; the last is the context length. A batch of texts is cut to
+        the shortest that fits. A tower that sees padding must be given the last one only.
       batch_size: B, always: the last batch is filled up, so that every shape compiles once.
       put: lays a numpy batch out on the devices.
 
@@ -35,15 +32,15 @@ class Encoder:
         encode_image: Callable,
         encode_text: Callable,
         *,
-        image_size: int,
+        load_image: Callable,
         tokenizer,
-        context_length: int = 77,
+        text_lengths: Sequence[int],
         batch_size: int = 64,
         put: Callable = lambda batch: batch,
     ):
         self._encode_image, self._encode_text, self._put = encode_image, encode_text, put
-        self._image_size, self._batch_size = image_size, batch_size
-        self._tokenizer, self._context_length = tokenizer, context_length
+        self._load_image, self._batch_size = load_image, batch_size
+        self._tokenizer, self._text_lengths = tokenizer, text_lengths
         self._images: dict[str, np.ndarray] = {}
         self._texts: dict[str, np.ndarray] = {}
         self.truncated = 0
@@ -58,7 +55,7 @@ class Encoder:
           float32 [n, D], unit norm, in the order of the items.
 
         Raises:
-          ValueError, FileNotFoundError: an image that is missing or broken, by its path.
+          ValueError, FileNotFoundError: what load_image raises; a model that diverged.
         """
         names = [str(item) if isinstance(item, str | Path) else None for item in items]
         # Images in memory have no name to remember them by: they are encoded at every call.
@@ -85,28 +82,24 @@ class Encoder:
 
     def _decoded(self, items: list) -> Iterator[np.ndarray]:
         """Batches uint8 [<= B, H, W, 3]; the next one is decoded while the device is at work."""
-
-        def decode(item):
-            return image_data.eval_image(image_data.decode(item), self._image_size)
-
         with ThreadPoolExecutor() as pool:
             waiting: deque = deque()
             for batch in _batches(items, self._batch_size):
-                waiting.append([pool.submit(decode, item) for item in batch])
+                waiting.append([pool.submit(self._load_image, item) for item in batch])
                 if len(waiting) > 1:
                     yield np.stack([future.result() for future in waiting.popleft()])
             while waiting:
                 yield np.stack([future.result() for future in waiting.popleft()])
 
     def _run_texts(self, texts: list[str]) -> np.ndarray:
-        tokens, truncated = self._tokenizer.encode(texts, self._context_length)
+        tokens, truncated = self._tokenizer.encode(texts, self._text_lengths[-1])
         self.truncated += int(truncated.sum())
         # A causal tower pooled at the end token never sees the padding: cutting it is exact.
         lengths = (tokens == self._tokenizer.eos_token_id).argmax(axis=1) + 1
         order = np.argsort(lengths, kind="stable")
         rows = []
         for batch in _batches(order, self._batch_size):
-            length = _rounded_up(int(lengths[batch].max()), self._context_length)
+            length = next(n for n in self._text_lengths if n >= lengths[batch].max())
             rows.append(self._embed(self._encode_text, tokens[batch, :length], "a text"))
         embeddings = np.concatenate(rows)
         return embeddings[np.argsort(order)]
@@ -121,9 +114,5 @@ class Encoder:
         return rows / norms
 
 
-def _batches(items: Iterable, size: int) -> Iterator:
+def _batches(items: Sequence, size: int) -> Iterator:
     return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def _rounded_up(length: int, longest: int) -> int:
-    return min([candidate for candidate in TEXT_LENGTHS if candidate >= length] + [longest])
