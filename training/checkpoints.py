@@ -181,11 +181,11 @@ class Checkpoints:
             raise FileNotFoundError(
                 f"no checkpoint of step {step} in {self._manager.directory}; there are: {there}"
             )
-        absent = abstract_items.keys() - set(self._manager.item_metadata(step).keys())
-        if absent:
-            raise FileNotFoundError(
-                f"the checkpoint of step {step} in {self._manager.directory} has no {absent.pop()}"
-            )
+        for name in abstract_items:
+            if not (self._manager.directory / str(step) / name).exists():
+                raise FileNotFoundError(
+                    f"the checkpoint of step {step} in {self._manager.directory} has no {name}"
+                )
         items = {name: ocp.args.StandardRestore(item) for name, item in abstract_items.items()}
         return dict(self._manager.restore(step, args=ocp.args.Composite(**items)))
 

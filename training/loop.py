@@ -83,7 +83,8 @@ def fit(
             logger.train(done, {**metrics, "learning_rate": learning_rate(done - 1)}, counts)
         if saving:
             scores = {} if stopping and not last else evaluate(state)
-            logger.write(done, scores)
+            if scores:
+                logger.write(done, scores)
             checkpoints.save(done, state, config, {**metrics, **scores})
         if stopping and not last:
             logger.say(f"stopped at step {done}; the same command goes on from there")

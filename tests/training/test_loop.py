@@ -1,0 +1,183 @@
+"""The loop and the run directory with a linear model: resume, stop, refuse, and lose nothing."""
+
+import itertools
+import json
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from methods.base import load
+from tests.training import linear
+from training import loop
+from training import mesh as meshes
+from training.checkpoints import Checkpoints, claim_run_directory
+from training.logging import METRICS_FILE, MetricLogger
+from training.optimizer import adamw, warmup_cosine
+from training.state import abstract_state, init_state
+from training.step import make_train_step
+
+TOTAL = 12
+
+
+def run(workdir, *, total=TOTAL, stop_at=None, batches=None, fsdp=1, evaluate=None, best="loss"):
+    """Trains as train.py does; `stop_at` cuts the run off there, as a kill would."""
+    mesh = meshes.make_mesh(fsdp=fsdp)
+    method = load("clip", {})
+    schedule = warmup_cosine(0.05, 2, TOTAL)
+    tx = adamw(schedule, b1=0.9, b2=0.98, eps=1e-6, weight_decay=0.1, grad_clip_norm=0.0)
+    abstract = abstract_state(mesh, linear.init_params, method, tx)
+    checkpoints = Checkpoints(workdir, keep_last=2, best_metric=best)
+    if checkpoints.latest_step is None:
+        state = init_state(abstract, linear.init_params, method, tx, jax.random.key(0))
+    else:
+        state = checkpoints.restore(abstract)
+    start = int(state.step)
+    source = itertools.islice(batches or linear.batches(), start, None)
+    logger = MetricLogger(workdir, start_step=start, total_steps=total, batch_size=8)
+    try:
+        return loop.fit(
+            jax.jit(make_train_step(linear.apply, None, method, tx), donate_argnums=0),
+            state,
+            source,
+            mesh=mesh,
+            schedule=loop.Schedule(stop_at or total, log_every=1, save_every=3),
+            checkpoints=checkpoints,
+            logger=logger,
+            config={"seed": 0},
+            learning_rate=schedule,
+            evaluate=evaluate or (lambda state: {}),
+        )
+    finally:
+        logger.close()
+        checkpoints.close()
+
+
+def logged(workdir):
+    lines = (workdir / METRICS_FILE).read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_resumed_is_uninterrupted_bit_for_bit(tmp_path):
+    whole = run(tmp_path / "whole")
+    run(tmp_path / "parts", stop_at=5)
+    # A kill comes between checkpoints: what was logged beyond the last one is done again.
+    with (tmp_path / "parts" / METRICS_FILE).open("a") as file:
+        file.write('{"step": 7, "loss": 99}\n{"step": 8, "lo')
+    parts = run(tmp_path / "parts")
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert [row["step"] for row in logged(tmp_path / "parts")] == list(range(1, TOTAL + 1))
+    keys = ("loss", "grad_norm", "learning_rate", "logit_scale")
+    for a, b in zip(logged(tmp_path / "whole"), logged(tmp_path / "parts"), strict=True):
+        assert [a[key] for key in keys] == [b[key] for key in keys]
+
+
+def test_resume_on_another_mesh(tmp_path):
+    run(tmp_path / "a", stop_at=6)
+    resumed = run(tmp_path / "a", fsdp=4)
+    whole = run(tmp_path / "b")
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(resumed), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_keeps_the_last_and_the_best(tmp_path):
+    scores = {3: 5.0, 6: 1.0, 9: 2.0, 12: 3.0}
+    run(
+        tmp_path,
+        best="score",
+        evaluate=lambda state: {"score": scores[int(state.step)]},
+    )
+    checkpoints = Checkpoints(tmp_path, keep_last=2, best_metric="score")
+    assert (checkpoints.latest_step, checkpoints.best_step) == (12, 6)
+    kept = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
+    assert kept == [6, 9, 12]
+    rows = logged(tmp_path)
+    assert {row["step"]: row["score"] for row in rows if "score" in row} == scores
+
+
+def test_a_best_metric_that_nobody_logs(tmp_path):
+    with pytest.raises(ValueError, match="best_metric is 'recall'.*grad_norm"):
+        run(tmp_path, best="recall")
+
+
+def test_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_path):
+    def poisoned():
+        for i, batch in enumerate(linear.batches()):
+            yield {**batch, "image": batch["image"] * (np.nan if i == 4 else 1)}
+
+    with pytest.raises(ValueError, match="loss is nan at step 5; the last good .* step 3"):
+        run(tmp_path, batches=poisoned())
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.latest_step == 3
+    params = checkpoints.restore_params(
+        jax.eval_shape(linear.init_params, jax.random.key(0)), teacher=False
+    )
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(params))
+
+
+def test_sigterm_saves_and_leaves(tmp_path):
+    def terminating():
+        for i, batch in enumerate(linear.batches()):
+            if i == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    before = signal.getsignal(signal.SIGTERM)
+    state = run(tmp_path, batches=terminating())
+    signal.signal(signal.SIGTERM, before)
+    assert int(state.step) == 5 == Checkpoints(tmp_path).latest_step
+    assert int(run(tmp_path).step) == TOTAL
+
+
+def test_counters_stay_on_the_host_and_are_told(tmp_path, capsys):
+    run(tmp_path, total=3)
+    assert [row["truncated"] for row in logged(tmp_path)] == [1, 2, 3]
+    assert "3 samples with a text cut" in capsys.readouterr().err
+
+
+def test_restore_names_the_steps_there_are(tmp_path):
+    run(tmp_path, total=3)
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no checkpoint of step 4.*there are: 3"):
+        checkpoints.restore_params(jax.eval_shape(linear.init_params, jax.random.key(0)), 4)
+    with pytest.raises(FileNotFoundError, match="step 3 .* has no teacher"):
+        checkpoints.restore_params({}, 3, teacher=True)
+
+
+def test_another_config_is_refused_with_the_differences(tmp_path):
+    config = {"seed": 0, "mesh": {"data": -1}, "optimizer": {"b1": 0.9, "eps": 1e-6}, "t": (1, 2)}
+    claim_run_directory(tmp_path, config)
+    claim_run_directory(tmp_path, config)
+    other = {**config, "optimizer": {"b1": 0.8, "eps": 1e-6}, "mesh": {"data": 2}}
+    del other["seed"]
+    with pytest.raises(ValueError) as error:
+        claim_run_directory(tmp_path, other, ["mesh"])
+    assert "optimizer.b1: 0.9 there, 0.8 here" in str(error.value)
+    assert "seed: 0 there, absent here" in str(error.value)
+    assert "mesh" not in str(error.value) and "eps" not in str(error.value)
+    claim_run_directory(tmp_path, {**config, "mesh": {"data": 2}}, ["mesh"])
+
+
+def test_a_directory_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        claim_run_directory(tmp_path / "file" / "run", {})
+
+
+def test_the_step_compiles_once(tmp_path):
+    mesh = meshes.make_mesh(fsdp=2)
+    method = load("clip", {})
+    tx = adamw(
+        warmup_cosine(0.05, 2, 9), b1=0.9, b2=0.98, eps=1e-6, weight_decay=0.1, grad_clip_norm=1.0
+    )
+    abstract = abstract_state(mesh, linear.init_params, method, tx)
+    state = init_state(abstract, linear.init_params, method, tx, jax.random.key(0))
+    step = jax.jit(make_train_step(linear.apply, None, method, tx), donate_argnums=0)
+    for batch in itertools.islice(linear.batches(), 3):
+        batch.pop("truncated")
+        state, _ = step(state, meshes.put_batch(mesh, batch))
+    assert step._cache_size() == 1

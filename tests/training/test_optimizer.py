@@ -1,0 +1,76 @@
+"""AdamW against its definition in numpy, the schedule against open_clip's formula."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from training.optimizer import adamw, decay_mask, warmup_cosine
+
+SETTINGS = dict(b1=0.9, b2=0.98, eps=1e-6, weight_decay=0.1)
+
+
+def open_clip_cosine(step, learning_rate, warmup, total):
+    if step < warmup:
+        return learning_rate * (step + 1) / warmup
+    return 0.5 * (1 + np.cos(np.pi * (step - warmup) / (total - warmup))) * learning_rate
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 2, 7])
+def test_schedule_is_open_clips(warmup):
+    schedule = warmup_cosine(3e-4, warmup, 40)
+    wanted = [open_clip_cosine(step, 3e-4, warmup, 40) for step in range(40)]
+    np.testing.assert_allclose(
+        [schedule(step) for step in range(40)], wanted, rtol=1e-5, atol=1e-10
+    )
+
+
+@pytest.mark.parametrize("warmup", [-1, 10, 11])
+def test_warmup_must_be_shorter_than_the_run(warmup):
+    with pytest.raises(ValueError, match="warmup_steps"):
+        warmup_cosine(1e-3, warmup, 10)
+
+
+def test_decay_is_on_matrices_only():
+    params = {
+        "logit_scale": jnp.zeros(()),
+        "class_embedding": jnp.zeros(4),
+        "position_embedding": jnp.zeros((3, 4)),
+        "ln": {"scale": jnp.zeros((2, 4)), "bias": jnp.zeros((2, 4))},
+        "qkv": {"kernel": jnp.zeros((2, 4, 3, 2, 2)), "bias": jnp.zeros((2, 3, 2, 2))},
+    }
+    assert decay_mask(params) == {
+        "logit_scale": False,
+        "class_embedding": False,
+        "position_embedding": True,
+        "ln": {"scale": False, "bias": False},
+        "qkv": {"kernel": True, "bias": False},
+    }
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.5])
+def test_adamw_is_its_definition(clip):
+    rng = np.random.default_rng(0)
+    params = {"kernel": rng.normal(size=(3, 2)), "bias": rng.normal(size=2)}
+    tx = adamw(warmup_cosine(1e-2, 2, 10), grad_clip_norm=clip, **SETTINGS)
+    ours = jax.tree.map(jnp.float32, params)
+    state = tx.init(ours)
+    mean = {name: 0.0 for name in params}
+    square = dict(mean)
+    for step in range(5):
+        grads = {name: rng.normal(size=p.shape) for name, p in params.items()}
+        updates, state = tx.update(jax.tree.map(jnp.float32, grads), state, ours)
+        ours = jax.tree.map(lambda p, u: p + u, ours, updates)
+
+        norm = np.sqrt(sum((g**2).sum() for g in grads.values()))
+        shrink = min(1.0, clip / norm) if clip else 1.0
+        for name, decay in (("kernel", 0.1), ("bias", 0.0)):
+            g = grads[name] * shrink
+            mean[name] = 0.9 * mean[name] + 0.1 * g
+            square[name] = 0.98 * square[name] + 0.02 * g**2
+            unbiased = mean[name] / (1 - 0.9 ** (step + 1))
+            spread = np.sqrt(square[name] / (1 - 0.98 ** (step + 1)))
+            change = unbiased / (spread + 1e-6) + decay * params[name]
+            params[name] = params[name] - open_clip_cosine(step, 1e-2, 2, 10) * change
+    for name in params:
+        np.testing.assert_allclose(ours[name], params[name], rtol=1e-5)

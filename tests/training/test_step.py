@@ -1,0 +1,66 @@
+"""One update in closed form, and the order in which the parts of a step happen."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from methods.base import Method
+from models.embeddings import Embeddings
+from training.state import create_state
+from training.step import make_train_step
+from training.teacher import ema, frozen
+
+
+def apply(params, batch):
+    rows = params["w"][None, :] * batch["x"]
+    return Embeddings(image=rows, text=rows, logit_scale=jnp.exp(params["logit_scale"]))
+
+
+def squared(student, teacher, batch, carry):
+    """sum (w x - t x)^2 / 2 to the teacher plus logit_scale's exponent, whose gradient is known."""
+    loss = jnp.sum((student.image - teacher.image) ** 2) / 2 + student.logit_scale
+    return loss, {"term": loss}, carry + 1
+
+
+def make(policy, project):
+    method = Method(squared, policy, init_carry=lambda: jnp.zeros((), jnp.int32), project=project)
+    tx = optax.sgd(0.1)
+    params = {"w": jnp.array([1.0, 2.0]), "logit_scale": jnp.float32(0.0)}
+    state = create_state(params, method, tx)
+    state = state.replace(teacher={**state.teacher, "w": jnp.zeros(2)})
+    return state, make_train_step(apply, apply, method, tx)
+
+
+def halve_scale(params):
+    return {**params, "logit_scale": params["logit_scale"] / 2}
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_update_in_closed_form(jit):
+    state, step = make(frozen(), halve_scale)
+    x = np.array([[1.0, 3.0], [2.0, 0.0]], np.float32)
+    step = jax.jit(step) if jit else step
+    state, metrics = step(state, {"x": x})
+
+    # d/dw sum_i (w x_i)^2 / 2 = w sum_i x_i^2; d/ds exp(s) = 1 at 0.
+    grad = np.array([1.0, 2.0]) * (x**2).sum(0)
+    np.testing.assert_allclose(state.params["w"], np.array([1.0, 2.0]) - 0.1 * grad, rtol=1e-6)
+    np.testing.assert_allclose(state.params["logit_scale"], -0.1 / 2, rtol=1e-6)
+    np.testing.assert_allclose(metrics["grad_norm"], np.sqrt((grad**2).sum() + 1), rtol=1e-6)
+    np.testing.assert_allclose(metrics["logit_scale"], 1.0)
+    np.testing.assert_allclose(metrics["loss"], ((np.array([1, 2]) * x) ** 2).sum() / 2 + 1)
+    assert metrics["loss"] == metrics["term"]
+    assert int(state.step) == 1 and int(state.carry) == 1
+
+
+def test_the_teacher_sees_the_update_before_the_clamp():
+    state, step = make(ema(0.5), halve_scale)
+    state, metrics = step(state, {"x": np.ones((1, 2), np.float32)})
+    # The student's unclamped logit_scale is -0.1; the teacher was at 0.
+    np.testing.assert_allclose(state.teacher["logit_scale"], -0.05, rtol=1e-6)
+    np.testing.assert_allclose(state.teacher["w"], 0.5 * 0.9 * np.array([1.0, 2.0]), rtol=1e-6)
+    difference = 0.5 * 0.9 * np.array([1.0, 2.0])
+    wanted = np.sqrt((difference**2).sum()) / np.sqrt((difference**2).sum() + 0.05**2)
+    np.testing.assert_allclose(metrics["teacher_distance"], wanted, rtol=1e-5)
