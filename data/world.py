@@ -1,0 +1,351 @@
+"""A world of rendered scenes whose captions and hard negatives are true and false by construction.
+
+A scene shows one kind of thing (one to four of it on a coloured tile) or two things, each on a
+tile of its own colour, one left of, right of, above or below the other. Things are big or small.
+Whatever a caption says is a `Claim`; a hard negative says a changed claim that does not hold.
+"""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from data.english import article, plural
+from data.glyphs import GLYPHS, NOUNS, sprite
+
+COLOURS = {
+    "red": (214, 39, 40),
+    "orange": (255, 140, 20),
+    "yellow": (250, 225, 40),
+    "green": (40, 160, 60),
+    "blue": (40, 90, 210),
+    "purple": (130, 60, 170),
+    "pink": (250, 150, 200),
+    "gray": (130, 130, 130),
+}
+SIZES = {"big": 0.40, "small": 0.24}  # longer side of a glyph over the side of the image
+COUNTS = ("", "", "two", "three", "four")
+INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+_RELATION_PHRASES = {
+    "left of": ("left of", "to the left of"),
+    "right of": ("right of", "to the right of"),
+    "above": ("above", "over"),
+    "below": ("below", "under"),
+}
+_PREFIXES = ("", "a picture of ", "a scene with ", "this shows ", "we see ")
+_JOINTS = ("and", "with", "together with")
+_TILES = (" on {article} {colour} tile", " on {colour}")
+
+
+class Thing(NamedTuple):
+    """`count` big or small glyphs of one noun on a tile of a colour.
+
+    In a claim, colour or size is "" where nothing is said about it.
+    """
+
+    noun: str
+    count: int
+    colour: str
+    size: str
+
+
+class Claim(NamedTuple):
+    """One or two things, the first `relation` ("left of", ...) the second; "": nothing said.
+
+    A scene is described by the claim that leaves nothing out.
+    """
+
+    things: tuple[Thing, ...]
+    relation: str
+
+
+def holds(claim: Claim, scene: Claim) -> bool:
+    """Whether what is claimed is true of the scene."""
+
+    def fits(said: Thing, shown: Thing) -> bool:
+        return all(a in ("", b) for a, b in zip(said, shown, strict=True))
+
+    if len(claim.things) == 1:
+        return any(fits(claim.things[0], thing) for thing in scene.things)
+    for relation, things in (
+        (scene.relation, scene.things),
+        (INVERSE.get(scene.relation), scene.things[::-1]),
+    ):
+        if len(things) == 2 and claim.relation in ("", relation):
+            if all(map(fits, claim.things, things)):
+                return True
+    return False
+
+
+def _pick(rng: np.random.Generator, options):
+    """One of a sequence; random() alone, whose stream NumPy keeps stable."""
+    return options[int(rng.random() * len(options))]
+
+
+def _shuffled(rng: np.random.Generator, options) -> list:
+    return [options[i] for i in np.argsort(rng.random(len(options)), kind="stable")]
+
+
+class Wording(NamedTuple):
+    """How a claim is put into words; a caption and its negatives share one."""
+
+    prefix: str
+    tile: str
+    phrase: int
+    joint: str
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> "Wording":
+        return cls(
+            _pick(rng, _PREFIXES), _pick(rng, _TILES), _pick(rng, (0, 1)), _pick(rng, _JOINTS)
+        )
+
+    def say(self, claim: Claim) -> str:
+        text = self.prefix + self._thing(claim.things[0])
+        for thing in claim.things[1:]:
+            joint = _RELATION_PHRASES[claim.relation][self.phrase] if claim.relation else self.joint
+            text += f" {joint} {self._thing(thing)}"
+        return text
+
+    def _thing(self, thing: Thing) -> str:
+        noun = thing.noun if thing.count == 1 else plural(thing.noun)
+        text = f"{thing.size} {noun}".strip()
+        text = f"{COUNTS[thing.count] or article(text)} {text}"
+        if not thing.colour:
+            return text
+        return text + self.tile.format(article=article(thing.colour), colour=thing.colour)
+
+
+def _changed(claim: Claim, index: int, **fields) -> Claim:
+    things = list(claim.things)
+    things[index] = things[index]._replace(**fields)
+    return claim._replace(things=tuple(things))
+
+
+def _swap(field: str, claim: Claim) -> list[Claim]:
+    if len(claim.things) == 1:
+        return []
+    first, second = (getattr(thing, field) for thing in claim.things)
+    return [_changed(_changed(claim, 0, **{field: second}), 1, **{field: first})]
+
+
+def _replace(field: str, options, claim: Claim, rng: np.random.Generator) -> list[Claim]:
+    """A thing's word changed: to each of few options, or to some of many."""
+    some = options if len(options) <= 8 else [_pick(rng, options) for _ in range(8)]
+    at = [i for i, thing in enumerate(claim.things) if getattr(thing, field)]
+    return [_changed(claim, i, **{field: option}) for i in at for option in some]
+
+
+# Each type of negative as claims that may be false; `nouns` are those of the class split.
+_CLAIMS = {
+    "swap_nouns": lambda claim, nouns, rng: _swap("noun", claim),
+    "swap_adjectives": lambda claim, nouns, rng: _swap("colour", claim) + _swap("size", claim),
+    "replace_adjective": lambda claim, nouns, rng: (
+        _replace("colour", tuple(COLOURS), claim, rng) + _replace("size", tuple(SIZES), claim, rng)
+    ),
+    "replace_noun": lambda claim, nouns, rng: _replace("noun", nouns, claim, rng),
+    "replace_relation": lambda claim, nouns, rng: [
+        claim._replace(relation=relation) for relation in INVERSE if claim.relation
+    ],
+}
+TYPES = ("reshuffle", *_CLAIMS)
+
+_DETERMINERS = frozenset({"a", "an", *COUNTS[2:]})
+_AFTER_DETERMINER = frozenset({"picture", "scene", *COLOURS, *SIZES, *GLYPHS, *map(plural, GLYPHS)})
+
+
+def _reshuffles(caption: str, rng: np.random.Generator) -> Iterator[str]:
+    """Permutations that are no sentence, for a determiner stands where none can: they say nothing.
+
+    Without this check a permutation might exchange the two halves of "a cat and a dog".
+    """
+    words = caption.split()
+    for _ in range(16):
+        order = _shuffled(rng, words)
+        pairs = itertools.zip_longest(order, order[1:])
+        if any(a in _DETERMINERS and b not in _AFTER_DETERMINER for a, b in pairs):
+            yield " ".join(order)
+
+
+def negatives(
+    kind: str, scene: Claim, claim: Claim, wording: Wording, nouns, rng: np.random.Generator
+) -> Iterator[str]:
+    """Hard negatives of one of TYPES, in random order, each false of the scene."""
+    if kind == "reshuffle":
+        yield from _reshuffles(wording.say(claim), rng)
+        return
+    for changed in _shuffled(rng, _CLAIMS[kind](claim, nouns, rng)):
+        if not holds(changed, scene):
+            yield wording.say(changed)
+
+
+@functools.cache
+def _backgrounds(size: int) -> list[np.ndarray]:
+    """Plain, graded and blotched backgrounds, the same in every run."""
+    rng = np.random.default_rng(0)
+    made = []
+    for cells in (1, 2, 3, 6) * 16:
+        colours = (150 + 105 * rng.random((cells, cells, 3))).astype(np.uint8)
+        image = Image.fromarray(colours).resize((size, size), Image.Resampling.BICUBIC)
+        made.append(np.asarray(image))
+    return made
+
+
+def render(scene: Claim, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Draws a scene: uint8 [size, size, 3]; rng decides on background and exact places."""
+    image = _pick(rng, _backgrounds(size)).copy()
+    tile = round((0.88 if scene.things[0].count > 1 else 0.46) * size)
+    slack = size - tile
+    if len(scene.things) == 1:
+        _draw(
+            image, scene.things[0], tile, int(slack * rng.random()), int(slack * rng.random()), rng
+        )
+        return image
+    things = scene.things if scene.relation in ("left of", "above") else scene.things[::-1]
+    sideways = scene.relation in ("left of", "right of")
+    free = size - 2 * tile
+    common = (slack - free) * rng.random()
+    for i, thing in enumerate(things):
+        along = i * (tile + free // 2) + int(free / 2 * rng.random())
+        across = int(common + free * rng.random())  # beside each other, but not in a ruled line
+        top, left = (across, along) if sideways else (along, across)
+        _draw(image, thing, tile, top, left, rng)
+    return image
+
+
+def _draw(image, thing: Thing, tile: int, top: int, left: int, rng: np.random.Generator) -> None:
+    """Draws a tile with its glyphs, each somewhere in a cell of its own."""
+    image[top : top + tile, left : left + tile] = COLOURS[thing.colour]
+    cells = 1 if thing.count == 1 else 2
+    cell = tile // cells
+    times, keep = sprite(thing.noun, round(SIZES[thing.size] * len(image)))
+    height, width = keep.shape[:2]
+    for place in _shuffled(rng, range(cells * cells))[: thing.count]:
+        row, column = divmod(place, cells)
+        y = top + row * cell + int((cell - height + 1) * rng.random())
+        x = left + column * cell + int((cell - width + 1) * rng.random())
+        under = image[y : y + height, x : x + width]
+        under[:] = (under * keep + times + 127) // 255
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """What lies behind a record: the scene, the claim its caption makes, and a negative a type.
+
+    `negatives` maps those of TYPES that apply to a text each; all are false of the scene.
+    """
+
+    scene: Claim
+    claim: Claim
+    caption: str
+    negatives: dict[str, str]
+    image: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    """A data source of rendered scenes, each a pure function of (seed, part, index).
+
+    Attributes:
+      length: number of scenes.
+      part: "train" or "test": scenes drawn independently.
+      nouns: class split, "all", "seen" or "unseen"; replaced nouns come from the same split.
+      size: side of an image, pixels.
+      relations: whether captions say how two things stand to each other. Without, their order
+        means nothing, as in most captions that CLIP saw.
+      num_negatives: hard negatives a record has, of as many types as possible.
+      seed: another seed is another world of scenes.
+    """
+
+    length: int = 100_000
+    part: str = "train"
+    nouns: str = "all"
+    size: int = 64
+    relations: bool = True
+    num_negatives: int = 4
+    seed: int = 0
+
+    def __post_init__(self):
+        for name, known in (("part", ("train", "test")), ("nouns", tuple(NOUNS))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"world has no {name} {getattr(self, name)!r}: use one of {known}")
+        for name, least in (("length", 1), ("size", 32), ("num_negatives", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"world's {name} is {getattr(self, name)}, must be >= {least}")
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict:
+        """The record: image uint8 [size, size, 3], one caption, its negatives, a key."""
+        scene, claim, wording, rng = self._draw(index)
+        return {
+            "image": render(scene, self.size, rng),
+            "captions": [wording.say(claim)],
+            "negatives": self._negatives(scene, claim, wording, rng),
+            "key": f"world {self.part} scene {index}",
+        }
+
+    def example(self, index: int) -> Example:
+        """A record's scene, with one negative of every type that applies, for evaluation."""
+        scene, claim, wording, rng = self._draw(index)
+        image = render(scene, self.size, rng)
+        first = {kind: next(self._of(kind, scene, claim, wording, rng), "") for kind in TYPES}
+        return Example(
+            scene, claim, wording.say(claim), {k: text for k, text in first.items() if text}, image
+        )
+
+    def _draw(self, index: int) -> tuple[Claim, Claim, Wording, np.random.Generator]:
+        if not 0 <= index < self.length:
+            raise IndexError(f"scene {index} of a world of {self.length}")
+        rng = np.random.default_rng((self.seed, self.part == "test", index))
+        nouns = NOUNS[self.nouns]
+        pair = rng.random() < 0.75
+        count = 1 if pair else _pick(rng, (1, 2, 3, 4))
+        chosen = zip(
+            _distinct(rng, nouns), _distinct(rng, tuple(COLOURS)), strict=True
+        )  # two things always differ in noun and in colour
+        things = tuple(Thing(n, count, c, _pick(rng, tuple(SIZES))) for n, c in chosen)
+        scene = Claim(things, _pick(rng, tuple(INVERSE))) if pair else Claim(things[:1], "")
+        return scene, self._claim(scene, rng), Wording.draw(rng), rng
+
+    def _claim(self, scene: Claim, rng: np.random.Generator) -> Claim:
+        """A claim true of the scene: some attributes left out, told from either thing."""
+        things, relation = scene
+        if rng.random() < 0.25:
+            things = tuple(thing._replace(colour="") for thing in things)
+        if rng.random() < 0.5:
+            things = tuple(thing._replace(size="") for thing in things)
+        if relation and rng.random() < 0.5:
+            things, relation = things[::-1], INVERSE[relation]
+        return Claim(things, relation if self.relations else "")
+
+    def _of(self, kind, scene, claim, wording, rng) -> Iterator[str]:
+        return negatives(kind, scene, claim, wording, NOUNS[self.nouns], rng)
+
+    def _negatives(self, scene, claim, wording, rng) -> list[str]:
+        """`num_negatives` different texts, of one type after another, in random order."""
+        kinds = [self._of(kind, scene, claim, wording, rng) for kind in _shuffled(rng, TYPES)]
+        texts = []
+        while kinds and len(texts) < self.num_negatives:
+            kind = kinds.pop(0)
+            text = next((text for text in kind if text not in texts), "")
+            if text:
+                texts.append(text)
+                kinds.append(kind)
+        return texts
+
+
+def _distinct(rng: np.random.Generator, options) -> tuple:
+    first = int(rng.random() * len(options))
+    step = 1 + int(rng.random() * (len(options) - 1))
+    return options[first], options[(first + step) % len(options)]
+
+
+def load(root: str = "", **options) -> World:
+    """The world as data/sources.py finds it; nothing is read from `root`."""
+    return World(**options)
