@@ -357,7 +357,7 @@ def normalize(image, mean, std):
 
 
 def _patches(x, size: int):
-    """[N, H, W, C] -> [N, H//size * W//size, size * size * C], row-major: a convolution's windows."""
+    """[N, H, W, C] -> [N, H//size * W//size, size * size * C]: a convolution's windows."""
     n, height, width, channels = x.shape
     height, width = height // size * size, width // size * size
     x = x[:, :height, :width]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from models.clip import CLIP, CLIPConfig
 from models.towers import REMAT_POLICIES, Compute, TextConfig, VisionConfig
@@ -31,6 +32,41 @@ def _clip(embed_dim, image_size, patch_size, vision, text) -> CLIPConfig:
     )
 
 
+def _siglip(image_size, patch_size, vocab_size, context_length, shape) -> CLIPConfig:
+    """shape: (width, layers, heads, mlp_width) of both towers; the activation is big_vision's."""
+    width, layers, heads, mlp_width = shape
+    tower = dict(
+        width=width,
+        layers=layers,
+        heads=heads,
+        mlp_width=mlp_width,
+        activation="gelu_tanh",
+        ln_epsilon=1e-6,
+    )
+    half = (0.5, 0.5, 0.5)
+    return CLIPConfig(
+        embed_dim=width,
+        vision=VisionConfig(
+            **tower,
+            patch_size=patch_size,
+            image_size=image_size,
+            pool="map",
+            mean=half,
+            std=half,
+            resize="squash",
+        ),
+        text=TextConfig(
+            **tower,
+            context_length=context_length,
+            vocab_size=vocab_size,
+            eos_token_id=1,
+            pool="last",
+        ),
+        logit_scale_init=float(np.log(10)),
+        logit_bias_init=-10.0,
+    )
+
+
 SHAPES = {
     "tiny": _clip(128, 64, 8, (128, 4, 4), (128, 3, 4)),
     "ViT-S-16": _clip(384, 224, 16, (384, 12, 6), (384, 12, 6)),
@@ -39,6 +75,7 @@ SHAPES = {
     "ViT-L-14": _clip(768, 224, 14, (1024, 24, 16), (768, 12, 12)),
     "ViT-L-14-336": _clip(768, 336, 14, (1024, 24, 16), (768, 12, 12)),
     "ViT-H-14": _clip(1024, 224, 14, (1280, 32, 16), (1024, 24, 16)),
+    "ViT-B-16-SigLIP": _siglip(224, 16, 32000, 64, (768, 12, 12, 3072)),
 }
 QUICKGELU = "-quickgelu"
 DTYPES = ("float32", "bfloat16", "float16")
@@ -58,8 +95,17 @@ def shape(name: str) -> CLIPConfig:
             f"unknown model '{name}': {hint}models/zoo.py has {', '.join(SHAPES)}, "
             f"each also with {QUICKGELU}"
         )
-    activation = "quick_gelu" if name.endswith(QUICKGELU) else "gelu"
-    return dataclasses.replace(SHAPES[base], activation=activation)
+    config = SHAPES[base]
+    return with_activation(config, "quick_gelu") if name.endswith(QUICKGELU) else config
+
+
+def with_activation(config: CLIPConfig, activation: str) -> CLIPConfig:
+    """The shape with that activation in both towers."""
+    return dataclasses.replace(
+        config,
+        vision=dataclasses.replace(config.vision, activation=activation),
+        text=dataclasses.replace(config.text, activation=activation),
+    )
 
 
 def build(

@@ -1,0 +1,334 @@
+"""Shapes from and to the config files of transformers and open_clip."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from models.clip import CLIPConfig
+from models.towers import TextConfig, VisionConfig
+
+# PIL's numbers, as preprocessor_config.json has them.
+_RESAMPLE = {2: "bilinear", 3: "bicubic"}
+_HF_ACTIVATIONS = {
+    "gelu": "gelu",
+    "quick_gelu": "quick_gelu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+}
+_HF_MODELS = {"clip": "CLIP", "siglip": "Siglip"}
+
+# timm's SigLIP towers: (width, layers, heads, mlp_width) by the name's size.
+_TIMM_SIZES = {
+    "base": (768, 12, 12, 3072),
+    "large": (1024, 24, 16, 4096),
+    "so400m": (1152, 27, 16, 4304),
+}
+_TIMM_NAME = re.compile(r"vit_(\w+)_patch(\d+)_siglip_(\d+)")
+# Those that timm runs with the tanh form of GELU; it runs the others with the exact one.
+_TIMM_TANH = re.compile(r"vit_(so400m_patch16|base_patch32|large_patch16_siglip_512)")
+# What may stand in an open_clip config without changing what the towers compute.
+_OPEN_CLIP_NEUTRAL = {
+    "vision_cfg": {
+        "patch_dropout": None,
+        "output_tokens": None,
+        "timm_model_pretrained": None,
+        "timm_drop": None,
+        "timm_drop_path": None,
+        "timm_pool": "map",
+        "timm_proj": "none",
+        "pool_type": "tok",
+        "pos_embed_type": "learnable",
+    },
+    "text_cfg": {
+        "hf_tokenizer_name": None,
+        "tokenizer_kwargs": None,
+        "tokenizer_mode": None,
+        "output_tokens": None,
+        "pad_id": None,
+        "eos_id": None,
+        "proj_type": "linear",
+    },
+}
+_OPEN_CLIP_READ = {
+    "vision_cfg": "layers width head_width mlp_ratio patch_size image_size timm_model_name "
+    "act_kwargs norm_kwargs",
+    "text_cfg": "context_length vocab_size width heads layers mlp_ratio pool_type no_causal_mask "
+    "proj_bias act_kwargs norm_kwargs",
+}
+
+
+def from_hf(model: Mapping[str, Any], images: Mapping[str, Any]) -> CLIPConfig:
+    """The shape that transformers' config.json and preprocessor_config.json state.
+
+    Raises:
+      ValueError: another model than CLIP and SigLIP, or something that the towers do not have.
+    """
+    import transformers  # slow to import, and only its config classes know the defaults
+
+    model_type = model.get("model_type")
+    if model_type not in _HF_MODELS:
+        raise ValueError(f"model_type is {model_type!r}; there are: {', '.join(_HF_MODELS)}")
+    try:
+        hf = getattr(transformers, f"{_HF_MODELS[model_type]}Config").from_dict(dict(model))
+    except Exception as error:  # the classes validate, each error of its own type
+        raise ValueError(" ".join(str(error).split())) from None
+    siglip = model_type == "siglip"
+    vision, text = hf.vision_config, hf.text_config
+    eos = text.eos_token_id
+    return CLIPConfig(
+        embed_dim=vision.hidden_size if siglip else hf.projection_dim,
+        vision=VisionConfig(
+            **_hf_tower(vision),
+            patch_size=vision.patch_size,
+            image_size=vision.image_size,
+            pool="map" if siglip else "class",
+            **_hf_images(images),
+        ),
+        text=TextConfig(
+            **_hf_tower(text),
+            context_length=text.max_position_embeddings,
+            vocab_size=text.vocab_size,
+            # Configs from before transformers 4.31 say 2 and pool at the largest id instead.
+            eos_token_id=1 if siglip else text.vocab_size - 1 if eos == 2 else eos,
+            pool="last" if siglip else "end",
+        ),
+        logit_bias_init=-10.0 if siglip else None,
+    )
+
+
+def _hf_tower(tower) -> dict[str, Any]:
+    if tower.hidden_act not in _HF_ACTIVATIONS:
+        known = ", ".join(_HF_ACTIVATIONS)
+        raise ValueError(f"hidden_act is '{tower.hidden_act}'; there are: {known}")
+    return dict(
+        width=tower.hidden_size,
+        layers=tower.num_hidden_layers,
+        heads=tower.num_attention_heads,
+        mlp_width=tower.intermediate_size,
+        activation=_HF_ACTIVATIONS[tower.hidden_act],
+        ln_epsilon=tower.layer_norm_eps,
+    )
+
+
+def _hf_images(images: Mapping[str, Any]) -> dict[str, Any]:
+    missing = [key for key in ("image_mean", "image_std", "resample") if key not in images]
+    if missing or images["resample"] not in _RESAMPLE:
+        raise ValueError(
+            f"the image processor has no {missing[0]}"
+            if missing
+            else f"resample is {images['resample']}; there are 2 (bilinear) and 3 (bicubic)"
+        )
+    size = images.get("size")
+    squash = isinstance(size, Mapping) and "height" in size and not images.get("do_center_crop")
+    return dict(
+        mean=tuple(images["image_mean"]),
+        std=tuple(images["image_std"]),
+        interpolation=_RESAMPLE[images["resample"]],
+        resize="squash" if squash else "shortest",
+    )
+
+
+def to_hf(config: CLIPConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """config.json and preprocessor_config.json of a shape."""
+    siglip = config.vision.pool == "map"
+    names = {ours: theirs for theirs, ours in _HF_ACTIVATIONS.items()}
+
+    def tower(shape):
+        return dict(
+            hidden_size=shape.width,
+            num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads,
+            intermediate_size=shape.mlp_width,
+            hidden_act=names[shape.activation],
+            layer_norm_eps=shape.ln_epsilon,
+        )
+
+    kind, vision, text = "siglip" if siglip else "clip", config.vision, config.text
+    projection = "projection_size" if siglip else "projection_dim"
+    model = {
+        "architectures": [f"{_HF_MODELS[kind]}Model"],
+        "model_type": kind,
+        "vision_config": tower(vision)
+        | {"image_size": vision.image_size, "patch_size": vision.patch_size},
+        "text_config": tower(text)
+        | {
+            "vocab_size": text.vocab_size,
+            "max_position_embeddings": text.context_length,
+            "eos_token_id": text.eos_token_id,
+            projection: config.embed_dim,
+        },
+    }
+    if not siglip:
+        model |= {"projection_dim": config.embed_dim}
+        model["vision_config"] |= {"projection_dim": config.embed_dim}
+    side, squash = vision.image_size, vision.resize == "squash"
+    square = {"height": side, "width": side}
+    return model, {
+        "image_processor_type": f"{_HF_MODELS[kind]}ImageProcessor",
+        "image_mean": list(vision.mean),
+        "image_std": list(vision.std),
+        "resample": {name: number for number, name in _RESAMPLE.items()}[vision.interpolation],
+        "size": square if squash else {"shortest_edge": side},
+        "do_center_crop": not squash,
+        **({} if squash else {"crop_size": square}),
+    }
+
+
+def from_open_clip(stored: Mapping[str, Any]) -> CLIPConfig:
+    """The shape that open_clip_config.json states.
+
+    Raises:
+      ValueError: a key is missing, or asks for something that the towers do not have.
+    """
+    try:
+        model, images = stored["model_cfg"], stored["preprocess_cfg"]
+        vision, text = model["vision_cfg"], model["text_cfg"]
+        siglip = "timm_model_name" in vision
+        _check_open_clip(vision, text, siglip)
+        quick = model.get("quick_gelu", False)
+        return CLIPConfig(
+            embed_dim=model["embed_dim"],
+            vision=VisionConfig(
+                **(_timm_tower(vision) if siglip else _open_clip_vision(vision, quick)),
+                image_size=vision["image_size"],
+                mean=tuple(images["mean"]),
+                std=tuple(images["std"]),
+                interpolation=images.get("interpolation", "bicubic"),
+                resize=images.get("resize_mode", "shortest"),
+            ),
+            text=TextConfig(
+                **_open_clip_tower(text, quick),
+                heads=text["heads"],
+                context_length=text.get("context_length", 77),
+                vocab_size=text.get("vocab_size", 49408),
+                eos_token_id=1 if siglip else text.get("vocab_size", 49408) - 1,
+                pool="last" if siglip else "end",
+            ),
+            logit_bias_init=model.get("init_logit_bias"),
+        )
+    except KeyError as error:
+        raise ValueError(f"open_clip_config.json has no {error}") from None
+
+
+def _check_open_clip(vision, text, siglip: bool) -> None:
+    for section, values in (("vision_cfg", vision), ("text_cfg", text)):
+        for key, value in values.items():
+            neutral = _OPEN_CLIP_NEUTRAL[section].get(key, ...) in (None, value)
+            if value and not neutral and key not in _OPEN_CLIP_READ[section].split():
+                raise ValueError(f"{section}.{key} = {value!r} is not supported")
+    wanted = ("last", True, True) if siglip else ("argmax", False, False)
+    defaults = {"pool_type": "argmax", "no_causal_mask": False, "proj_bias": False}
+    for (key, default), value in zip(defaults.items(), wanted, strict=True):
+        if text.get(key, default) != value:
+            raise ValueError(f"text_cfg.{key} = {text.get(key, default)!r} is not supported here")
+
+
+def _open_clip_tower(tower: Mapping[str, Any], quick_gelu: bool) -> dict[str, Any]:
+    tanh = (tower.get("act_kwargs") or {}).get("approximate") == "tanh"
+    return dict(
+        width=tower["width"],
+        layers=tower["layers"],
+        mlp_width=int(tower["width"] * tower.get("mlp_ratio", 4.0)),
+        activation="quick_gelu" if quick_gelu else "gelu_tanh" if tanh else "gelu",
+        ln_epsilon=(tower.get("norm_kwargs") or {}).get("eps", 1e-5),
+    )
+
+
+def _open_clip_vision(vision: Mapping[str, Any], quick_gelu: bool) -> dict[str, Any]:
+    if not isinstance(vision["layers"], int):
+        raise ValueError("vision_cfg.layers is a list: a ResNet, and the image tower is a ViT")
+    heads = vision["width"] // vision.get("head_width", 64)
+    tower = _open_clip_tower(vision, quick_gelu)
+    return tower | {"heads": heads, "patch_size": vision["patch_size"]}
+
+
+def _timm_tower(vision: Mapping[str, Any]) -> dict[str, Any]:
+    name = vision["timm_model_name"]
+    match = _TIMM_NAME.fullmatch(name)
+    if not match or match[1] not in _TIMM_SIZES:
+        raise ValueError(f"vision_cfg.timm_model_name = '{name}' is not supported")
+    width, layers, heads, mlp_width = _TIMM_SIZES[match[1]]
+    return dict(
+        width=width,
+        layers=layers,
+        heads=heads,
+        mlp_width=mlp_width,
+        patch_size=int(match[2]),
+        activation="gelu_tanh" if _TIMM_TANH.match(name) else "gelu",
+        ln_epsilon=1e-6,
+        pool="map",
+    )
+
+
+def to_open_clip(config: CLIPConfig) -> dict[str, Any]:
+    """open_clip_config.json of a shape.
+
+    Raises:
+      ValueError: open_clip has no such model.
+    """
+    vision, text = config.vision, config.text
+    siglip = vision.pool == "map"
+    model = {
+        "embed_dim": config.embed_dim,
+        "vision_cfg": _to_timm(vision) if siglip else _to_open_clip_vision(vision),
+        "text_cfg": _to_open_clip_tower(text)
+        | {
+            "context_length": text.context_length,
+            "vocab_size": text.vocab_size,
+            "heads": text.heads,
+        },
+    }
+    if siglip:
+        model["custom_text"] = True
+        model["text_cfg"] |= {"no_causal_mask": True, "proj_bias": True, "pool_type": "last"}
+    quick = text.activation == "quick_gelu"
+    if not siglip and quick != (vision.activation == "quick_gelu"):
+        raise ValueError("open_clip has no model with QuickGELU in one tower only")
+    if quick:
+        model["quick_gelu"] = True
+    if config.logit_bias_init is not None:
+        model["init_logit_bias"] = config.logit_bias_init
+    images = {
+        "mean": list(vision.mean),
+        "std": list(vision.std),
+        "interpolation": vision.interpolation,
+        "resize_mode": vision.resize,
+    }
+    return {"model_cfg": model, "preprocess_cfg": images}
+
+
+def _to_open_clip_tower(shape) -> dict[str, Any]:
+    # The middle of what int(width * mlp_ratio) rounds down: no float error can change it.
+    exact = shape.mlp_width % shape.width == 0
+    tower = {
+        "width": shape.width,
+        "layers": shape.layers,
+        "mlp_ratio": (shape.mlp_width + (0 if exact else 0.5)) / shape.width,
+    }
+    if shape.activation == "gelu_tanh":
+        tower["act_kwargs"] = {"approximate": "tanh"}
+    if shape.ln_epsilon != 1e-5:
+        tower["norm_kwargs"] = {"eps": shape.ln_epsilon}
+    return tower
+
+
+def _to_open_clip_vision(vision: VisionConfig) -> dict[str, Any]:
+    return _to_open_clip_tower(vision) | {
+        "head_width": vision.width // vision.heads,
+        "patch_size": vision.patch_size,
+        "image_size": vision.image_size,
+    }
+
+
+def _to_timm(vision: VisionConfig) -> dict[str, Any]:
+    """The one timm model of that shape; timm has no others."""
+    shape = (vision.width, vision.layers, vision.heads, vision.mlp_width)
+    for size, known in _TIMM_SIZES.items():
+        name = f"vit_{size}_patch{vision.patch_size}_siglip_{vision.image_size}"
+        stated = {"timm_model_name": name, "image_size": vision.image_size}
+        fits = _timm_tower(stated)["activation"] == vision.activation
+        if shape == known and fits and vision.ln_epsilon == 1e-6:
+            return stated | {"timm_pool": "map", "timm_proj": "none"}
+    raise ValueError(
+        f"timm has no SigLIP tower of (width, layers, heads, mlp_width) = {shape} with "
+        f"{vision.activation}, so the layout open_clip cannot hold it; use hf or tutelage"
+    )

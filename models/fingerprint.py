@@ -1,0 +1,74 @@
+"""What decides whether weights, tokenizer and images fit together, kept with every checkpoint."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from models.clip import CLIPConfig
+from models.towers import TextConfig, VisionConfig
+
+# Initial values say nothing about trained weights.
+_IGNORED = ("logit_scale_init", "logit_bias_init")
+
+
+def fingerprint(config: CLIPConfig, tokenizer_hash: str | None = None) -> dict[str, Any]:
+    """A json dict: the architecture, the activations, the image statistics, the tokenizer's hash.
+
+    Args:
+      tokenizer_hash: of the vocabulary and merges; None where no tokenizer is known.
+    """
+    return dataclasses.asdict(config) | {"tokenizer_hash": tokenizer_hash}
+
+
+def config_of(stored: Mapping[str, Any]) -> CLIPConfig:
+    """The shape that a fingerprint describes.
+
+    Raises:
+      ValueError: it is not a fingerprint.
+    """
+    try:
+        stored = {key: value for key, value in stored.items() if key != "tokenizer_hash"}
+        vision = stored.pop("vision")
+        vision = vision | {key: tuple(vision[key]) for key in ("mean", "std")}
+        return CLIPConfig(
+            vision=VisionConfig(**vision), text=TextConfig(**stored.pop("text")), **stored
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not a fingerprint of this version: {error}") from None
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """One line for every field that differs; a tokenizer's hash that is None fits any."""
+    there, here = _flat(there), _flat(here)
+    return [
+        f"{key} is {there.get(key)} there and {here.get(key)} here"
+        for key in there.keys() | here.keys()
+        if there.get(key) != here.get(key)
+        and not (key == "tokenizer_hash" and None in (there.get(key), here.get(key)))
+    ]
+
+
+def check(there: Mapping[str, Any], here: Mapping[str, Any], source: str) -> None:
+    """Stops where two fingerprints differ.
+
+    Args:
+      there: of the checkpoint or export.
+      here: what it is asked to be.
+      source: name of the checkpoint, for the message.
+
+    Raises:
+      ValueError: every differing field with both values.
+    """
+    lines = sorted(differences(there, here))
+    if lines:
+        raise ValueError(f"{source} is another model than the one asked for: {'; '.join(lines)}")
+
+
+def _flat(stored: Mapping[str, Any]) -> dict[str, Any]:
+    flat = {"logit_bias": "absent" if stored.get("logit_bias_init") is None else "present"}
+    for key, value in stored.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}.{name}": item for name, item in value.items()}
+        elif key not in _IGNORED:
+            flat[key] = value
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in flat.items()}
