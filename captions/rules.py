@@ -3,10 +3,12 @@
 `python -m captions.rules captions.json --out negatives.json` freezes them to DeGLA's json.
 """
 
+import argparse
 import bisect
 import dataclasses
 import functools
 import itertools
+import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +16,9 @@ from pathlib import Path
 
 import numpy as np
 from HanTa import HanoverTagger
+from tqdm import tqdm
 
+from data import sources
 from data.english import article
 
 # Why HanTa: its English model lies in the wheel and it is pure Python. On 60 Flickr8k captions
@@ -261,3 +265,44 @@ def applicability(negatives: RuleNegatives, captions: Sequence[str]) -> dict[str
     rng = np.random.default_rng(0)
     applies = np.array([each(caption, rng)[1] for caption in captions])
     return dict(zip(each.types, applies.mean(axis=0).tolist(), strict=True))
+
+
+def write(source: Sequence[dict], file: Path, num_negatives: int = 4, seed: int = 0) -> None:
+    """Writes `[{image_id, original, enhanced: [..]}]`, a row for each caption of the source.
+
+    A caption without a single negative is left out; image_id is the name of the image file.
+    """
+    negatives = RuleNegatives.from_captions(
+        [caption for record in source for caption in record["captions"]],
+        num_negatives=num_negatives,
+    )
+    rng = np.random.default_rng(seed)
+    rows = []
+    for record in tqdm(source, desc="writing negatives", unit=" images"):
+        for i, caption in enumerate(record["captions"]):
+            others = record["captions"][:i] + record["captions"][i + 1 :]
+            texts, valid, _ = negatives(caption, rng, avoid=others)
+            row = {"image_id": Path(record["image"]).name, "original": caption}
+            if any(valid):
+                rows.append(row | {"enhanced": [text for text in texts if text]})
+    file.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"{file}: {len(rows)} captions with their negatives")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Writes hard negative captions by rule.")
+    parser.add_argument("root", help="folder of the data set")
+    parser.add_argument("--out", required=True, type=Path, help="json to write, in DeGLA's layout")
+    parser.add_argument("--source", default="captions", help="a source of data/sources.py")
+    parser.add_argument("--num_negatives", default=4, type=int, help="negatives a caption")
+    parser.add_argument("--seed", default=0, type=int)
+    options = parser.parse_args()
+    try:
+        source = sources.load(options.source, options.root)
+        write(source, options.out, options.num_negatives, options.seed)
+    except (OSError, ValueError) as error:
+        parser.exit(1, f"{error}\n")
+
+
+if __name__ == "__main__":
+    main()

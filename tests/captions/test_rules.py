@@ -2,15 +2,20 @@
 
 import json
 import pickle
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from captions import rules
 from captions.rules import RuleNegatives
+from data import sources
 from data.english import article
 
+REPOSITORY = Path(__file__).parents[2]
 HARD = [
     "",
     " ",
@@ -219,3 +224,28 @@ def test_replacement_words_follow_their_frequency(negatives):
 def test_an_unknown_type_is_named(negatives):
     with pytest.raises(ValueError, match=r"\['swap_verbs'\].*'reshuffle'"):
         RuleNegatives(negatives.vocabulary, types=("swap_verbs",))
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "captions.rules", *map(str, arguments)]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+
+
+def test_the_command_writes_what_the_degla_source_reads(shared, tmp_path):
+    flickr = shared / "data/flickr8k"
+    records = json.loads((flickr / "captions.json").read_text())[:10]
+    (tmp_path / "captions.json").write_text(json.dumps(records))
+    (tmp_path / "images").symlink_to(flickr / "images")
+    done = run(tmp_path, "--out", tmp_path / "degla.json")
+    assert done.returncode == 0, done.stderr
+    source = sources.load("degla", tmp_path, images="images")
+    assert len(source) == 50
+    assert source[7]["captions"] == [records[1]["captions"][2]]
+    assert source[7]["image"].endswith(records[1]["image"])
+    assert all(1 <= len(record["negatives"]) <= 4 for record in source)
+
+
+def test_the_command_says_in_a_line_what_is_missing(tmp_path):
+    done = run(tmp_path, "--out", tmp_path / "degla.json")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1 and "captions.json" in done.stderr
