@@ -1,0 +1,156 @@
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax.core import meta
+
+import eval as evaluation
+from data import images
+from data.tokenizer import load_tokenizer, train_tokenizer
+from methods import base as methods
+from models import zoo
+from models.clip import init_params
+from tpu_configs import base
+from training.checkpoints import Checkpoints, claim_run_directory
+from training.state import create_state
+
+CAPTIONS = ["two dogs run on the grass", "a man in a red shirt rides a bike", "the cat sleeps"]
+
+
+def random_params(model, seed):
+    return meta.unbox(jax.jit(functools.partial(init_params, model))(jax.random.key(seed)))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run directory of the tiny model with random weights, best at step 1, newest at step 2."""
+    workdir = tmp_path_factory.mktemp("run")
+    config = base.get_config()
+    config.model.name = "tiny"
+    config.eval.batch_size = 12
+    claim_run_directory(workdir, config.to_dict())
+    tokenizer = train_tokenizer(CAPTIONS, 600)
+    tokenizer.save(workdir / "tokenizer")
+    model = zoo.build(
+        **config.model, vocab_size=tokenizer.vocab_size, eos_token_id=tokenizer.eos_token_id
+    )
+    checkpoints = Checkpoints(workdir)
+    for step in (1, 2):
+        params = random_params(model, step)
+        state = create_state(params, methods.load("clip", {}), optax.sgd(0.0))
+        checkpoints.save(step, state, config.to_dict(), {"loss": float(step)})
+    checkpoints.close()
+    return workdir
+
+
+def sugarcrepe(shared):
+    return {
+        "benchmarks": ("sugarcrepe",),
+        "sugarcrepe.root": str(shared / "data/sugarcrepe"),
+        "sugarcrepe.images": str(shared / "data/coco_val2017"),
+        "sugarcrepe.partial_images": True,
+    }
+
+
+def test_sugarcrepe_is_what_the_model_says_pair_by_pair(run, shared, tmp_path, capsys):
+    output = tmp_path / "results.json"
+    evaluation.score_run(run, sugarcrepe(shared), step=2, output=output)
+    report = json.loads(output.read_text())
+    assert report["step"] == 2 and report["step_chosen"] == "asked for"
+    scores = report["benchmarks"]["sugarcrepe"]["scores"]
+
+    tokenizer = load_tokenizer(run / "tokenizer")
+    model = zoo.build(
+        name="tiny", vocab_size=tokenizer.vocab_size, eos_token_id=tokenizer.eos_token_id
+    )
+    params = {"params": random_params(model, 2)}
+    encode_image = jax.jit(lambda x: model.apply(params, x, method="encode_image"))
+    encode_text = jax.jit(lambda x: model.apply(params, x, method="encode_text"))
+    pairs = 0
+    for path in sorted((shared / "data/sugarcrepe").glob("*.json")):
+        right = []
+        for row in json.loads(path.read_text()).values():
+            photograph = shared / "data/coco_val2017" / row["filename"]
+            if photograph.exists():
+                pixels = images.eval_image(photograph, 64)
+                ids, _ = tokenizer.encode([row["caption"], row["negative_caption"]], 77)
+                image = encode_image(jnp.asarray(pixels[None]))[0]
+                true, false = np.asarray(encode_text(jnp.asarray(ids))) @ np.asarray(image)
+                right.append(true > false)
+        pairs += len(right)
+        if right:
+            assert scores[path.stem]["value"] == pytest.approx(100 * np.mean(right))
+            assert scores[path.stem]["count"] == len(right)
+    assert pairs == 31
+    assert sum(report["benchmarks"]["sugarcrepe"]["left_out"].values()) == 7511 - 31
+    assert "left out: 7480 examples" in capsys.readouterr().out
+
+
+def test_the_best_checkpoint_is_the_default(run, shared, tmp_path, capsys):
+    evaluation.score_run(run, sugarcrepe(shared), step=None, output=tmp_path / "best.json")
+    evaluation.score_run(run, sugarcrepe(shared), step=1, output=tmp_path / "first.json")
+    best, first = (
+        json.loads((tmp_path / name).read_text()) for name in ("best.json", "first.json")
+    )
+    assert best["step"] == 1 and best["step_chosen"] == "best by loss"
+    assert best["benchmarks"] == first["benchmarks"]
+    assert "tiny after 1 steps (best by loss)" in capsys.readouterr().out
+
+
+def test_retrieval_and_sugarcrepe_in_one_go(run, shared, tmp_path):
+    given = {
+        **sugarcrepe(shared),
+        "benchmarks": ("retrieval,sugarcrepe",),
+        "retrieval.root": str(shared / "data/flickr8k"),
+        "retrieval.split": "test",
+        "retrieval.test_size": 20,
+    }
+    evaluation.score_run(run, given, step=None, output=tmp_path / "results.json")
+    report = json.loads((tmp_path / "results.json").read_text())["benchmarks"]
+    assert list(report) == ["retrieval", "sugarcrepe"]
+    assert report["retrieval"]["scores"]["image_to_text_recall@1"]["count"] == 20
+    assert report["retrieval"]["scores"]["text_to_image_recall@1"]["count"] == 100
+    assert report["retrieval"]["options"]["test_size"] == 20
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "no benchmark is named"),
+        ({"benchmarks": ("sugarcreep",)}, "no benchmark named 'sugarcreep'"),
+        ({"benchmarks": ("sugarcrepe",)}, "pass --eval.sugarcrepe.root"),
+    ],
+)
+def test_bad_options_are_found_before_the_model_is_read(run, tmp_path, given, message):
+    with pytest.raises(ValueError, match=message):
+        evaluation.score_run(run, given, step=None, output=tmp_path / "results.json")
+
+
+def test_a_folder_to_write_in_is_looked_for_first(run, shared, tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere: no such folder; give another --output"):
+        evaluation.score_run(run, sugarcrepe(shared), step=None, output=tmp_path / "nowhere/r.json")
+
+
+def test_a_squashing_model_gets_the_whole_image():
+    wide = np.zeros((8, 32, 3), np.uint8)
+    wide[:, :8] = 255
+    vision = zoo.shape("ViT-B-16-SigLIP").vision
+    squashed = evaluation.load_image(vision, wide)
+    cropped = evaluation.load_image(zoo.shape("ViT-B-16").vision, wide)
+    assert squashed.shape == cropped.shape == (224, 224, 3)
+    assert squashed.mean() == pytest.approx(255 / 4, rel=0.02)
+    assert cropped.mean() == 0
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path, shared):
+    with pytest.raises(FileNotFoundError, match="is not a run directory"):
+        evaluation.score_run(tmp_path, sugarcrepe(shared), step=None, output=tmp_path / "r.json")
+
+
+def test_a_checkpoint_that_is_not_there_is_named(run, shared, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no checkpoint of step 7 .* there are: 1, 2"):
+        evaluation.score_run(run, sugarcrepe(shared), step=7, output=tmp_path / "results.json")
