@@ -1,0 +1,177 @@
+"""The Grain pipeline: training batches as a pure function of (seed, step).
+
+No state is saved or restored: a run that resumes asks for the batches from its step on, with
+any number of worker processes and hosts.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+import grain
+import numpy as np
+from absl import flags
+
+from data import images
+
+CONTEXT_LENGTH = 77
+
+
+def train_batches(
+    source,
+    *,
+    tokenizer,
+    batch_size: int,
+    seed: int,
+    image_size: int,
+    crop_scale: tuple[float, float] = (0.9, 1.0),
+    context_length: int = CONTEXT_LENGTH,
+    text_lengths: Sequence[int] = (16, 24, 32, 48, CONTEXT_LENGTH),
+    num_negatives: int = 0,
+    make_negatives: Callable | None = None,
+    start_step: int = 0,
+    workers: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    agree: Callable[[int], int] = lambda length: length,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Returns this process's rows of the global batches from start_step on, without end.
+
+    Each epoch is shuffled anew and loses the records that do not fill a last batch. Each record
+    gives one of its captions, drawn anew each epoch, and K negatives of that caption: all that it
+    has or K of them without replacement, by the record or else by `make_negatives`.
+
+    A batch, for N = batch_size / process_count, holds
+      image uint8 [N, image_size, image_size, 3]; text int32 [N, L]; truncated bool [N], whether
+      a text was cut to fit the context; filled int32 [N], negatives of another type than wanted;
+      and if K > 0: negatives int32 [N, K, L], negatives_valid bool [N, K].
+
+    Args:
+      source: records, see data/sources.py.
+      batch_size: samples of the global batch.
+      crop_scale: least and greatest area of the random crop, as a share of the image.
+      context_length: tokens that the text tower can take.
+      text_lengths: the values that L may have; L is the least that cuts no token of the batch.
+      num_negatives: K.
+      make_negatives: (caption, rng, avoid=the record's other captions) -> (K texts, K whether
+        valid, how many were filled), for records without negatives; picklable.
+      workers: decoding processes; 0 decodes in this one.
+      agree: largest of an int over all processes, so that all of them choose the same L.
+
+    Raises:
+      ValueError: batch_size too large or not divisible; negatives wanted but absent; and from the
+        iterator, an image that cannot be decoded.
+    """
+    if batch_size % process_count:
+        raise ValueError(f"batch_size {batch_size} is not divisible by {process_count} processes")
+    kept = steps_per_epoch(len(source), batch_size) * batch_size
+    if num_negatives and not make_negatives:
+        _check_negatives(source)
+    sample = _Sample(
+        tokenizer, image_size, crop_scale, context_length, num_negatives, make_negatives
+    )
+    dataset = (
+        grain.MapDataset.source(source)
+        .seed(seed)
+        .shuffle()[:kept]
+        .repeat()
+        .random_map(sample)
+        # Whole batches go to the processes in turn: laid side by side on the devices they make
+        # the global batch in the same order for any number of processes.
+        .batch(batch_size // process_count)[process_index::process_count][start_step:]
+        .to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
+    )
+    if workers:
+        if not flags.FLAGS.is_parsed():  # outside absl.app; Grain's workers read its flags
+            flags.FLAGS.mark_as_parsed()
+        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+    lengths = sorted({min(length, context_length) for length in [*text_lengths, context_length]})
+    return _cut(dataset, lengths, agree)
+
+
+def steps_per_epoch(num_records: int, batch_size: int) -> int:
+    """Full batches in an epoch."""
+    if num_records < batch_size:
+        raise ValueError(f"batch_size {batch_size} is larger than the data: {num_records} records")
+    return num_records // batch_size
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sample:
+    """Makes a training sample of a record; pickled to the worker processes."""
+
+    tokenizer: object
+    image_size: int
+    crop_scale: tuple[float, float]
+    context_length: int
+    num_negatives: int
+    make_negatives: Callable | None
+
+    def __call__(self, record, rng):
+        i = int(rng.integers(len(record["captions"])))
+        negatives, valid, filled = self._negatives(record, i, rng)
+        try:
+            image = images.train_image(record["image"], self.image_size, rng, self.crop_scale)
+        except ValueError as error:
+            raise ValueError(f"{record['key']}: {error}") from None
+        texts = [record["captions"][i], *negatives]
+        tokens, truncated = self.tokenizer.encode(texts, self.context_length)
+        sample = {
+            "image": image,
+            "text": tokens[0],
+            "truncated": truncated.any(),
+            "filled": np.int32(filled),
+        }
+        if self.num_negatives:
+            sample |= {"negatives": tokens[1:], "negatives_valid": np.array(valid, bool)}
+        return sample
+
+    def _negatives(self, record, i, rng):
+        """(K texts, K whether valid, how many were filled) for caption i of a record."""
+        slots = self.num_negatives
+        if not slots:
+            return [], [], 0
+        texts = _negatives_of(record, i)
+        if not texts:
+            captions = record["captions"]
+            others = captions[:i] + captions[i + 1 :]
+            return self.make_negatives(captions[i], rng, avoid=others)
+        if len(texts) > slots:
+            texts = [texts[k] for k in sorted(rng.choice(len(texts), slots, replace=False))]
+        empty = slots - len(texts)
+        return texts + [""] * empty, [True] * len(texts) + [False] * empty, 0
+
+
+def _negatives_of(record, i):
+    """The negatives that a record brings for its caption i."""
+    negatives = record.get("negatives") or []
+    return negatives[i] if negatives and isinstance(negatives[0], list) else negatives
+
+
+def _check_negatives(source):
+    for record in (source[i] for i in range(len(source))):
+        for i, caption in enumerate(record["captions"]):
+            if not _negatives_of(record, i):
+                raise ValueError(
+                    f"{record['key']} has no negatives for {caption!r}, and the method needs them: "
+                    "use data with negatives, or have them written by rule"
+                )
+
+
+def _cut(dataset, lengths, agree):
+    """Cuts the padding that all texts of a batch share, to one of `lengths`."""
+    batches = iter(dataset)
+    try:
+        for batch in batches:
+            texts = {name: batch[name] for name in ("text", "negatives") if name in batch}
+            longest = max(_longest(tokens) for tokens in texts.values())
+            length = agree(next(length for length in lengths if length >= longest))
+            batch |= {name: tokens[..., :length] for name, tokens in texts.items()}
+            # Copied: a worker's arrays lie in shared memory, which dies before they may.
+            yield {name: np.array(value) for name, value in batch.items()}
+    finally:
+        batches.close()
+
+
+def _longest(tokens):
+    """Tokens up to the last end token: padding is 0, and an end token is not."""
+    return int(tokens.reshape(-1, tokens.shape[-1]).any(axis=0).nonzero()[0][-1]) + 1

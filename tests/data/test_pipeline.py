@@ -1,0 +1,275 @@
+import itertools
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data import pipeline, sources, tokenizer
+
+RECORDS, BATCH = 23, 8
+STEPS = RECORDS // BATCH  # an epoch
+
+
+def record(i, **changes):
+    """A record that can be recognised by its grey and by its captions."""
+    return {
+        "image": np.full((20, 24, 3), 10 * i, np.uint8),
+        "captions": [f"picture {i} caption {c}" for c in range(3)],
+        "negatives": [[f"negative {i} {c} {k}" for k in range(3)] for c in range(3)],
+        "key": f"made.json[{i}]",
+    } | changes
+
+
+SOURCE = [record(i) for i in range(RECORDS)]
+TOKENIZER = tokenizer.train_tokenizer(
+    [f"picture negative caption {i}" for i in range(RECORDS)], 560
+)
+
+
+def batches(count, source=SOURCE, **options):
+    defaults = {"tokenizer": TOKENIZER, "batch_size": BATCH, "seed": 5, "image_size": 16}
+    iterator = pipeline.train_batches(source, **defaults | options)
+    found = list(itertools.islice(iterator, count))
+    iterator.close()
+    return found
+
+
+def ids(batch):
+    """Which records a batch holds."""
+    assert (batch["image"] == batch["image"][:, :1, :1, :1]).all()
+    return (batch["image"][:, 0, 0, 0] // 10).tolist()
+
+
+def texts_of(tokens):
+    """The one text among those of SOURCE that has these ids, for each row."""
+    known = [text for r in SOURCE for text in r["captions"] + sum(r["negatives"], [])]
+    table = {
+        row.tobytes(): text for row, text in zip(TOKENIZER.encode(known)[0], known, strict=True)
+    }
+    padded = np.zeros((len(tokens), 77), np.int32)
+    padded[:, : tokens.shape[1]] = tokens
+    return [table[row.tobytes()] for row in padded]
+
+
+def assert_same(found, expected):
+    assert len(found) == len(expected)
+    for a, b in zip(found, expected, strict=True):
+        assert a.keys() == b.keys()
+        for name in a:
+            assert a[name].dtype == b[name].dtype
+            np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def test_shapes_and_dtypes():
+    (batch,) = batches(1, num_negatives=2)
+    length = batch["text"].shape[1]
+    assert {name: (value.shape, value.dtype) for name, value in batch.items()} == {
+        "image": ((8, 16, 16, 3), np.uint8),
+        "text": ((8, length), np.int32),
+        "truncated": ((8,), bool),
+        "filled": ((8,), np.int32),
+        "negatives": ((8, 2, length), np.int32),
+        "negatives_valid": ((8, 2), bool),
+    }
+    assert batches(1)[0].keys() == {"image", "text", "truncated", "filled"}
+
+
+def test_an_epoch_shows_a_record_at_most_once_and_another_order_follows():
+    found = [ids(batch) for batch in batches(4 * STEPS)]
+    epochs = [sum(found[i : i + STEPS], []) for i in range(0, len(found), STEPS)]
+    for epoch in epochs:
+        assert len(set(epoch)) == STEPS * BATCH
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+    assert set(sum(epochs, [])) == set(range(RECORDS))  # the remainder changes
+
+
+def test_seeds_differ_and_epochs_of_neighbouring_seeds_are_not_each_other():
+    first, second = ([ids(b) for b in batches(2 * STEPS, seed=seed)] for seed in (5, 6))
+    assert first[:STEPS] != second[:STEPS]
+    assert first[STEPS:] != second[:STEPS]
+
+
+def test_resuming_equals_skipping():
+    straight = batches(10, num_negatives=2)
+    for start in (1, STEPS, 7):
+        assert_same(batches(10 - start, num_negatives=2, start_step=start), straight[start:])
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_any_number_of_processes_gives_the_same_global_batches(count):
+    whole = batches(5, num_negatives=2)
+    options = {"num_negatives": 2, "process_count": count}
+    parts = [batches(5, process_index=i, **options) for i in range(count)]
+    joined = [
+        {name: np.concatenate([part[name] for part in step]) for name in step[0]}
+        for step in zip(*parts, strict=True)
+    ]
+    assert_same(joined, whole)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_any_number_of_workers_gives_the_same_batches(workers):
+    options = {"num_negatives": 2, "start_step": 1}
+    assert_same(batches(5, workers=workers, **options), batches(5, **options))
+
+
+def test_captions_are_drawn_anew_and_match_their_images():
+    drawn = {}
+    for batch in batches(60 * STEPS):
+        for i, text in zip(ids(batch), texts_of(batch["text"]), strict=True):
+            assert text in SOURCE[i]["captions"]
+            drawn.setdefault(i, []).append(SOURCE[i]["captions"].index(text))
+    shares = np.bincount(sum(drawn.values(), [])) / sum(map(len, drawn.values()))
+    assert np.abs(shares - 1 / 3).max() < 0.05  # 5 standard deviations of 960 draws are 0.08
+    assert all(set(draws) == {0, 1, 2} for draws in drawn.values())
+
+
+def test_negatives_are_those_of_the_drawn_caption():
+    for slots in (2, 3, 5):
+        for batch in batches(STEPS, num_negatives=slots):
+            captions = texts_of(batch["text"])
+            present = min(slots, 3)
+            expected_valid = [[True] * present + [False] * (slots - present)] * BATCH
+            assert batch["negatives_valid"].tolist() == expected_valid
+            for row, i in enumerate(ids(batch)):
+                found = texts_of(batch["negatives"][row, :present])
+                c = SOURCE[i]["captions"].index(captions[row])
+                assert len(set(found)) == present
+                assert set(found) <= set(SOURCE[i]["negatives"][c])
+
+
+def test_every_negative_gets_its_turn():
+    found = {
+        (i, text)
+        for batch in batches(80 * STEPS, num_negatives=1)
+        for i, negatives in zip(ids(batch), batch["negatives"], strict=True)
+        for text in texts_of(negatives)
+    }
+    assert len(found) == RECORDS * 9
+
+
+def test_negatives_of_the_whole_record():
+    source = [record(i, negatives=[f"negative {i} 0 0"]) for i in range(RECORDS)]
+    for batch in batches(STEPS, source, num_negatives=2):
+        found = texts_of(batch["negatives"][:, 0])
+        assert found == [f"negative {i} 0 0" for i in ids(batch)]
+        assert batch["negatives_valid"].tolist() == [[True, False]] * BATCH
+
+
+def test_written_negatives_serve_records_without():
+    calls = []
+
+    def make(caption, rng, avoid):
+        calls.append((caption, tuple(avoid)))
+        return [caption, ""], [True, False], int(caption.endswith("1"))
+
+    source = [record(i, negatives=[]) for i in range(RECORDS)]
+    for batch in batches(STEPS, source, num_negatives=2, make_negatives=make):
+        captions = texts_of(batch["text"])
+        np.testing.assert_array_equal(batch["negatives"][:, 0], batch["text"])
+        assert batch["negatives_valid"].tolist() == [[True, False]] * BATCH
+        assert batch["filled"].tolist() == [int(text.endswith("1")) for text in captions]
+    for caption, avoid in calls:
+        own = SOURCE[int(caption.split()[1])]["captions"]
+        assert {caption, *avoid} == set(own) and caption not in avoid
+
+
+@pytest.mark.parametrize("negatives", [False, True])
+def test_texts_are_cut_to_the_shortest_length_that_keeps_every_end_token(negatives):
+    source = [
+        record(i, captions=["x " * i], negatives=["y " * (2 * i)] if i else ["y"])
+        for i in range(RECORDS)
+    ]
+    lengths = (4, 8, 16, 24)
+    seen = set()
+    for batch in batches(12, source, num_negatives=int(negatives), text_lengths=lengths):
+        longest = max(i * (2 if negatives else 1) + 2 for i in ids(batch))
+        length = batch["text"].shape[1]
+        assert length == min(n for n in (*lengths, 77) if n >= longest)
+        expected = TOKENIZER.encode([source[i]["captions"][0] for i in ids(batch)])[0]
+        np.testing.assert_array_equal(batch["text"], expected[:, :length])
+        assert ((batch["text"] == TOKENIZER.eos_token_id).sum(axis=1) == 1).all()
+        seen.add(length)
+    assert len(seen) > 1
+
+
+def test_truncated_counts_captions_and_negatives():
+    source = [
+        record(
+            i,
+            captions=["x " * (5 if i % 3 else 40)],
+            negatives=["x " * (5 if i % 2 else 40)],
+        )
+        for i in range(RECORDS)
+    ]
+    for options, cut in [
+        ({}, lambda i: not i % 3),
+        ({"num_negatives": 1}, lambda i: not i % 6 or not i % 3 or not i % 2),
+    ]:
+        for batch in batches(STEPS, source, context_length=20, **options):
+            assert batch["truncated"].tolist() == [cut(i) for i in ids(batch)]
+            assert batch["text"].shape[1] == 20  # 24 and more are beyond the context
+            ends = batch["text"][:, -1] == TOKENIZER.eos_token_id
+            assert ends.tolist() == [not i % 3 for i in ids(batch)]
+
+
+def test_processes_agree_on_the_length():
+    asked = []
+
+    def agree(length):
+        asked.append(length)
+        return 48
+
+    found = batches(2, agree=agree)
+    assert asked == [16, 16]
+    assert [batch["text"].shape[1] for batch in found] == [48, 48]
+
+
+def test_negatives_demanded_and_absent_name_the_row():
+    source = [*SOURCE[:7], record(7, negatives=[["a"], [], ["b"]]), *SOURCE[8:]]
+    with pytest.raises(ValueError, match=r"made.json\[7\] has no negatives for 'picture 7 capt"):
+        pipeline.train_batches(
+            source, tokenizer=TOKENIZER, batch_size=8, seed=0, image_size=16, num_negatives=2
+        )
+    del source[7]["negatives"]
+    with pytest.raises(ValueError, match=r"made.json\[7\] has no negatives [^\n]*$"):
+        batches(1, source, num_negatives=2)
+    assert batches(1, source)
+
+
+def test_batch_sizes_that_cannot_be():
+    with pytest.raises(ValueError, match="batch_size 24 is larger than the data: 23 records"):
+        batches(1, batch_size=24)
+    with pytest.raises(ValueError, match="batch_size 8 is not divisible by 3 processes"):
+        batches(1, process_count=3)
+    assert pipeline.steps_per_epoch(23, 8) == 2
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_a_bad_image_is_one_clear_line_from_any_process(tmp_path, workers):
+    path = tmp_path / "cut.jpg"
+    noise = np.random.default_rng(0).integers(0, 256, (99, 99, 3), np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[:3000])
+    source = [*SOURCE[:4], record(4, image=str(path)), *SOURCE[5:]]
+    with pytest.raises(ValueError) as caught:
+        batches(2 * STEPS, source, workers=workers)
+    message = str(caught.value)
+    assert message.startswith(f"made.json[4]: cannot decode {path}: ") and "truncated" in message
+    assert "\n" not in message
+
+
+def test_flickr8k(shared):
+    root = shared / "data/flickr8k"
+    source = sources.load("captions", root, split="train", train_size=650)
+    (batch,) = batches(1, source, image_size=64, crop_scale=(1, 1))
+    by_text = {
+        TOKENIZER.encode([caption])[0].tobytes(): r["image"]
+        for r in (source[i] for i in range(len(source)))
+        for caption in r["captions"]
+    }
+    for tokens, pixels in zip(batch["text"], batch["image"], strict=True):
+        path = by_text[np.pad(tokens, (0, 77 - len(tokens))).tobytes()]
+        with Image.open(path) as photograph:
+            mean = np.asarray(photograph).mean((0, 1))
+        assert np.abs(pixels.mean((0, 1)) - mean).max() < 12  # the crop's ratio loses a little
