@@ -15,7 +15,7 @@ from methods import base as methods
 from models import zoo
 from models.clip import init_params
 from tpu_configs import base
-from training.checkpoints import Checkpoints, claim_run_directory
+from training.checkpoints import Checkpoints, claim_run_directory, read_config
 from training.state import create_state
 
 CAPTIONS = ["two dogs run on the grass", "a man in a red shirt rides a bike", "the cat sleeps"]
@@ -115,6 +115,21 @@ def test_retrieval_and_sugarcrepe_in_one_go(run, shared, tmp_path):
     assert report["retrieval"]["scores"]["image_to_text_recall@1"]["count"] == 20
     assert report["retrieval"]["scores"]["text_to_image_recall@1"]["count"] == 100
     assert report["retrieval"]["options"]["test_size"] == 20
+
+
+def test_a_run_scores_itself_again_and_again_with_one_compilation(run, shared):
+    (model, params, mesh, tokenizer), _, _ = evaluation.restore(read_config(run), run, step=1)
+    options = base.get_config().eval
+    options.update_from_flattened_dict(sugarcrepe(shared))
+    first = evaluation.evaluate(options, model, params, mesh, tokenizer)
+    assert set(first) >= {"sugarcrepe/add_obj", "sugarcrepe/replace_macro"}
+    towers = evaluation._towers(model, mesh)
+    compiled = [tower._cache_size() for tower in towers]
+    assert compiled[0] == 1
+    again = evaluation.evaluate(options, model, params, mesh, tokenizer)
+    other = evaluation.evaluate(options, model, jax.tree.map(lambda x: -x, params), mesh, tokenizer)
+    assert again == first != other
+    assert [tower._cache_size() for tower in towers] == compiled
 
 
 @pytest.mark.parametrize(
