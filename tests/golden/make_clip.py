@@ -1,4 +1,4 @@
-"""Writes clip_*.npz: small random models of transformers and open_clip, and what torch makes of them.
+"""Writes clip_*.npz: small random models of transformers and open_clip, and their outputs.
 
 Run with torch, transformers and open_clip installed (pip install -e '.[parity]'):
     python tests/golden/make_clip.py
