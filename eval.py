@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import app, flags, logging
+from absl import flags
 from flax.core import meta
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict, config_flags
@@ -28,9 +28,9 @@ from models import zoo
 from models.clip import CLIP, init_params
 from models.towers import VisionConfig
 from tpu_configs import base
+from training import cli
 from training import mesh as meshes
 from training.checkpoints import Checkpoints, read_config, write_atomically
-from training.logging import one_line_errors
 
 TEXT_LENGTHS = (16, 24, 32, 48)  # tokens, below the context length
 
@@ -122,7 +122,9 @@ def restore(config: Mapping, workdir: Path, step: int | None):
     """
     options = config["checkpoint"]
     metric = options["best_metric"]
-    checkpoints = Checkpoints(workdir, best_metric=metric, best_mode=options["best_mode"])
+    checkpoints = Checkpoints(
+        workdir, best_metric=metric, best_mode=options["best_mode"], read_only=True
+    )
     reason = "asked for"
     if step is None and checkpoints.best_step is not None:
         step, reason = checkpoints.best_step, f"best by {metric}"
@@ -195,18 +197,11 @@ def score_run(workdir: Path, given: Mapping[str, Any], step: int | None, output:
     print(f"\nwritten to {output}")
 
 
-def main(_):
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)  # Orbax narrates everything it reads
+def main() -> None:
     workdir, output = Path(flags.FLAGS.workdir), flags.FLAGS.output
     given = config_flags.get_override_values(flags.FLAGS["eval"])
-    with one_line_errors():
-        score_run(
-            workdir,
-            given,
-            flags.FLAGS.step,
-            Path(output) if output else workdir / "results.json",
-        )
+    output = Path(output) if output else workdir / "results.json"
+    score_run(workdir, given, flags.FLAGS.step, output)
 
 
 if __name__ == "__main__":
@@ -215,4 +210,4 @@ if __name__ == "__main__":
     flags.DEFINE_integer("step", None, "Checkpoint; default: the run's best, else its newest.")
     flags.DEFINE_string("output", None, "Default: results.json in the run directory.")
     config_flags.DEFINE_config_dict("eval", base.get_config().eval, "See tpu_configs/base.py.")
-    app.run(main)
+    cli.run(main, eval=base.get_config().eval)

@@ -10,22 +10,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
-from absl import app, flags
+from absl import flags
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict, config_flags
 
 from captions.rules import RuleNegatives
 from data import pipeline, sources
 from data import tokenizer as tokenizers
-from eval import evaluate
+from eval import evaluate, load_benchmarks
 from methods import base as methods
 from models import zoo
 from models.clip import init_params
-from tpu_configs.base import RESUMABLE
-from training import loop
+from tpu_configs import base
+from training import cli, loop
 from training import mesh as meshes
 from training.checkpoints import Checkpoints, claim_run_directory
-from training.logging import MetricLogger, one_line_errors
+from training.logging import MetricLogger
 from training.optimizer import adamw, warmup_cosine
 from training.state import abstract_state, init_state
 from training.step import make_train_step
@@ -41,7 +41,8 @@ def train(config: ConfigDict, workdir: Path) -> None:
     negatives = choose_negatives(config.data, method, source)
     total_steps = count_steps(config, len(source))
     learning_rate, tx = make_optimizer(config.optimizer, total_steps)
-    claim_run_directory(workdir, config.to_dict(), RESUMABLE)
+    load_benchmarks(config.eval)
+    claim_run_directory(workdir, config.to_dict(), base.RESUMABLE)
     tokenizer = open_tokenizer(config.data, source, workdir)
     model = zoo.build(
         **config.model,
@@ -175,16 +176,15 @@ def make_batches(config, source, tokenizer, shape, negatives: dict, start: int) 
     )
 
 
-def main(_):
+def main() -> None:
     if flags.FLAGS.distributed:
         jax.distributed.initialize()
-    with one_line_errors():
-        train(_CONFIG.value, Path(flags.FLAGS.workdir))
+    train(flags.FLAGS.config, Path(flags.FLAGS.workdir))
 
 
 if __name__ == "__main__":
     # Defined here so that eval.py may have flags of the same names.
-    _CONFIG = config_flags.DEFINE_config_file("config", help_string="A file of tpu_configs/.")
+    config_flags.DEFINE_config_file("config", help_string="A file of tpu_configs/.")
     flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
     flags.DEFINE_bool("distributed", False, "One of several processes (Slurm, Cloud TPU, ...).")
-    app.run(main)
+    cli.run(main, config=base.get_config())

@@ -76,17 +76,21 @@ class Subset:
 
 
 def captions(root, annotations="captions.json", images="images"):
-    """`[{image, captions: [..]}]`, optionally with negatives: one list a row or one a caption."""
+    """`[{image, captions: [..]}]`, optionally with negatives: one list a row or one a caption.
+
+    Karpathy's files, which call the list `caption`, are read as well.
+    """
     file, folder = Path(root, annotations), Path(root, images)
     records = []
     for key, row in _rows(file, "[{image, captions: [..]}]"):
+        field = "caption" if "caption" in row else "captions"
         record = {
             "image": str(folder / _text(row, "image", key)),
-            "captions": _texts(row, "captions", key),
+            "captions": _texts(row, field, key),
             "key": key,
         }
         if not record["captions"]:
-            raise ValueError(f"{key}: 'captions' is an empty list")
+            raise ValueError(f"{key}: '{field}' is an empty list")
         if "negatives" in row:
             record["negatives"] = _negatives(row, len(record["captions"]), key)
         records.append(record)

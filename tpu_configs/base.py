@@ -71,14 +71,16 @@ def get_config() -> ConfigDict:
     config.checkpoint = checkpoint = ConfigDict()
     checkpoint.every_steps = 500  # also the interval of config.eval.benchmarks
     checkpoint.keep_last = 2
-    checkpoint.best_metric = "loss"  # a logged metric; its best checkpoint is kept too
-    checkpoint.best_mode = "min"  # min or max
+    checkpoint.best_metric = placeholder(str)  # such as retrieval/text_to_image_r1: also keep its
+    checkpoint.best_mode = "max"  # best checkpoint; min or max
 
     config.eval = evaluation = ConfigDict()
     evaluation.benchmarks = ()  # files of benchmarks/; train.py runs them at every checkpoint
     evaluation.batch_size = 128
     evaluation.retrieval = retrieval = ConfigDict()
-    retrieval.root = ""  # folder of captions.json
+    retrieval.root = ""  # folder that the next two start from
+    retrieval.annotations = "captions.json"  # or Karpathy's COCO and Flickr30k files
+    retrieval.images = "images"
     retrieval.split = "all"
     retrieval.test_size = 0
     evaluation.sugarcrepe = sugarcrepe = ConfigDict()

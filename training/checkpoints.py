@@ -88,12 +88,19 @@ class Checkpoints:
     Args:
       workdir: the run directory.
       keep_last: how many of the newest to keep.
-      best_metric: name of the metric whose best checkpoint is kept too.
+      best_metric: name of the metric whose best checkpoint is kept too; None keeps none.
       best_mode: 'min' or 'max'.
+      read_only: to look at a run that may be training at this moment.
     """
 
     def __init__(
-        self, workdir: Path, *, keep_last: int = 1, best_metric: str = "loss", best_mode="min"
+        self,
+        workdir: Path,
+        *,
+        keep_last: int = 1,
+        best_metric: str | None = None,
+        best_mode: str = "max",
+        read_only: bool = False,
     ):
         if best_mode not in ("min", "max"):
             raise ValueError(f"config.checkpoint.best_mode is '{best_mode}'; give min or max")
@@ -102,20 +109,21 @@ class Checkpoints:
             return metrics[best_metric]
 
         self._metric = best_metric
+        policies = [preservation_policy.LatestN(keep_last)]
+        if best_metric:
+            worst_first = best_mode == "min"
+            policies.append(
+                preservation_policy.BestN(get_metric_fn=best_fn, reverse=worst_first, n=1)
+            )
         self._manager = ocp.CheckpointManager(
             (Path(workdir) / "checkpoints").absolute(),
             options=ocp.CheckpointManagerOptions(
-                best_fn=best_fn,
+                best_fn=best_fn if best_metric else None,
                 best_mode=best_mode,
-                preservation_policy=preservation_policy.AnyPreservationPolicy(
-                    [
-                        preservation_policy.LatestN(keep_last),
-                        preservation_policy.BestN(
-                            get_metric_fn=best_fn, reverse=best_mode == "min", n=1
-                        ),
-                    ]
-                ),
-                cleanup_tmp_directories=True,
+                preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
+                # A killed run leaves half a checkpoint behind; a running one is writing it.
+                cleanup_tmp_directories=not read_only,
+                read_only=read_only,
             ),
             item_names=("params", "teacher", "rest", "config"),
         )
@@ -128,7 +136,7 @@ class Checkpoints:
     @property
     def best_step(self) -> int | None:
         """Updates done at the best checkpoint by the named metric, or None."""
-        return self._manager.best_step()
+        return self._manager.best_step() if self._metric else None
 
     def save(self, step: int, state: TrainState, config: Mapping, metrics: Mapping) -> None:
         """Starts to write a checkpoint; training goes on meanwhile.
@@ -141,7 +149,7 @@ class Checkpoints:
         Raises:
           ValueError: the metric that chooses the best checkpoint is not among the metrics.
         """
-        if self._metric not in metrics:
+        if self._metric and self._metric not in metrics:
             raise ValueError(
                 f"config.checkpoint.best_metric is '{self._metric}', but the run logs "
                 f"{', '.join(sorted(metrics))}"

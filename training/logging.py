@@ -1,6 +1,5 @@
 """What a run tells: metrics.jsonl and TensorBoard for machines, a bar or lines for people."""
 
-import contextlib
 import json
 import sys
 import time
@@ -9,22 +8,11 @@ from pathlib import Path
 
 import jax
 import tensorboardX
-from absl import logging
 from tqdm import tqdm
 
 from training.checkpoints import write_atomically
 
 METRICS_FILE = "metrics.jsonl"
-
-
-@contextlib.contextmanager
-def one_line_errors():
-    """Ends the program with one line for an error that the user can mend."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        logging.debug("the traceback:", exc_info=True)
-        raise SystemExit(f"error: {error} (--verbosity=1 shows the traceback)") from None
 
 
 class MetricLogger:

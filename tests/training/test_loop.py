@@ -23,14 +23,14 @@ from training.step import make_train_step
 TOTAL = 12
 
 
-def run(workdir, *, total=TOTAL, stop_at=None, batches=None, fsdp=1, evaluate=None, best="loss"):
+def run(workdir, *, total=TOTAL, stop_at=None, batches=None, fsdp=1, evaluate=None, best=None):
     """Trains as train.py does; `stop_at` cuts the run off there, as a kill would."""
     mesh = meshes.make_mesh(fsdp=fsdp)
     method = load("clip", {})
     schedule = warmup_cosine(0.05, 2, TOTAL)
     tx = adamw(schedule, b1=0.9, b2=0.98, eps=1e-6, weight_decay=0.1, grad_clip_norm=0.0)
     abstract = abstract_state(mesh, linear.init_params, method, tx)
-    checkpoints = Checkpoints(workdir, keep_last=2, best_metric=best)
+    checkpoints = Checkpoints(workdir, keep_last=2, best_metric=best, best_mode="min")
     if checkpoints.latest_step is None:
         state = init_state(abstract, linear.init_params, method, tx, jax.random.key(0))
     else:
@@ -91,7 +91,7 @@ def test_keeps_the_last_and_the_best(tmp_path):
         best="score",
         evaluate=lambda state: {"score": scores[int(state.step)]},
     )
-    checkpoints = Checkpoints(tmp_path, keep_last=2, best_metric="score")
+    checkpoints = Checkpoints(tmp_path, best_metric="score", best_mode="min", read_only=True)
     assert (checkpoints.latest_step, checkpoints.best_step) == (12, 6)
     kept = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
     assert kept == [6, 9, 12]

@@ -1,0 +1,62 @@
+"""How a command starts and fails: quiet libraries, and one line for what the user can mend."""
+
+import contextlib
+import difflib
+import functools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from absl import app, flags, logging
+
+
+def run(main: Callable[[], None], **defaults: Mapping) -> None:
+    """Runs a command's main function after its absl flags are parsed.
+
+    Args:
+      main: reads flags.FLAGS itself.
+      defaults: a config for each ml_collections flag by name, whose keys an error can list.
+    """
+
+    def quiet_main(_):
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # Orbax narrates everything it does
+        with one_line_errors():
+            main()
+
+    app.run(quiet_main, flags_parser=functools.partial(_parse, defaults))
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Ends the program with one line for an error that the user can mend."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        logging.debug("the traceback:", exc_info=True)
+        raise SystemExit(f"error: {error} (--verbosity=1 shows the traceback)") from None
+
+
+def _parse(defaults: Mapping, argv: Sequence[str]) -> list[str]:
+    try:
+        return app.parse_flags_with_usage(argv)
+    except (AttributeError, KeyError, TypeError) as error:
+        # ml_collections raises these for an override of a key that the config does not have.
+        problems = (_unknown_key(defaults, argument) for argument in argv)
+        problem = next(filter(None, problems), error)
+        raise SystemExit(f"error: {problem}") from None
+
+
+def _unknown_key(defaults: Mapping, argument: str) -> str | None:
+    """What is wrong with the argument --flag.section.key=value, if the key is not there."""
+    match = re.match(r"--(\w+)\.([\w.]+)", argument)
+    if not match or match[1] not in defaults:
+        return None
+    where, section = match[1], defaults[match[1]]
+    for key in match[2].split("."):
+        keys = list(getattr(section, "keys", list)())
+        if key not in keys:
+            nearest = difflib.get_close_matches(key, keys, n=1, cutoff=0)
+            hint = f"did you mean '{nearest[0]}'? It" if nearest else "it is a value, it"
+            return f"--{where} has no key '{key}': {hint} has: {', '.join(keys) or 'none'}"
+        where, section = f"{where}.{key}", section[key]
+    return None
