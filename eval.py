@@ -204,10 +204,12 @@ def main() -> None:
     score_run(workdir, given, flags.FLAGS.step, output)
 
 
-if __name__ == "__main__":
-    # Defined here so that train.py may have flags of the same names.
+def define_flags() -> None:
     flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
     flags.DEFINE_integer("step", None, "Checkpoint; default: the run's best, else its newest.")
     flags.DEFINE_string("output", None, "Default: results.json in the run directory.")
     config_flags.DEFINE_config_dict("eval", base.get_config().eval, "See tpu_configs/base.py.")
-    cli.run(main, eval=base.get_config().eval)
+
+
+if __name__ == "__main__":
+    cli.run(main, define_flags, eval=base.get_config().eval)

@@ -182,9 +182,11 @@ def main() -> None:
     train(flags.FLAGS.config, Path(flags.FLAGS.workdir))
 
 
-if __name__ == "__main__":
-    # Defined here so that eval.py may have flags of the same names.
+def define_flags() -> None:
     config_flags.DEFINE_config_file("config", help_string="A file of tpu_configs/.")
     flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
     flags.DEFINE_bool("distributed", False, "One of several processes (Slurm, Cloud TPU, ...).")
-    cli.run(main, config=base.get_config())
+
+
+if __name__ == "__main__":
+    cli.run(main, define_flags, config=base.get_config())

@@ -2,18 +2,20 @@
 
 import contextlib
 import difflib
-import functools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping
 
 from absl import app, flags, logging
 
 
-def run(main: Callable[[], None], **defaults: Mapping) -> None:
-    """Runs a command's main function after its absl flags are parsed.
+def run(main: Callable[[], None], define_flags: Callable[[], None], **defaults: Mapping) -> None:
+    """Runs a command: defines its flags, parses them, and calls its main function.
 
     Args:
       main: reads flags.FLAGS itself.
+      define_flags: called here, so that train.py and eval.py may have flags of the same names
+        when one imports the other.
       defaults: a config for each ml_collections flag by name, whose keys an error can list.
     """
 
@@ -23,7 +25,13 @@ def run(main: Callable[[], None], **defaults: Mapping) -> None:
         with one_line_errors():
             main()
 
-    app.run(quiet_main, flags_parser=functools.partial(_parse, defaults))
+    def parse(argv):
+        with _unknown_keys_named(defaults):
+            return app.parse_flags_with_usage(argv)
+
+    with _unknown_keys_named(defaults):
+        define_flags()
+    app.run(quiet_main, flags_parser=parse)
 
 
 @contextlib.contextmanager
@@ -36,14 +44,17 @@ def one_line_errors() -> Iterator[None]:
         raise SystemExit(f"error: {error} (--verbosity=1 shows the traceback)") from None
 
 
-def _parse(defaults: Mapping, argv: Sequence[str]) -> list[str]:
+@contextlib.contextmanager
+def _unknown_keys_named(defaults: Mapping) -> Iterator[None]:
     try:
-        return app.parse_flags_with_usage(argv)
+        yield
     except (AttributeError, KeyError, TypeError) as error:
         # ml_collections raises these for an override of a key that the config does not have.
-        problems = (_unknown_key(defaults, argument) for argument in argv)
-        problem = next(filter(None, problems), error)
-        raise SystemExit(f"error: {problem}") from None
+        problems = (_unknown_key(defaults, argument) for argument in sys.argv)
+        problem = next(filter(None, problems), None)
+        if problem is None:
+            raise
+        raise SystemExit(f"error: {problem}") from error
 
 
 def _unknown_key(defaults: Mapping, argument: str) -> str | None:
