@@ -113,7 +113,7 @@ def choose_negatives(data: ConfigDict, method: methods.Method, source) -> dict:
     if data.negatives != "rules":
         raise ValueError(f"config.data.negatives is '{data.negatives}'; give records or rules")
     rules = RuleNegatives.from_captions(
-        all_captions(source),
+        sources.all_captions(source),
         types=tuple(data.negative_types),
         num_negatives=data.num_negatives,
         fill=data.fill_negatives,
@@ -145,14 +145,11 @@ def open_tokenizer(data: ConfigDict, source, workdir: Path) -> tokenizers.Tokeni
     if data.tokenizer:
         tokenizer = tokenizers.load_tokenizer(data.tokenizer)
     else:
-        tokenizer = tokenizers.train_tokenizer(all_captions(source), data.tokenizer_vocab_size)
+        captions = sources.all_captions(source)
+        tokenizer = tokenizers.train_tokenizer(captions, data.tokenizer_vocab_size)
     if jax.process_index() == 0:
         tokenizer.save(folder)
     return tokenizer
-
-
-def all_captions(source) -> list[str]:
-    return [caption for i in range(len(source)) for caption in source[i]["captions"]]
 
 
 def make_batches(config, source, tokenizer, shape, negatives: dict, start: int) -> Iterator[dict]:

@@ -64,7 +64,7 @@ def train_batches(
     if batch_size % process_count:
         raise ValueError(f"batch_size {batch_size} is not divisible by {process_count} processes")
     kept = steps_per_epoch(len(source), batch_size) * batch_size
-    if num_negatives and not make_negatives:
+    if num_negatives and not make_negatives and not getattr(source, "num_negatives", 0):
         _check_negatives(source)
     sample = _Sample(
         tokenizer, image_size, crop_scale, context_length, num_negatives, make_negatives

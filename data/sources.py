@@ -5,6 +5,8 @@ A source has `len` and `[i]`; a record is
   captions: list[str], one of which is drawn every epoch,
   negatives: list[str] for the record, or list[list[str]] with one list a caption; may be absent,
   key: where the record comes from (file and row), for error messages.
+A source that makes its records up may save work with `captions(i)`, a record's captions alone, and
+`num_negatives`, which every one of its records has.
 
 A fork adds a data set as data/<name>.py with `load(root, **options)` returning such a source.
 """
@@ -46,6 +48,12 @@ def load(name, root, *, split="all", test_size=100, train_size=None, **options):
     if split == "all":
         return source
     return Subset(source, _split(source, split, test_size, train_size))
+
+
+def all_captions(source) -> list[str]:
+    """Every caption of a source."""
+    of = getattr(source, "captions", lambda i: source[i]["captions"])
+    return [caption for i in range(len(source)) for caption in of(i)]
 
 
 class Records:

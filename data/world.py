@@ -290,6 +290,11 @@ class World:
             "key": f"world {self.part} scene {index}",
         }
 
+    def captions(self, index: int) -> list[str]:
+        """The record's captions, without rendering its scene."""
+        _, claim, wording, _ = self._draw(index)
+        return [wording.say(claim)]
+
     def example(self, index: int) -> Example:
         """A record's scene, with one negative of every type that applies, for evaluation."""
         scene, claim, wording, rng = self._draw(index)

@@ -234,6 +234,18 @@ def test_negatives_demanded_and_absent_name_the_row():
     assert batches(1, source)
 
 
+def test_a_source_that_makes_its_records_up_is_not_asked_for_all_of_them():
+    class Made(list):
+        num_negatives, asked = 3, 0
+
+        def __getitem__(self, i):
+            Made.asked += 1
+            return super().__getitem__(i)
+
+    assert_same(batches(1, Made(SOURCE), num_negatives=2), batches(1, num_negatives=2))
+    assert Made.asked <= RECORDS - 1  # the batches of an epoch at most, read ahead
+
+
 def test_batch_sizes_that_cannot_be():
     with pytest.raises(ValueError, match="batch_size 24 is larger than the data: 23 records"):
         batches(1, batch_size=24)

@@ -44,6 +44,15 @@ def test_captions_reads_flickr8k(shared):
     assert source[17]["image"] == str(root / "images" / rows[17]["image"])
 
 
+def test_all_captions(tmp_path):
+    write(tmp_path, rows())
+    assert sources.all_captions(sources.load("captions", tmp_path)) == [
+        *("a dog", "a brown dog", "a cat")
+    ]
+    made = type("Made", (), {"__len__": lambda _: 3, "captions": lambda _, i: [str(i)]})
+    assert sources.all_captions(made()) == ["0", "1", "2"]
+
+
 def test_split_is_exact_disjoint_and_by_hash(shared):
     root = shared / "data/flickr8k"
     everything = names(sources.load("captions", root))

@@ -151,6 +151,11 @@ def test_a_record_is_a_pure_function_of_seed_part_and_index():
         assert not any(np.array_equal(world[i]["image"], other[i]["image"]) for i in range(20))
 
 
+def test_captions_are_those_of_the_records():
+    world = World()
+    assert [world.captions(i) for i in range(50)] == [world[i]["captions"] for i in range(50)]
+
+
 def test_a_record_has_as_many_different_negatives_as_asked_for():
     for wanted in (0, 1, 4, 8):
         world = World(num_negatives=wanted, size=32)
