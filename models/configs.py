@@ -280,6 +280,11 @@ def to_open_clip(config: CLIPConfig) -> dict[str, Any]:
     if siglip:
         model["custom_text"] = True
         model["text_cfg"] |= {"no_causal_mask": True, "proj_bias": True, "pool_type": "last"}
+    if not siglip and text.eos_token_id != text.vocab_size - 1:
+        raise ValueError(
+            f"open_clip pools at the largest id, {text.vocab_size - 1}, and the end token of this "
+            f"model is {text.eos_token_id}"
+        )
     quick = text.activation == "quick_gelu"
     if not siglip and quick != (vision.activation == "quick_gelu"):
         raise ValueError("open_clip has no model with QuickGELU in one tower only")

@@ -7,9 +7,6 @@ from typing import Any
 from models.clip import CLIPConfig
 from models.towers import TextConfig, VisionConfig
 
-# Initial values say nothing about trained weights.
-_IGNORED = ("logit_scale_init", "logit_bias_init")
-
 
 def fingerprint(config: CLIPConfig, tokenizer_hash: str | None = None) -> dict[str, Any]:
     """A json dict: the architecture, the activations, the image statistics, the tokenizer's hash.
@@ -37,9 +34,23 @@ def config_of(stored: Mapping[str, Any]) -> CLIPConfig:
         raise ValueError(f"not a fingerprint of this version: {error}") from None
 
 
+def flatten(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A fingerprint as dotted key -> value; initial values, which say nothing of weights, left out.
+
+    logit_bias says whether the model has one.
+    """
+    flat = {"logit_bias": "absent" if stored.get("logit_bias_init") is None else "present"}
+    for key, value in stored.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}.{name}": item for name, item in value.items()}
+        elif key not in ("logit_scale_init", "logit_bias_init"):
+            flat[key] = value
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in flat.items()}
+
+
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """One line for every field that differs; a tokenizer's hash that is None fits any."""
-    there, here = _flat(there), _flat(here)
+    there, here = flatten(there), flatten(here)
     return [
         f"{key} is {there.get(key)} there and {here.get(key)} here"
         for key in there.keys() | here.keys()
@@ -62,13 +73,3 @@ def check(there: Mapping[str, Any], here: Mapping[str, Any], source: str) -> Non
     lines = sorted(differences(there, here))
     if lines:
         raise ValueError(f"{source} is another model than the one asked for: {'; '.join(lines)}")
-
-
-def _flat(stored: Mapping[str, Any]) -> dict[str, Any]:
-    flat = {"logit_bias": "absent" if stored.get("logit_bias_init") is None else "present"}
-    for key, value in stored.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{key}.{name}": item for name, item in value.items()}
-        elif key not in _IGNORED:
-            flat[key] = value
-    return {key: tuple(v) if isinstance(v, list) else v for key, v in flat.items()}

@@ -1,9 +1,5 @@
 """Towers and weights against transformers' and open_clip's torch models: goldens, and live."""
 
-import json
-import runpy
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,23 +7,7 @@ import pytest
 
 from models import configs, weights, zoo
 from models.clip import CLIP
-
-GOLDEN = Path(__file__).parents[1] / "golden"
-make_clip = runpy.run_path(str(GOLDEN / "make_clip.py"))
-
-
-def read_golden(name):
-    """(config, layout, arrays by key) of a golden file."""
-    with np.load(GOLDEN / f"clip_{name}.npz") as file:
-        arrays = dict(file)
-    stored = json.loads(str(arrays.pop("config")))
-    if "images" in stored:
-        return configs.from_hf(stored["model"], stored["images"]), "hf", arrays
-    return configs.from_open_clip(stored), "open_clip", arrays
-
-
-def section(arrays, name):
-    return {key.removeprefix(name): v for key, v in arrays.items() if key.startswith(name)}
+from tests.models.goldens import NAMES, make_clip, read_golden, section
 
 
 def infonce(model, params, image, text):
@@ -62,9 +42,6 @@ def check_against(arrays, config, layout, *, gradients=True):
             # Relative to the tensor: a key's bias, for one, has no gradient but rounding's.
             scale = max(np.abs(value).max(), 1e-2 * np.abs(theirs["logit_scale"]).max())
             np.testing.assert_allclose(ours[name], value, atol=1e-4 * scale, rtol=0, err_msg=name)
-
-
-NAMES = ["gelu", "quick_gelu", "siglip", "open_clip_gelu", "open_clip_quick_gelu"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,42 @@
+"""Between weights: WiSE-FT, and position embeddings for another image size."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def wise_ft(reference, fine_tuned, alpha: float):
+    """(1 - alpha) * reference + alpha * fine_tuned (WiSE-FT, Wortsman et al. 2022, equation 2).
+
+    Args:
+      reference, fine_tuned: parameter trees of one shape.
+      alpha: 0 is the reference, 1 the fine-tuned model, both bit for bit.
+
+    Raises:
+      ValueError: alpha outside [0, 1], or trees that differ.
+    """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is {alpha}; give a number from 0 to 1")
+    shapes = [jax.tree.map(jnp.shape, tree) for tree in (reference, fine_tuned)]
+    if shapes[0] != shapes[1]:
+        raise ValueError("the two checkpoints of WiSE-FT are not of one shape")
+    return jax.tree.map(lambda a, b: (1 - alpha) * a + alpha * b, reference, fine_tuned)
+
+
+def resize_positions(positions: np.ndarray, num_positions: int) -> np.ndarray:
+    """Position embeddings of a square grid for another one; bicubic, as open_clip does.
+
+    Args:
+      positions: float32 [n, width]; n is a square, or one more with a class token in front.
+      num_positions: of the new grid, with as many class tokens.
+
+    Returns:
+      float32 [num_positions, width].
+    """
+    extra = len(positions) - math.isqrt(len(positions)) ** 2 and 1
+    old, new = math.isqrt(len(positions) - extra), math.isqrt(num_positions - extra)
+    grid = positions[extra:].reshape(old, old, -1)
+    grid = jax.image.resize(grid, (new, new, grid.shape[-1]), "cubic", antialias=True)
+    return np.concatenate([positions[:extra], np.asarray(grid).reshape(new * new, -1)])

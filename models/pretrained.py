@@ -1,0 +1,211 @@
+"""Pretrained weights in and out: transformers', open_clip's, OpenAI's and our own layout.
+
+    pretrained = load("openai/clip-vit-base-patch32", shardings)
+    save(folder, pretrained.config, params, "hf", tokenizer=pretrained.tokenizer)
+
+docs/weights.md says what was verified how.
+"""
+
+import dataclasses
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors.numpy
+from absl import logging
+from flax import traverse_util
+
+from models import configs, fingerprint, tensors, weights
+from models.clip import CLIPConfig
+from models.interpolation import resize_positions
+from models.sources import FILES, Source, find, tokenizer_files
+
+# What state dicts carry that is no parameter.
+_BUFFERS = re.compile(r"(.*\.)?(position_ids|attn_mask)|input_resolution|context_length|vocab_size")
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """Weights that were read: the shape, float32 parameters, the tokenizer's folder or None."""
+
+    config: CLIPConfig
+    params: Any
+    tokenizer: Path | None
+    tokenizer_hash: str | None
+
+
+def load(
+    source: str | Path | Source,
+    shardings=None,
+    *,
+    config: CLIPConfig | None = None,
+    tokenizer_hash: str | None = None,
+    resize: bool = False,
+) -> Pretrained:
+    """Reads weights, parameter by parameter, into the layout that they are to have on the devices.
+
+    Args:
+      source: see models/sources.py.
+      shardings: tree of shardings like the parameters; None puts all on the first device.
+      config: the shape that the weights must have; a bare state dict needs one.
+      tokenizer_hash: of the tokenizer that texts will come from, compared where one is stored.
+      resize: let config have another image size; the position embeddings are interpolated.
+
+    Raises:
+      ValueError: the weights are of another shape, activation or image statistics, a tensor is
+        missing, surplus, misshapen or not a float, or a file is not whole.
+    """
+    source = source if isinstance(source, Source) else find(source)
+    stored = source.config or config
+    if stored is None:
+        raise ValueError(
+            f"{source.name} is a bare state dict, which cannot say its activation, its heads or "
+            "its image statistics: name the shape, such as ViT-B-32-quickgelu for OpenAI's"
+        )
+    config = config or stored
+    if resize:
+        vision = dataclasses.replace(stored.vision, image_size=config.vision.image_size)
+        there = dataclasses.replace(stored, vision=vision)
+    else:
+        there = stored
+    fingerprint.check(
+        fingerprint.fingerprint(there, source.tokenizer_hash),
+        fingerprint.fingerprint(config, tokenizer_hash),
+        source.name,
+    )
+    if stored.vision.positions != config.vision.positions:
+        logging.warning(
+            "%s: position embeddings interpolated from %d to %d pixels",
+            source.name,
+            stored.vision.image_size,
+            config.vision.image_size,
+        )
+    flat_shardings = traverse_util.flatten_dict(shardings, sep="/") if shardings else {}
+    if source.layout == "run":
+        params = _read_run(source, stored, config, flat_shardings)
+    else:
+        params = _read_file(source, stored, config, flat_shardings)
+    return Pretrained(config, params, source.tokenizer, source.tokenizer_hash)
+
+
+def save(
+    folder: Path,
+    config: CLIPConfig,
+    params,
+    layout: str,
+    *,
+    tokenizer: Path | None = None,
+    tokenizer_hash: str | None = None,
+) -> None:
+    """Writes weights, config and tokenizer as a folder in that layout.
+
+    Args:
+      folder: made; it must be empty or not there.
+      params: float32 tree.
+      tokenizer: folder whose files are copied.
+      tokenizer_hash: kept in the weights file with the rest of the fingerprint.
+
+    Raises:
+      ValueError: the layout cannot hold the model, or the folder is not empty.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} is there and not empty; give another folder")
+    files = {}
+    if layout == "hf":
+        files["config.json"], files["preprocessor_config.json"] = configs.to_hf(config)
+    elif layout == "open_clip":
+        files["open_clip_config.json"] = configs.to_open_clip(config)
+    state = weights.to_torch(params, config, layout)
+    folder.mkdir(parents=True, exist_ok=True)
+    stored = json.dumps(fingerprint.fingerprint(config, tokenizer_hash))
+    # In the weights file, so that it cannot be parted from them; transformers asks for a format.
+    metadata = {"format": "pt", tensors.METADATA_KEY: stored}
+    safetensors.numpy.save_file(state, folder / FILES[layout][1][0], metadata=metadata)
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n")
+    for file in tokenizer_files(tokenizer) if tokenizer else []:
+        shutil.copy(file, folder / file.name)
+
+
+def _read_file(source: Source, stored: CLIPConfig, config: CLIPConfig, shardings: Mapping):
+    file = tensors.open_tensors(source.path)
+    names = {_plain(name, stored): name for name in file.shapes if not _BUFFERS.fullmatch(name)}
+    table, shapes = weights.table(source.layout, stored), weights.parameter_shapes(stored)
+    expected = {}
+    for entry in table:
+        expected |= weights.torch_shapes(entry, shapes[entry.path])
+    _check_tensors(source, expected, {name: file.shapes[there] for name, there in names.items()})
+    for there in names.values():
+        if not tensors.is_float(file.dtypes[there]):
+            raise ValueError(f"{source.path}: {there} is {file.dtypes[there]}, which no weight is")
+
+    params = {}
+    # The largest first: the copy of one parameter on its way to the devices costs the more, the
+    # more is there already.
+    for entry in sorted(table, key=lambda entry: -np.prod(shapes[entry.path])):
+        value = weights.read_parameter(
+            entry, shapes[entry.path], lambda name, shape: file.take(names[name])
+        )
+        params[entry.path] = _place(entry.path, value, config, shardings)
+    return traverse_util.unflatten_dict(params, sep="/")
+
+
+def _plain(name: str, config: CLIPConfig) -> str:
+    """A name without what wrappers put in front: DistributedDataParallel, open_clip's own."""
+    name = name.removeprefix("module.")
+    return name if config.text.pool == "last" else name.removeprefix("text.")
+
+
+def _check_tensors(source: Source, expected: Mapping, there: Mapping) -> None:
+    def some(names):
+        names = sorted(names)
+        return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+    problems = []
+    if missing := expected.keys() - there.keys():
+        problems.append(f"missing {some(missing)}")
+    if surplus := there.keys() - expected.keys():
+        problems.append(f"surplus {some(surplus)}")
+    wrong = [name for name in expected.keys() & there.keys() if expected[name] != there[name]]
+    if wrong:
+        wrong = [f"{name} {there[name]} instead of {expected[name]}" for name in wrong]
+        problems.append(f"misshapen {some(wrong)}")
+    if problems:
+        raise ValueError(
+            f"{source.path} does not hold the tensors of its shape: {'; '.join(problems)}"
+        )
+
+
+def _place(path: str, value: np.ndarray, config: CLIPConfig, shardings: Mapping) -> jax.Array:
+    if path == "vision/position_embedding" and len(value) != config.vision.positions:
+        value = resize_positions(value, config.vision.positions)
+    if path not in shardings:
+        return jax.device_put(value, jax.devices()[0])
+    return jax.make_array_from_callback(value.shape, shardings[path], lambda index: value[index])
+
+
+def _read_run(source: Source, stored: CLIPConfig, config: CLIPConfig, shardings: Mapping):
+    import orbax.checkpoint as ocp
+
+    resized = stored.vision.positions != config.vision.positions
+    first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    abstract = {}
+    for path, shape in weights.parameter_shapes(stored).items():
+        moved = resized and path == "vision/position_embedding"
+        sharding = first if moved else shardings.get(path, first)
+        abstract[path] = jax.ShapeDtypeStruct(shape, np.float32, sharding=sharding)
+    with ocp.StandardCheckpointer() as checkpointer:
+        params = checkpointer.restore(
+            (source.path / "params").absolute(), traverse_util.unflatten_dict(abstract, sep="/")
+        )
+    if resized:
+        table = np.asarray(params["vision"]["position_embedding"])
+        path = "vision/position_embedding"
+        params["vision"]["position_embedding"] = _place(path, table, config, shardings)
+    return params

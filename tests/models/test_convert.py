@@ -1,0 +1,103 @@
+"""The command: what it prints, what it writes, and how it fails."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from models import convert, fingerprint, pretrained, sources
+from tests.models.goldens import NAMES
+from tests.models.test_pretrained import assert_trees_equal, write_golden
+from training.checkpoints import Checkpoints
+from training.state import TrainState
+
+
+def test_converts_there_and_back(tmp_path, capsys):
+    write_golden("quick_gelu", tmp_path / "a")
+    assert convert.main([f"{tmp_path}/a", f"{tmp_path}/b", "--layout=open_clip"]) == 0
+    assert convert.main([f"{tmp_path}/b", f"{tmp_path}/c", "--layout=tutelage"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{tmp_path}/b: {tmp_path}/a in the layout open_clip",
+        f"{tmp_path}/c: {tmp_path}/b in the layout tutelage",
+    ]
+    first, last = pretrained.load(tmp_path / "a"), pretrained.load(tmp_path / "c")
+    assert first.config == last.config
+    assert_trees_equal(first.params, last.params)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_describes_the_fingerprint(name, tmp_path, capsys):
+    config, _ = write_golden(name, tmp_path)
+    assert convert.main(["--describe", str(tmp_path)]) == 0
+    lines = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    vision = config.vision
+    assert lines["source"] == str(tmp_path)
+    assert lines["vision.activation"] == vision.activation
+    assert lines["text.activation"] == config.text.activation
+    assert lines["vision.image_size"] == str(vision.image_size)
+    assert lines["vision.mean"] == str(vision.mean) and lines["vision.std"] == str(vision.std)
+    assert lines["vision.interpolation"] == "bicubic"
+    assert lines["vision.resize"] == ("squash" if name == "siglip" else "shortest")
+    assert lines["tokenizer_hash"] == "None" and lines["tokenizer"] == "none"
+    assert lines["logit_bias"] == ("present" if name == "siglip" else "absent")
+
+
+def test_bare_state_dict_wants_a_shape(tmp_path, capsys):
+    write_golden("open_clip_gelu", tmp_path)
+    path = (tmp_path / "open_clip_model.safetensors").rename(tmp_path / "weights.safetensors")
+    assert convert.main(["--describe", str(path)]) == 0
+    assert "config: unknown: a bare state dict cannot say" in capsys.readouterr().out
+    assert convert.main([str(path), f"{tmp_path}/out", "--layout=hf"]) == 1
+    assert "name the shape" in capsys.readouterr().err
+    assert convert.main([str(path), f"{tmp_path}/out", "--layout=hf", "--model=tiny"]) == 1
+    error = capsys.readouterr().err
+    assert "does not hold the tensors of its shape" in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_image_size_interpolates(tmp_path):
+    write_golden("gelu", tmp_path / "a")
+    arguments = [f"{tmp_path}/a", f"{tmp_path}/b", "--layout=hf", "--image_size=24"]
+    assert convert.main(arguments) == 0
+    assert json.loads((tmp_path / "b/config.json").read_text())["vision_config"]["image_size"] == 24
+    assert pretrained.load(tmp_path / "b").params["vision"]["position_embedding"].shape == (37, 24)
+
+
+def test_destination_and_layout_go_together(tmp_path):
+    with pytest.raises(SystemExit):
+        convert.main([str(tmp_path)])
+
+
+def make_run(folder, config, steps):
+    """A run directory with a checkpoint for each step: parameters times the step."""
+    folder.mkdir()
+    stored = fingerprint.fingerprint(config, "abc")
+    (folder / sources.RUN_FILE).write_text(json.dumps(stored))
+    (folder / "tokenizer").mkdir()
+    (folder / "tokenizer/vocab.json").write_text("{}")
+    checkpoints = Checkpoints(folder, keep_last=len(steps))
+    for step, params in steps.items():
+        state = TrainState(step=np.int32(step), params=params, opt_state=(), teacher=None, carry=())
+        checkpoints.save(step, state, {}, {"loss": 1.0})
+    checkpoints.close()
+
+
+def test_exports_a_run(tmp_path):
+    config, _ = write_golden("gelu", tmp_path / "a")
+    params = pretrained.load(tmp_path / "a").params
+    doubled = jax.tree.map(lambda x: 2 * x, params)
+    make_run(tmp_path / "run", config, {3: params, 10: doubled})
+    for source, expected in (("run", doubled), ("run/checkpoints/3", params)):
+        out = tmp_path / f"out{len(source)}"
+        assert convert.main([f"{tmp_path}/{source}", str(out), "--layout=hf"]) == 0
+        loaded = pretrained.load(out)
+        assert loaded.tokenizer_hash == "abc" and (out / "vocab.json").is_file()
+        assert_trees_equal(loaded.params, expected)
+
+
+def test_run_without_a_checkpoint_is_one_line(tmp_path, capsys):
+    config, _ = write_golden("gelu", tmp_path / "a")
+    make_run(tmp_path / "run", config, {})
+    assert convert.main(["--describe", f"{tmp_path}/run"]) == 1
+    assert capsys.readouterr().err == f"models.convert: {tmp_path}/run has no checkpoint yet\n"
