@@ -5,6 +5,7 @@
 The same command goes on where a stopped run was, also on another mesh or number of hosts.
 """
 
+import contextlib
 import functools
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,24 +73,24 @@ def train(config: ConfigDict, workdir: Path) -> None:
         out_shardings=(jax.tree.map(lambda leaf: leaf.sharding, abstract), None),
     )
     start = int(state.step)
+    batches = make_batches(config, source, tokenizer, model.config, negatives, start)
     logger = MetricLogger(
         workdir, start_step=start, total_steps=total_steps, batch_size=config.batch_size
     )
-    logger.say(f"{len(source)} records, {total_steps} steps from step {start}, mesh {mesh.shape}")
-    loop.fit(
-        step,
-        state,
-        make_batches(config, source, tokenizer, model.config, negatives, start),
-        mesh=mesh,
-        schedule=loop.Schedule(total_steps, config.log_every_steps, save_every),
-        checkpoints=checkpoints,
-        logger=logger,
-        config=config.to_dict(),
-        learning_rate=learning_rate,
-        evaluate=lambda state: evaluate(config.eval, model, state.params, mesh, tokenizer),
-    )
-    logger.close()
-    checkpoints.close()
+    with contextlib.closing(checkpoints), contextlib.closing(logger):
+        logger.say(f"{len(source)} records, steps {start} to {total_steps}, mesh {mesh.shape}")
+        loop.fit(
+            step,
+            state,
+            batches,
+            mesh=mesh,
+            schedule=loop.Schedule(total_steps, config.log_every_steps, save_every),
+            checkpoints=checkpoints,
+            logger=logger,
+            config=config.to_dict(),
+            learning_rate=learning_rate,
+            evaluate=lambda state: evaluate(config.eval, model, state.params, mesh, tokenizer),
+        )
 
 
 def open_source(data: ConfigDict):
@@ -109,6 +110,7 @@ def choose_negatives(data: ConfigDict, method: methods.Method, source) -> dict:
     if "negatives" not in method.batch_fields:
         return {"num_negatives": 0}
     if data.negatives == "records":
+        pipeline.check_negatives(source)
         return {"num_negatives": data.num_negatives}
     if data.negatives != "rules":
         raise ValueError(f"config.data.negatives is '{data.negatives}'; give records or rules")
@@ -174,15 +176,22 @@ def make_batches(config, source, tokenizer, shape, negatives: dict, start: int) 
 
 
 def main() -> None:
-    if flags.FLAGS.distributed:
+    coordinator = flags.FLAGS.coordinator
+    if coordinator == "auto":
         jax.distributed.initialize()
+    elif coordinator:
+        jax.distributed.initialize(coordinator, flags.FLAGS.num_processes, flags.FLAGS.process_id)
     train(flags.FLAGS.config, Path(flags.FLAGS.workdir))
 
 
 def define_flags() -> None:
     config_flags.DEFINE_config_file("config", help_string="A file of tpu_configs/.")
     flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
-    flags.DEFINE_bool("distributed", False, "One of several processes (Slurm, Cloud TPU, ...).")
+    flags.DEFINE_string(
+        "coordinator", None, "Several processes: host:port of the first, or auto (Slurm, TPU, ...)."
+    )
+    flags.DEFINE_integer("num_processes", None, "With --coordinator=host:port.")
+    flags.DEFINE_integer("process_id", None, "With --coordinator=host:port.")
 
 
 if __name__ == "__main__":

@@ -64,8 +64,8 @@ def train_batches(
     if batch_size % process_count:
         raise ValueError(f"batch_size {batch_size} is not divisible by {process_count} processes")
     kept = steps_per_epoch(len(source), batch_size) * batch_size
-    if num_negatives and not make_negatives and not getattr(source, "num_negatives", 0):
-        _check_negatives(source)
+    if num_negatives and not make_negatives:
+        check_negatives(source)
     sample = _Sample(
         tokenizer, image_size, crop_scale, context_length, num_negatives, make_negatives
     )
@@ -147,7 +147,13 @@ def _negatives_of(record, i):
     return negatives[i] if negatives and isinstance(negatives[0], list) else negatives
 
 
-def _check_negatives(source):
+def check_negatives(source) -> None:
+    """Raises ValueError, naming the record, where a caption has no negatives.
+
+    A source with an attribute num_negatives promises them, and is not read.
+    """
+    if getattr(source, "num_negatives", 0):
+        return
     for record in (source[i] for i in range(len(source))):
         for i, caption in enumerate(record["captions"]):
             if not _negatives_of(record, i):

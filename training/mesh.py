@@ -22,7 +22,7 @@ LOGICAL_AXES: Mapping[str | None, str | tuple[str, ...] | None] = {
     "head_dim": None,
     "qkv": None,
     "mlp": "tensor",
-    "vocab": "tensor",
+    "vocab": None,  # the look-up gathers the table anyway, and its size may be odd
     "position": None,
     "patch": None,
     "projection": None,

@@ -1,0 +1,234 @@
+"""train.py as a user runs it: to the end, killed and started again, in two processes, refused."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tpu_configs import flickr8k_tiny
+from train import train
+
+ROOT = Path(__file__).parents[1]
+NOUNS = ("dog", "cat", "ball", "boat")
+COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory) -> Path:
+    """Forty small pictures with two captions each, in captions.json's layout."""
+    root = tmp_path_factory.mktemp("photographs")
+    (root / "images").mkdir()
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(40):
+        colour, noun = list(COLOURS)[i % 3], NOUNS[i % 4]
+        pixels = np.clip(rng.normal(COLOURS[colour], 20, (72, 96, 3)), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(root / "images" / f"{i}.jpg")
+        captions = [f"A {colour} {noun} in a small field .", f"a {noun} near the old {colour} wall"]
+        rows.append({"image": f"{i}.jpg", "captions": captions})
+    (root / "captions.json").write_text(json.dumps(rows))
+    return root
+
+
+# flickr8k_tiny, shortened.
+SHORT = {
+    "batch_size": 8,
+    "total_steps": 6,
+    "log_every_steps": 1,
+    "optimizer.warmup_steps": 2,
+    "model.unroll_layers": False,
+    "data.test_size": 8,
+    "data.tokenizer_vocab_size": 600,
+    "eval.retrieval.test_size": 8,
+    "eval.batch_size": 8,
+    "checkpoint.every_steps": 2,
+}
+
+
+def tiny(root: Path, **changes):
+    """The short experiment; changes by dotted key."""
+    config = flickr8k_tiny.get_config()
+    config.data.root = str(root)
+    config.update_from_flattened_dict({**SHORT, **changes})
+    return config
+
+
+def losses(workdir: Path) -> dict[int, float]:
+    rows = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    return {row["step"]: row["loss"] for row in rows if "loss" in row}
+
+
+def command(root: Path, workdir: Path, *flags: str) -> list[str]:
+    """The same experiment from the command line."""
+    return [
+        sys.executable,
+        str(ROOT / "train.py"),
+        f"--config={ROOT}/tpu_configs/flickr8k_tiny.py",
+        f"--config.data.root={root}",
+        f"--workdir={workdir}",
+        *(f"--config.{key}={value}" for key, value in SHORT.items()),
+        *flags,
+    ]
+
+
+def environment(devices: int, **more: str) -> dict[str, str]:
+    return {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", **more}
+
+
+def finished(arguments, **kwargs) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        arguments, capture_output=True, text=True, timeout=600, cwd=ROOT, check=False, **kwargs
+    )
+
+
+@pytest.fixture(scope="session")
+def whole(photographs, tmp_path_factory) -> Path:
+    """A run that nothing interrupted."""
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    train(tiny(photographs), workdir)
+    return workdir
+
+
+def test_a_run_leaves_what_it_promises(whole):
+    assert json.loads((whole / "config.json").read_text())["batch_size"] == 8
+    assert (whole / "tokenizer" / "tokenizer.json").is_file()
+    rows = list(map(json.loads, (whole / "metrics.jsonl").read_text().splitlines()))
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    terms = {"loss", "negclip", "igc", "tgc", "distill", "grad_norm", "logit_scale"}
+    speed = {"steps_per_s", "examples_per_s", "learning_rate", "teacher_distance"}
+    assert terms | speed | {"truncated", "filled"} <= rows[0].keys()
+    assert sorted(path.name for path in (whole / "checkpoints").iterdir()) == ["4", "6"]
+    assert list((whole / "tensorboard").iterdir())
+
+
+def test_started_again_it_has_nothing_to_do(photographs, whole):
+    before = (whole / "metrics.jsonl").read_bytes()
+    train(tiny(photographs), whole)
+    assert (whole / "metrics.jsonl").read_bytes() == before
+
+
+def test_killed_and_started_again_ends_with_the_same_loss(photographs, whole, tmp_path):
+    run = command(photographs, tmp_path)
+    process = subprocess.Popen(run, env=environment(8), cwd=ROOT, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while not (tmp_path / "checkpoints" / "2").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    result = finished(run, env=environment(8))
+    assert result.returncode == 0, result.stderr
+    assert losses(tmp_path) == losses(whole)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(photographs, whole, tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    processes = [
+        subprocess.Popen(
+            command(
+                photographs,
+                tmp_path,
+                f"--coordinator=localhost:{port}",
+                "--num_processes=2",
+                f"--process_id={i}",
+            ),
+            env=environment(4),
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    errors = [process.communicate(timeout=600)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], errors
+    ours, theirs = losses(tmp_path), losses(whole)
+    assert ours.keys() == theirs.keys()
+    np.testing.assert_allclose(list(ours.values()), list(theirs.values()), rtol=1e-5)
+
+
+def test_another_mesh_gives_the_same_losses(photographs, whole, tmp_path):
+    train(tiny(photographs, **{"mesh.fsdp": 2, "mesh.tensor": 2}), tmp_path)
+    np.testing.assert_allclose(
+        list(losses(tmp_path).values()), list(losses(whole).values()), rtol=1e-4
+    )
+
+
+REFUSED = {
+    "method.name": ("degal", "degla"),
+    "model.name": ("tinny", "tiny"),
+    "data.source": ("capions", "captions"),
+    "data.negatives": ("rule", "records or rules"),
+    "batch_size": (12, "config.batch_size=12 is not divisible"),
+    "optimizer.warmup_steps": (6, "warmup_steps"),
+    "mesh.fsdp": (3, "8"),
+    "epochs": (2, "total_steps or config.epochs"),
+    "model.remat": ("some", "dots_no_batch"),
+    "model.dtype": ("fp8", "bfloat16"),
+    "checkpoint.best_mode": ("least", "min or max"),
+    "eval.benchmarks": (("retrieva",), "retrieval"),
+}
+
+
+@pytest.mark.parametrize("key", REFUSED)
+def test_a_wrong_setting_is_refused_before_anything_runs(photographs, tmp_path, key):
+    value, hint = REFUSED[key]
+    with pytest.raises(ValueError, match=hint) as error:
+        train(tiny(photographs, **{key: value}), tmp_path / "run")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_negatives_that_the_data_does_not_have(photographs, tmp_path):
+    with pytest.raises(ValueError, match=r"captions.json\[\d+\].*negatives"):
+        train(tiny(photographs, **{"data.negatives": "records"}), tmp_path)
+
+
+def test_another_experiments_directory_is_refused(photographs, whole):
+    with pytest.raises(ValueError, match="optimizer.b1: 0.9 there, 0.8 here"):
+        train(tiny(photographs, **{"optimizer.b1": 0.8}), whole)
+
+
+def test_a_broken_photograph_is_one_line(photographs, tmp_path):
+    root = tmp_path / "broken"
+    (root / "images").mkdir(parents=True)
+    (root / "captions.json").write_bytes((photographs / "captions.json").read_bytes())
+    for path in (photographs / "images").iterdir():
+        (root / "images" / path.name).write_bytes(path.read_bytes()[:700])
+    result = finished(command(root, tmp_path / "run"), env=environment(1))
+    assert result.returncode == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ") and ".jpg" in last
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("flag", "hint"),
+    [
+        ("--config.optimzer.b1=0.8", "did you mean 'optimizer'"),
+        ("--config.optimizer.learning_rat=1", "did you mean 'learning_rate'"),
+        ("--config.batch_size=many", "batch_size=many"),
+    ],
+)
+def test_a_misspelt_key_names_the_nearest(photographs, tmp_path, flag, hint):
+    result = finished(command(photographs, tmp_path, flag), env=environment(1))
+    assert result.returncode == 1
+    assert hint in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_full_disk_is_one_line(photographs, tmp_path):
+    # No file may grow beyond 200 blocks: what a checkpoint meets on a disk that is full.
+    limited = ["bash", "-c", 'ulimit -f 200; exec "$@"', "bash"]
+    result = finished([*limited, *command(photographs, tmp_path)], env=environment(1))
+    assert result.returncode == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ") and "File too large" in last, result.stderr[-2000:]
