@@ -150,7 +150,7 @@ def _read_file(source: Source, stored: CLIPConfig, config: CLIPConfig, shardings
     # more is there already.
     for entry in sorted(table, key=lambda entry: -np.prod(shapes[entry.path])):
         value = weights.read_parameter(
-            entry, shapes[entry.path], lambda name, shape: file.take(names[name])
+            entry, shapes[entry.path], lambda name: file.take(names[name])
         )
         params[entry.path] = _place(entry.path, value, config, shardings)
     return traverse_util.unflatten_dict(params, sep="/")

@@ -4,7 +4,6 @@ Nothing is ever executed from a file: torch's pickles are read with weights_only
 """
 
 import json
-import pickle
 import re
 from pathlib import Path
 from typing import Any, Protocol
@@ -85,7 +84,7 @@ class _Torch:
         }
 
     def take(self, name: str) -> np.ndarray:
-        return self._tensors.pop(name).float().numpy()  # popped: its memory is free again
+        return self._tensors.pop(name).detach().float().numpy()  # popped: its memory is free again
 
 
 def _read_torch(path: Path) -> dict[str, Any]:
@@ -99,19 +98,21 @@ def _read_torch(path: Path) -> dict[str, Any]:
         ) from None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        what = re.search(r"GLOBAL (\S+)|class (\S+)", str(error))
-        raise ValueError(
-            f"{path} holds more than tensors ({what[0] if what else 'not a plain pickle'}); "
-            "it was not loaded and nothing of it was run"
-        ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        if "TorchScript" in str(error):
-            raise ValueError(
-                f"{path} is a TorchScript archive, a program and not a state dict; give its "
-                "state dict, or the same weights from the hub"
-            ) from None
-        raise ValueError(f"{path} is no whole torch file: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # a broken file makes torch raise almost anything
+        forbidden = re.search(r"(?:GLOBAL|Unsupported class) (\S+)", str(error))
+        if forbidden:
+            problem = (
+                f"holds more than tensors ({forbidden[1]}); it was not loaded and nothing of it "
+                "was run"
+            )
+        elif "TorchScript" in str(error):
+            problem = (
+                "is a TorchScript archive, a program and not a state dict; give its state dict, or "
+                "the same weights from the hub"
+            )
+        else:
+            problem = "is no whole torch file"
+        raise ValueError(f"{path} {problem}") from None
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state:
         raise ValueError(f"{path} holds no state dict")

@@ -218,21 +218,18 @@ def torch_shapes(entry: Entry, shape: tuple[int, ...]) -> dict[str, tuple[int, .
 
 
 def read_parameter(entry: Entry, shape: tuple[int, ...], fetch: Callable) -> np.ndarray:
-    """A parameter of ours, float32, from fetch(name, shape) -> tensor; one tensor at a time."""
+    """A parameter of ours, float32, from fetch(name) -> tensor; asks for one layer at a time."""
 
-    def one(shape, tensors):
-        joined = tensors[0] if len(tensors) == 1 else np.concatenate(tensors)
-        return entry.order.to_ours(joined, shape)
+    def join(shape, names):
+        tensors = [fetch(name) for name in names]
+        whole = tensors[0] if len(tensors) == 1 else np.concatenate(tensors)
+        return entry.order.to_ours(whole, shape)
 
-    tensors = torch_shapes(entry, shape).items()
-    out = np.empty(shape, np.float32)
     if "{}" not in entry.names[0]:
-        out[...] = one(shape, [fetch(*tensor) for tensor in tensors])
-        return out
-    tensors, parts = list(tensors), len(entry.names)
+        return np.require(join(shape, entry.names), np.float32, "C")
+    out = np.empty(shape, np.float32)
     for layer in range(shape[0]):
-        own = tensors[layer * parts : (layer + 1) * parts]
-        out[layer] = one(shape[1:], [fetch(*tensor) for tensor in own])
+        out[layer] = join(shape[1:], [name.format(layer) for name in entry.names])
     return out
 
 
@@ -254,7 +251,7 @@ def from_torch(state_dict: Mapping[str, np.ndarray], config: CLIPConfig, layout:
     """Our parameter tree from numpy arrays by torch names, all of them in memory."""
     shapes = parameter_shapes(config)
     flat = {
-        entry.path: read_parameter(entry, shapes[entry.path], lambda name, _: state_dict[name])
+        entry.path: read_parameter(entry, shapes[entry.path], state_dict.__getitem__)
         for entry in table(layout, config)
     }
     return traverse_util.unflatten_dict(flat, sep="/")

@@ -12,7 +12,7 @@ from models.clip import CLIP, CLIPConfig
 from models.towers import REMAT_POLICIES, Compute, TextConfig, VisionConfig
 
 
-def _clip(embed_dim, image_size, patch_size, vision, text) -> CLIPConfig:
+def _clip(embed_dim, image_size, patch_size, vision, text, context_length=77) -> CLIPConfig:
     """vision, text: (width, layers, heads); the MLP is four times as wide."""
     vision_width, vision_layers, vision_heads = vision
     text_width, text_layers, text_heads = text
@@ -27,7 +27,11 @@ def _clip(embed_dim, image_size, patch_size, vision, text) -> CLIPConfig:
             mlp_width=4 * vision_width,
         ),
         text=TextConfig(
-            width=text_width, layers=text_layers, heads=text_heads, mlp_width=4 * text_width
+            width=text_width,
+            layers=text_layers,
+            heads=text_heads,
+            mlp_width=4 * text_width,
+            context_length=context_length,
         ),
     )
 
@@ -68,6 +72,7 @@ def _siglip(image_size, patch_size, vocab_size, context_length, shape) -> CLIPCo
 
 
 SHAPES = {
+    "world": _clip(128, 48, 8, (128, 4, 4), (128, 3, 4), context_length=32),
     "tiny": _clip(128, 64, 8, (128, 4, 4), (128, 3, 4)),
     "ViT-S-16": _clip(384, 224, 16, (384, 12, 6), (384, 12, 6)),
     "ViT-B-32": _clip(512, 224, 32, (768, 12, 12), (512, 12, 8)),
@@ -116,6 +121,7 @@ def build(
     dtype: str = "auto",
     remat: str = "none",
     unroll_layers: bool = False,
+    image_size: int | None = None,
     logit_scale_init: float | None = None,
     logit_bias_init: float | None = None,
     constrain: Callable = lambda x, names: x,
@@ -128,7 +134,7 @@ def build(
       dtype: of the computation; 'auto' is float32 on CPU, bfloat16 elsewhere.
       remat: a name of REMAT_POLICIES.
       unroll_layers, constrain: see Compute.
-      logit_scale_init, logit_bias_init: None leaves the shape's own.
+      image_size, logit_scale_init, logit_bias_init: None leaves the shape's own.
 
     Raises:
       ValueError: an unknown name, dtype or policy.
@@ -136,10 +142,23 @@ def build(
     config = shape(name)
     text = dataclasses.replace(config.text, vocab_size=vocab_size, eos_token_id=eos_token_id)
     config = dataclasses.replace(config, text=text)
+    if image_size is not None:
+        vision = dataclasses.replace(config.vision, image_size=image_size)
+        config = dataclasses.replace(config, vision=vision)
     if logit_scale_init is not None:
         config = dataclasses.replace(config, logit_scale_init=logit_scale_init)
     if logit_bias_init is not None:
         config = dataclasses.replace(config, logit_bias_init=logit_bias_init)
+    return CLIP(config, compute(dtype, remat, unroll_layers, constrain))
+
+
+def compute(
+    dtype: str = "auto",
+    remat: str = "none",
+    unroll_layers: bool = False,
+    constrain: Callable = lambda x, names: x,
+) -> Compute:
+    """How a model is run; the arguments are those of build()."""
     if remat not in REMAT_POLICIES:
         raise ValueError(f"config.model.remat is '{remat}'; there are: {', '.join(REMAT_POLICIES)}")
     if dtype == "auto":
@@ -147,4 +166,4 @@ def build(
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     if dtype not in DTYPES:
         raise ValueError(f"config.model.dtype is '{dtype}'; there are: auto, {', '.join(DTYPES)}")
-    return CLIP(config, Compute(jnp.dtype(dtype), remat, unroll_layers, constrain))
+    return Compute(jnp.dtype(dtype), remat, unroll_layers, constrain)

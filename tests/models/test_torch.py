@@ -1,0 +1,262 @@
+"""Against the torch libraries themselves: what we write they load, what torch writes we load."""
+
+import dataclasses
+import os
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from models import configs, pretrained, sources, weights, zoo
+from models.clip import CLIP
+from tests.models.goldens import make_clip, read_golden, section
+from tests.models.test_parity import check_against
+from tests.models.test_pretrained import (
+    assert_trees_equal,
+    peak_of_loading,
+    write_golden,
+    write_large,
+)
+
+pytestmark = pytest.mark.parity
+
+
+@pytest.fixture(scope="module")
+def torch():
+    return pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="module")
+def open_clip(torch):
+    return pytest.importorskip("open_clip")
+
+
+def check_embeddings(torch, model, params, config, arrays):
+    """A torch model and ours, on one batch."""
+    ours = jax.jit(CLIP(config).apply)({"params": params}, arrays["image"], arrays["text"])
+    with torch.no_grad():
+        image, text, logits = make_clip["encode"](model.eval(), arrays["image"], arrays["text"])
+    np.testing.assert_allclose(ours.image, image.numpy(), atol=1e-5, rtol=0)
+    np.testing.assert_allclose(ours.text, text.numpy(), atol=1e-5, rtol=0)
+    actual = ours.logit_scale * ours.image @ ours.text.T
+    actual = actual if ours.logit_bias is None else actual + ours.logit_bias
+    np.testing.assert_allclose(actual, logits.numpy(), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["gelu", "quick_gelu", "siglip", "open_clip_quick_gelu"])
+def test_transformers_loads_what_we_write(torch, name, tmp_path):
+    import transformers
+
+    config, layout, arrays = read_golden(name)
+    params = weights.from_torch(section(arrays, "weights/"), config, layout)
+    pretrained.save(tmp_path / "out", config, params, "hf")
+    library = transformers.SiglipModel if name == "siglip" else transformers.CLIPModel
+    model, info = library.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    check_embeddings(torch, model, params, config, arrays)
+    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / "out", use_fast=True)
+    assert tuple(processor.image_mean) == config.vision.mean and processor.resample == 3
+
+
+@pytest.mark.parametrize("name", ["gelu", "quick_gelu", "open_clip_gelu"])
+def test_open_clip_loads_what_we_write(torch, open_clip, name, tmp_path):
+    config, layout, arrays = read_golden(name)
+    params = weights.from_torch(section(arrays, "weights/"), config, layout)
+    pretrained.save(tmp_path / "out", config, params, "open_clip")
+    model, _ = open_clip.create_model_from_pretrained(f"local-dir:{tmp_path}/out")
+    check_embeddings(torch, model, params, config, arrays)
+    assert model.visual.preprocess_cfg["mean"] == list(config.vision.mean)
+
+
+@pytest.fixture
+def small_timm(monkeypatch, open_clip):
+    """A SigLIP tower small enough to test, among timm's and among those we know."""
+    import timm
+    from timm.models.vision_transformer import VisionTransformer
+
+    def vit_test_patch4_siglip_16(pretrained=False, **options):
+        options = {key: options[key] for key in ("num_classes", "global_pool")}
+        return VisionTransformer(
+            img_size=16,
+            patch_size=4,
+            embed_dim=24,
+            depth=2,
+            num_heads=3,
+            mlp_ratio=2,
+            class_token=False,
+            **options,
+        )
+
+    timm.models._registry._model_entrypoints["vit_test_patch4_siglip_16"] = (
+        vit_test_patch4_siglip_16
+    )
+    monkeypatch.setitem(configs._TIMM_SIZES, "test", (24, 2, 3, 48))
+    yield
+    del timm.models._registry._model_entrypoints["vit_test_patch4_siglip_16"]
+
+
+def siglip_open_clip_config():
+    text = {"context_length": 9, "vocab_size": 41, "width": 16, "heads": 2, "layers": 2}
+    text |= {"no_causal_mask": True, "proj_bias": True, "pool_type": "last"}
+    text |= {"norm_kwargs": {"eps": 1e-6}, "act_kwargs": {"approximate": "tanh"}, "mlp_ratio": 1.75}
+    vision = {"image_size": 16, "timm_model_name": "vit_test_patch4_siglip_16"}
+    vision |= {"timm_model_pretrained": False, "timm_pool": "map", "timm_proj": "none"}
+    return {"embed_dim": 24, "init_logit_bias": -10, "vision_cfg": vision, "text_cfg": text}
+
+
+def test_siglip_of_open_clip_matches_both_ways(torch, open_clip, small_timm, tmp_path):
+    stored = siglip_open_clip_config()
+    model = make_clip["randomise"](open_clip.CustomTextCLIP(**stored), seed=7)
+    image, text = make_clip["inputs"](16, 9, 41, seed=7)
+    arrays = make_clip["run"](model, image, text) | {"image": image, "text": text}
+    images = {"mean": [0.5] * 3, "std": [0.5] * 3, "resize_mode": "squash"}
+    config = configs.from_open_clip({"model_cfg": stored, "preprocess_cfg": images})
+    assert (config.vision.activation, config.text.activation) == ("gelu", "gelu_tanh")
+    check_against(arrays, config, "open_clip")
+
+    params = weights.from_torch(section(arrays, "weights/"), config, "open_clip")
+    pretrained.save(tmp_path / "out", config, params, "open_clip")
+    again, _ = open_clip.create_model_from_pretrained(f"local-dir:{tmp_path}/out")
+    check_embeddings(torch, again, params, config, arrays)
+    assert_trees_equal(pretrained.load(tmp_path / "out").params, params)
+
+
+def training_checkpoint(torch, path, **more):
+    """What the training loop of open_clip, NegCLIP and DeGLA writes; returns (config, tensors)."""
+    config, _, arrays = read_golden("open_clip_quick_gelu")
+    tensors = section(arrays, "weights/")
+    state = {f"module.{name}": torch.tensor(value) for name, value in tensors.items()}
+    parameters = [torch.nn.Parameter(value.clone()) for value in state.values()]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-6)
+    sum(value.sum() for value in parameters).backward()
+    optimizer.step()
+    content = {"epoch": 5, "name": "degla", "state_dict": state, **more}
+    torch.save(content | {"optimizer": optimizer.state_dict()}, path)
+    return config, tensors
+
+
+def test_training_checkpoint_of_the_degla_repository(torch, tmp_path):
+    path = tmp_path / "epoch_5.pt"
+    config, tensors = training_checkpoint(torch, path)
+    expected = weights.from_torch(tensors, config, "open_clip")
+    with pytest.raises(ValueError, match="bare state dict"):
+        pretrained.load(path)
+    assert_trees_equal(pretrained.load(path, config=config).params, expected)
+
+
+@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"state_dict": state}])
+def test_openai_state_dicts_in_half_precision(torch, wrap, tmp_path):
+    config, _, arrays = read_golden("open_clip_quick_gelu")
+    tensors = {k: v.astype(np.float16) for k, v in section(arrays, "weights/").items()}
+    state = {name: torch.tensor(value) for name, value in tensors.items()}
+    numbers = {"input_resolution": 16, "context_length": 9, "vocab_size": 41}
+    state |= {name: torch.tensor(value) for name, value in numbers.items()}
+    torch.save(wrap(state), tmp_path / "clip.pt")
+    params = pretrained.load(tmp_path / "clip.pt", config=config).params
+    assert_trees_equal(params, weights.from_torch(tensors, config, "open_clip"))
+
+
+@pytest.mark.parametrize("layout", ["hf", "open_clip"])
+def test_bin_files_in_folders(torch, layout, tmp_path):
+    name = {"hf": "gelu", "open_clip": "open_clip_gelu"}[layout]
+    config, tensors = write_golden(name, tmp_path)
+    safe, binary = sources.FILES[layout][1]
+    (tmp_path / safe).unlink()
+    torch.save({key: torch.tensor(value) for key, value in tensors.items()}, tmp_path / binary)
+    loaded = pretrained.load(tmp_path)
+    assert_trees_equal(loaded.params, weights.from_torch(tensors, config, layout))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_peak_memory_of_loading_a_bin_file_is_below_1_3_files(torch, tmp_path):
+    def save(tensors, folder):
+        state = {name: torch.tensor(value) for name, value in tensors.items()}
+        torch.save(state, folder / "pytorch_model.bin")
+
+    write_large(tmp_path / "in", save, layers=12)  # 605 MB, the real one
+    assert 0.9 < peak_of_loading(tmp_path / "in", "torch") < 1.3
+    (tmp_path / "in/pytorch_model.bin").unlink()
+
+
+class Malicious:
+    """A pickle that would make a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_nothing_is_executed_from_a_file(torch, tmp_path):
+    trap, path = tmp_path / "trap", tmp_path / "weights.pt"
+    config, _ = training_checkpoint(torch, path, args=Malicious(trap))
+    with pytest.raises(
+        ValueError, match=r"weights.pt holds more than tensors \(\w+.mkdir\); it was"
+    ):
+        pretrained.load(path, config=config)
+    assert not trap.exists()
+    # The trap works: torch's old way falls into it.
+    torch.load(path, weights_only=False)
+    assert trap.exists()
+
+
+def test_other_torch_files_are_one_line(torch, tmp_path):
+    config = zoo.shape("tiny")
+    path = tmp_path / "weights.pt"
+    training_checkpoint(torch, path)
+    whole = path.read_bytes()
+    cases = {
+        "is no whole torch file": [whole[: len(whole) // 2], whole[:10], b""],
+        "holds no state dict": [[1, 2], {"state_dict": {}}],
+        "'a' in the state dict is a int": [{"a": 1}],
+    }
+    for message, contents in cases.items():
+        for content in contents:
+            if isinstance(content, bytes):
+                path.write_bytes(content)
+            else:
+                torch.save(content, path)
+            with pytest.raises(ValueError, match=message) as error:
+                pretrained.load(path, config=config)
+            assert "\n" not in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_torchscript_archives_are_refused(torch, tmp_path):
+    module = torch.jit.script(torch.nn.Linear(2, 2))
+    torch.jit.save(module, tmp_path / "ViT-B-32.pt")
+    with pytest.raises(ValueError, match="is a TorchScript archive.*give its state dict"):
+        pretrained.load(tmp_path / "ViT-B-32.pt", config=zoo.shape("tiny"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", ["hf", "open_clip"])
+def test_full_size_vit_b_32(torch, open_clip, library):
+    name = "ViT-B-32-quickgelu" if library == "hf" else "ViT-B-32"
+    config = zoo.shape(name)
+    if library == "hf":
+        stored, _ = configs.to_hf(config)
+        model = make_clip["hf_model"](stored)
+    else:
+        model = open_clip.CLIP(**open_clip.get_model_config(name))
+    model = make_clip["randomise"](model, seed=5)
+    image, text = make_clip["inputs"](224, 77, 49408, batch=3, seed=5)
+    arrays = make_clip["run"](model, image, text) | {"image": image, "text": text}
+    check_against(arrays, config, library)
+
+
+@pytest.mark.parametrize("name", [n for n in zoo.SHAPES if n != "tiny"])
+def test_open_clip_states_the_same_shape(open_clip, name):
+    """open_clip's own json of every named shape."""
+    stored = open_clip.get_model_config(name)
+    vision = zoo.shape(name).vision
+    images = {"mean": vision.mean, "std": vision.std, "resize_mode": vision.resize}
+    config = configs.from_open_clip({"model_cfg": stored, "preprocess_cfg": images})
+    expected = zoo.shape(name)
+    if "SigLIP" in name:  # timm runs this tower with the exact GELU
+        expected = zoo.with_activation(expected, "gelu")
+    assert dataclasses.replace(config, logit_scale_init=0.0) == (
+        dataclasses.replace(expected, logit_scale_init=0.0)
+    )
