@@ -1,21 +1,21 @@
-"""Scores a run: checkpoint -> benchmarks -> results.json and a table on the terminal.
+"""Scores a model: checkpoint or pretrained weights -> benchmarks -> tables and results.json.
 
     python eval.py --workdir=RUN --eval.benchmarks=retrieval,sugarcrepe --eval.retrieval.root=DIR
 
-What is not given is as in the run's own config.eval.
+What is not given is as in the run's own config.eval. With --wise_ft=REFERENCE every benchmark is
+scored along the line from those weights to these (WiSE-FT, arXiv 2109.01903).
 """
 
+import contextlib
 import functools
-import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from absl import flags
-from flax.core import meta
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict, config_flags
 from PIL import Image
@@ -24,8 +24,10 @@ from benchmarks import base as benchmarks
 from benchmarks.encoder import Encoder
 from data import images
 from data.tokenizer import Tokenizer, load_tokenizer
-from models import zoo
+from models import fingerprint, pretrained, zoo
+from models import sources as weights
 from models.clip import CLIP, init_params
+from models.interpolation import wise_ft as interpolate
 from models.towers import VisionConfig
 from tpu_configs import base
 from training import cli
@@ -107,106 +109,149 @@ def _towers(model: CLIP, mesh: Mesh) -> tuple[Callable, Callable]:
     return tower("encode_image"), tower("encode_text")
 
 
-def restore(config: Mapping, workdir: Path, step: int | None):
-    """Reads a run's model from one of its checkpoints.
+def find_model(name: str, step: int | None) -> tuple[weights.Source, str]:
+    """The weights of that name, and in words which of a run's checkpoints they are.
 
     Args:
-      config: nested dict, of the run directory.
-      step: by default the best by the run's metric if one was kept, else the newest.
-
-    Returns:
-      (model, params, mesh, tokenizer), the step, and why it was chosen.
-
-    Raises:
-      FileNotFoundError: the checkpoint or the tokenizer is not there.
+      name: a run directory, or pretrained weights in any layout (models/sources.py).
+      step: of a run; by default the best by its metric where one was kept, else the newest.
     """
-    options = config["checkpoint"]
+    if not (Path(name) / weights.RUN_FILE).is_file():
+        return weights.find(name), "pretrained"
+    options = read_config(Path(name))["checkpoint"]
     metric = options["best_metric"]
     checkpoints = Checkpoints(
-        workdir, best_metric=metric, best_mode=options["best_mode"], read_only=True
+        Path(name), best_metric=metric, best_mode=options["best_mode"], read_only=True
     )
-    reason = "asked for"
-    if step is None and checkpoints.best_step is not None:
-        step, reason = checkpoints.best_step, f"best by {metric}"
-    elif step is None:
-        step, reason = checkpoints.latest_step, "the newest"
-    if step is None:
-        raise FileNotFoundError(f"{workdir} has no checkpoint yet")
-
-    mesh, tokenizer = meshes.make_mesh(), load_tokenizer(Path(workdir) / "tokenizer")
-    model = zoo.build(
-        **config["model"],
-        vocab_size=tokenizer.vocab_size,
-        eos_token_id=tokenizer.eos_token_id,
-        constrain=meshes.constraint(mesh),
+    with contextlib.closing(checkpoints):
+        chosen = step or checkpoints.best_step or checkpoints.latest_step
+        if chosen not in checkpoints.steps:
+            there = ", ".join(map(str, checkpoints.steps)) or "none"
+            raise FileNotFoundError(
+                f"{name} has no checkpoint of step {chosen}; there are: {there}"
+            )
+        best = chosen == checkpoints.best_step
+    words = (
+        f"step {chosen}, {f'best by {metric}' if best else 'as asked' if step else 'the newest'}"
     )
-    boxed = jax.eval_shape(functools.partial(init_params, model), jax.random.key(0))
-    abstract = jax.tree.map(
-        lambda shape, sharding: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharding),
-        meta.unbox(boxed),
-        meshes.tree_shardings(mesh, boxed),
-    )
-    params = checkpoints.restore_params(abstract, step)
-    checkpoints.close()
-    return (model, params, mesh, tokenizer), step, reason
+    return weights.find(Path(name, "checkpoints", str(chosen))), words
 
 
-def score_run(workdir: Path, given: Mapping[str, Any], step: int | None, output: Path) -> None:
-    """Scores a checkpoint; prints tables and writes a json file.
+def restore(found: weights.Source, mesh: Mesh, shape: str | None = None) -> tuple[CLIP, Any]:
+    """Reads a model and its parameters, laid out on the mesh.
 
     Args:
-      workdir: the run directory.
+      shape: a name of models/zoo.py, for a bare state dict, which cannot say its own.
+    """
+    config = found.config or (zoo.shape(shape) if shape else None)
+    if config is None:
+        raise ValueError(f"{found.name} is a bare state dict: name its shape with --shape")
+    model = CLIP(config, zoo.compute(constrain=meshes.constraint(mesh)))
+    boxed = jax.eval_shape(functools.partial(init_params, model), jax.random.key(0))
+    loaded = pretrained.load(found, meshes.tree_shardings(mesh, boxed), config=config)
+    return model, loaded.params
+
+
+def score(
+    source: str,
+    given: Mapping[str, Any],
+    output: Path,
+    *,
+    step: int | None = None,
+    shape: str | None = None,
+    tokenizer: str | None = None,
+    wise_ft: str | None = None,
+    alphas: Sequence[float] = (),
+) -> None:
+    """Scores a model; prints tables and writes a json file.
+
+    Args:
+      source, step: see find_model().
       given: dotted keys of config.eval that replace the run's own.
-      step: see restore().
       output: the json file.
+      shape: see restore().
+      tokenizer: folder or hub id, for weights that bring none.
+      wise_ft: weights to interpolate with, in any layout; alphas: how far from them, 0 to 1.
 
     Raises:
-      ValueError, OSError: the run directory or an option is not what it should be.
+      ValueError, OSError: the weights or an option are not what they should be.
     """
-    config = read_config(workdir)
+    if not output.parent.is_dir():
+        raise FileNotFoundError(f"{output.parent}: no such folder; give another --output")
     options = base.get_config().eval
-    with options.unlocked():
-        options.update(config["eval"])
+    if (Path(source) / weights.RUN_FILE).is_file():
+        with options.unlocked():
+            options.update(read_config(Path(source))["eval"])
     options.update_from_flattened_dict(given)
     runs = load_benchmarks(options)
     if not runs:
-        raise ValueError(
-            "no benchmark is named; pass --eval.benchmarks with some of "
-            f"{','.join(benchmarks.available())}"
-        )
-    if not output.parent.is_dir():
-        raise FileNotFoundError(f"{output.parent}: no such folder; give another --output")
-    (model, params, mesh, tokenizer), step, reason = restore(config, workdir, step)
-    print(f"{workdir}: {config['model']['name']} after {step} steps ({reason})")
-    encoder = make_encoder(model, params, mesh, tokenizer, options.batch_size)
-    results = {}
-    for name, run in runs.items():
-        scores = run(encoder)
-        print(f"\n{scores.table(name)}")
-        results[name] = {"options": options.get(name, ConfigDict()).to_dict(), **scores.to_json()}
-    if encoder.truncated:
-        print(f"\n{encoder.truncated} texts were cut to fit the context")
+        there = ",".join(benchmarks.available())
+        raise ValueError(f"no benchmark is named; pass --eval.benchmarks with some of {there}")
+    found, words = find_model(source, step)
+    folder = tokenizer or found.tokenizer
+    if folder is None:
+        raise ValueError(f"{source} brings no tokenizer: name one with --tokenizer")
+    tokens, mesh = load_tokenizer(folder), meshes.make_mesh()
+    model, params = restore(found, mesh, shape)
+    print(f"{source}: {words}")
     report = {
-        "step": step,
-        "step_chosen": reason,
-        "config_sha256": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest(),
-        "truncated_texts": encoder.truncated,
-        "benchmarks": results,
+        "source": source,
+        "weights": words,
+        "fingerprint": fingerprint.fingerprint(model.config, tokens.fingerprint()),
+        "options": {name: options.get(name, ConfigDict()).to_dict() for name in runs},
     }
+    if wise_ft:
+        reference = pretrained.load(
+            wise_ft, jax.tree.map(lambda x: x.sharding, params), config=model.config
+        ).params
+        report["wise_ft"] = {"reference": wise_ft, "alphas": {}}
+        for alpha in alphas:
+            print(f"\nalpha {alpha:g} from {wise_ft}")
+            mixed = interpolate(reference, params, alpha)
+            encoder = make_encoder(model, mixed, mesh, tokens, options.batch_size)
+            report["wise_ft"]["alphas"][f"{alpha:g}"] = run_all(runs, encoder)
+    else:
+        encoder = make_encoder(model, params, mesh, tokens, options.batch_size)
+        report["benchmarks"] = run_all(runs, encoder)
     write_atomically(output, json.dumps(report, indent=2) + "\n")
     print(f"\nwritten to {output}")
 
 
+def run_all(runs: Mapping[str, Callable], encoder: Encoder) -> dict[str, dict]:
+    """Runs benchmarks; prints their tables and returns their scores as json dicts."""
+    results = {}
+    for name, run in runs.items():
+        scores = run(encoder)
+        print(f"\n{scores.table(name)}")
+        results[name] = scores.to_json()
+    if encoder.truncated:
+        print(f"\n{encoder.truncated} texts were cut to fit the context")
+    return results
+
+
 def main() -> None:
-    workdir, output = Path(flags.FLAGS.workdir), flags.FLAGS.output
-    given = config_flags.get_override_values(flags.FLAGS["eval"])
-    output = Path(output) if output else workdir / "results.json"
-    score_run(workdir, given, flags.FLAGS.step, output)
+    args = flags.FLAGS
+    score(
+        args.workdir,
+        config_flags.get_override_values(args["eval"]),
+        Path(args.output or Path(args.workdir) / "results.json"),
+        step=args.step,
+        shape=args.shape,
+        tokenizer=args.tokenizer,
+        wise_ft=args.wise_ft,
+        alphas=[float(alpha) for alpha in args.alphas],
+    )
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
-    flags.DEFINE_integer("step", None, "Checkpoint; default: the run's best, else its newest.")
+    flags.DEFINE_string(
+        "workdir", None, "A run directory, or weights in any layout.", required=True
+    )
+    flags.DEFINE_integer("step", None, "Checkpoint of a run; default: its best, else its newest.")
+    flags.DEFINE_string("shape", None, "Of a bare state dict: a name of models/zoo.py.")
+    flags.DEFINE_string("tokenizer", None, "Folder or hub id, for weights that bring none.")
+    flags.DEFINE_string("wise_ft", None, "Interpolate with these weights, as --workdir takes them.")
+    flags.DEFINE_list("alphas", ["0", "0.25", "0.5", "0.75", "1"], "0: --wise_ft; 1: --workdir.")
     flags.DEFINE_string("output", None, "Default: results.json in the run directory.")
     config_flags.DEFINE_config_dict("eval", base.get_config().eval, "See tpu_configs/base.py.")
 

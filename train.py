@@ -7,7 +7,7 @@ The same command goes on where a stopped run was, also on another mesh or number
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -20,16 +20,17 @@ from data import pipeline, sources
 from data import tokenizer as tokenizers
 from eval import evaluate, load_benchmarks
 from methods import base as methods
-from models import zoo
-from models.clip import init_params
+from models import fingerprint, pretrained, zoo
+from models import sources as weights
+from models.clip import CLIP, init_params
 from tpu_configs import base
 from training import cli, loop
 from training import mesh as meshes
 from training.checkpoints import Checkpoints, claim_run_directory
 from training.logging import MetricLogger
-from training.optimizer import adamw, warmup_cosine
-from training.state import abstract_state, init_state
-from training.step import make_train_step
+from training.optimizer import make_optimizer
+from training.state import TrainState, abstract_state, init_state
+from training.step import jit_train_step, make_train_step
 
 
 def train(config: ConfigDict, workdir: Path) -> None:
@@ -38,53 +39,68 @@ def train(config: ConfigDict, workdir: Path) -> None:
     mesh = meshes.make_mesh(**config.mesh)
     meshes.check_batch_size(mesh, config.batch_size)
     method = methods.load(config.method.name, config.method.options)
-    source = open_source(config.data)
-    negatives = choose_negatives(config.data, method, source)
-    total_steps = count_steps(config, len(source))
-    learning_rate, tx = make_optimizer(config.optimizer, total_steps)
+    source = sources.load(config.data.source, config.data.root, **source_options(config.data))
+    make_negatives = open_negatives(config.data, method, source)
+    steps_per_epoch = pipeline.steps_per_epoch(len(source), config.batch_size)
+    total_steps = loop.count_steps(config.total_steps, config.epochs, steps_per_epoch)
+    learning_rate, tx = make_optimizer(total_steps=total_steps, **config.optimizer)
     load_benchmarks(config.eval)
-    claim_run_directory(workdir, config.to_dict(), base.RESUMABLE)
-    tokenizer = open_tokenizer(config.data, source, workdir)
+    start_from = weights.find(config.init["from"]) if config.init["from"] else None
+    tokenizer = open_tokenizer(config.data, start_from, source, workdir)
     model = zoo.build(
         **config.model,
         vocab_size=tokenizer.vocab_size,
         eos_token_id=tokenizer.eos_token_id,
         constrain=meshes.constraint(mesh),
     )
+    stamp = fingerprint.fingerprint(model.config, tokenizer.fingerprint())
+    claim_run_directory(workdir, config.to_dict(), {weights.RUN_FILE: stamp}, base.RESUMABLE)
+    if jax.process_index() == 0 and not (workdir / "tokenizer").exists():
+        tokenizer.save(workdir / "tokenizer")
 
-    init = functools.partial(init_params, model)
-    abstract = abstract_state(mesh, init, method, tx)
-    checkpoint_options = config.checkpoint.to_dict()
-    save_every = checkpoint_options.pop("every_steps")
-    checkpoints = Checkpoints(workdir, **checkpoint_options)
-    if checkpoints.latest_step is None:
-        state = init_state(abstract, init, method, tx, jax.random.key(config.seed))
-    else:
+    checkpoints = Checkpoints(workdir, **config.checkpoint)
+    abstract = abstract_state(mesh, functools.partial(init_params, model), method, tx)
+    if checkpoints.latest_step is not None:
         state = checkpoints.restore(abstract)
+    else:
+        state = first_state(config, model, abstract, start_from, tokenizer, method, tx)
+    start = int(state.step)
+    batches = pipeline.train_batches(
+        source,
+        tokenizer=tokenizer,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        image_size=model.config.vision.image_size,
+        crop_scale=config.data.crop_scale,
+        context_length=model.config.text.context_length,
+        # A text tower that is not causal sees the padding, so nothing may be cut.
+        text_lengths=config.data.text_lengths if model.config.text.pool == "end" else (),
+        num_negatives=config.data.num_negatives if "negatives" in method.batch_fields else 0,
+        make_negatives=make_negatives,
+        start_step=start,
+        workers=config.data.workers,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        # Every host must cut its texts to the length that the longest of the global batch needs.
+        agree=lambda length: int(multihost_utils.process_allgather(length).max()),
+    )
 
     def apply(params, batch):
         texts = (batch["text"], batch.get("negatives"))
         return model.apply({"params": params}, batch["image"], *texts)
 
-    step = jax.jit(
-        make_train_step(apply, apply, method, tx),
-        donate_argnums=0,
-        # Else a layout that the compiler likes better would make the second step compile again.
-        out_shardings=(jax.tree.map(lambda leaf: leaf.sharding, abstract), None),
-    )
-    start = int(state.step)
-    batches = make_batches(config, source, tokenizer, model.config, negatives, start)
     logger = MetricLogger(
         workdir, start_step=start, total_steps=total_steps, batch_size=config.batch_size
     )
     with contextlib.closing(checkpoints), contextlib.closing(logger):
         logger.say(f"{len(source)} records, steps {start} to {total_steps}, mesh {mesh.shape}")
         loop.fit(
-            step,
+            jit_train_step(make_train_step(apply, apply, method, tx), abstract),
             state,
             batches,
             mesh=mesh,
-            schedule=loop.Schedule(total_steps, config.log_every_steps, save_every),
+            total_steps=total_steps,
+            log_every=config.log_every_steps,
             checkpoints=checkpoints,
             logger=logger,
             config=config.to_dict(),
@@ -93,86 +109,61 @@ def train(config: ConfigDict, workdir: Path) -> None:
         )
 
 
-def open_source(data: ConfigDict):
-    """The records of config.data."""
-    return sources.load(
-        data.source,
-        data.root,
-        split=data.split,
-        test_size=data.test_size,
-        train_size=data.train_size,
-        **data.options,
-    )
+def source_options(data: ConfigDict) -> dict:
+    """What a source is told besides its root."""
+    split = {name: data[name] for name in ("split", "test_size", "train_size")}
+    return {**split, **data.options}
 
 
-def choose_negatives(data: ConfigDict, method: methods.Method, source) -> dict:
-    """Arguments of the pipeline for the hard negatives that the method needs, if it needs any."""
+def open_negatives(data: ConfigDict, method: methods.Method, source) -> Callable | None:
+    """What writes the hard negatives, or None where none are needed or the records have them."""
     if "negatives" not in method.batch_fields:
-        return {"num_negatives": 0}
+        return None
     if data.negatives == "records":
-        pipeline.check_negatives(source)
-        return {"num_negatives": data.num_negatives}
+        return pipeline.check_negatives(source)
     if data.negatives != "rules":
         raise ValueError(f"config.data.negatives is '{data.negatives}'; give records or rules")
-    rules = RuleNegatives.from_captions(
+    return RuleNegatives.from_captions(
         sources.all_captions(source),
         types=tuple(data.negative_types),
         num_negatives=data.num_negatives,
         fill=data.fill_negatives,
     )
-    return {"num_negatives": data.num_negatives, "make_negatives": rules}
 
 
-def count_steps(config: ConfigDict, records: int) -> int:
-    """The length of the run in steps, of total_steps or epochs."""
-    if (config.total_steps is None) == (config.epochs is None):
-        raise ValueError("give either config.total_steps or config.epochs")
-    if config.total_steps is not None:
-        return config.total_steps
-    return config.epochs * pipeline.steps_per_epoch(records, config.batch_size)
-
-
-def make_optimizer(options: ConfigDict, total_steps: int):
-    """(learning rate by step, optimizer) of config.optimizer."""
-    options = options.to_dict()
-    schedule = warmup_cosine(options.pop("learning_rate"), options.pop("warmup_steps"), total_steps)
-    return schedule, adamw(schedule, **options)
-
-
-def open_tokenizer(data: ConfigDict, source, workdir: Path) -> tokenizers.Tokenizer:
-    """The run's tokenizer, kept in the run directory; trained on the captions if none is named."""
-    folder = workdir / "tokenizer"
-    if folder.is_dir():
-        return tokenizers.load_tokenizer(folder)
+def open_tokenizer(
+    data: ConfigDict, start_from: weights.Source | None, source, workdir: Path
+) -> tokenizers.Tokenizer:
+    """The run's own tokenizer, the one named, that of the weights, or one trained on captions."""
+    if (workdir / "tokenizer").is_dir():
+        return tokenizers.load_tokenizer(workdir / "tokenizer")
     if data.tokenizer:
-        tokenizer = tokenizers.load_tokenizer(data.tokenizer)
-    else:
+        return tokenizers.load_tokenizer(data.tokenizer)
+    if start_from is None:
         captions = sources.all_captions(source)
-        tokenizer = tokenizers.train_tokenizer(captions, data.tokenizer_vocab_size)
-    if jax.process_index() == 0:
-        tokenizer.save(folder)
-    return tokenizer
+        return tokenizers.train_tokenizer(captions, data.tokenizer_vocab_size)
+    if start_from.tokenizer is None:
+        raise ValueError(
+            f"{start_from.name} brings no tokenizer: name one in config.data.tokenizer"
+        )
+    return tokenizers.load_tokenizer(start_from.tokenizer)
 
 
-def make_batches(config, source, tokenizer, shape, negatives: dict, start: int) -> Iterator[dict]:
-    """This process's batches from step start on."""
-    return pipeline.train_batches(
-        source,
-        tokenizer=tokenizer,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        image_size=shape.vision.image_size,
-        crop_scale=config.data.crop_scale,
-        context_length=shape.text.context_length,
-        text_lengths=config.data.text_lengths,
-        start_step=start,
-        workers=config.data.workers,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        # Every host must cut its texts to the length that the longest of the global batch needs.
-        agree=lambda length: int(multihost_utils.process_allgather(length).max()),
-        **negatives,
+def first_state(
+    config: ConfigDict, model: CLIP, abstract: TrainState, start_from, tokenizer, method, tx
+) -> TrainState:
+    """The state before the first step, from random or pretrained weights."""
+    if start_from is None:
+        init = functools.partial(init_params, model)
+        return init_state(abstract, init, method, tx, jax.random.key(config.seed))
+    loaded = pretrained.load(
+        start_from,
+        jax.tree.map(lambda leaf: leaf.sharding, abstract.params),
+        config=model.config,
+        tokenizer_hash=tokenizer.fingerprint(),
+        resize=config.model.image_size is not None,
     )
+    return init_state(abstract, lambda params: params, method, tx, loaded.params)
 
 
 def main() -> None:

@@ -77,11 +77,14 @@ class Tokenizer:
         return ids, truncated
 
     def save(self, folder):
-        """Writes a folder that transformers.CLIPTokenizer and load_tokenizer read."""
+        """Writes a new folder that transformers.CLIPTokenizer and load_tokenizer read."""
         from transformers import CLIPTokenizer
 
         tokenizer = CLIPTokenizer(vocab=self._vocab, merges=self._merges, model_max_length=77)
-        tokenizer.save_pretrained(str(folder))
+        # Whole or not at all: a run may be killed here.
+        temporary = Path(f"{folder}.tmp")
+        tokenizer.save_pretrained(str(temporary))
+        temporary.replace(folder)
 
     def fingerprint(self) -> str:
         """SHA-256 of vocabulary, merges and cleaning."""

@@ -1,3 +1,5 @@
+"""eval.py on a run directory and on exported weights, against the model called by hand."""
+
 import functools
 import json
 
@@ -12,10 +14,12 @@ import eval as evaluation
 from data import images
 from data.tokenizer import load_tokenizer, train_tokenizer
 from methods import base as methods
-from models import zoo
+from models import fingerprint, pretrained, zoo
+from models import sources as weights
 from models.clip import init_params
 from tpu_configs import base
-from training.checkpoints import Checkpoints, claim_run_directory, read_config
+from training import mesh as meshes
+from training.checkpoints import Checkpoints, claim_run_directory
 from training.state import create_state
 
 CAPTIONS = ["two dogs run on the grass", "a man in a red shirt rides a bike", "the cat sleeps"]
@@ -32,13 +36,15 @@ def run(tmp_path_factory):
     config = base.get_config()
     config.model.name = "tiny"
     config.eval.batch_size = 12
-    claim_run_directory(workdir, config.to_dict())
+    config.checkpoint.best_metric, config.checkpoint.best_mode = "loss", "min"
     tokenizer = train_tokenizer(CAPTIONS, 600)
-    tokenizer.save(workdir / "tokenizer")
     model = zoo.build(
         **config.model, vocab_size=tokenizer.vocab_size, eos_token_id=tokenizer.eos_token_id
     )
-    checkpoints = Checkpoints(workdir)
+    stamp = fingerprint.fingerprint(model.config, tokenizer.fingerprint())
+    claim_run_directory(workdir, config.to_dict(), {weights.RUN_FILE: stamp})
+    tokenizer.save(workdir / "tokenizer")
+    checkpoints = Checkpoints(workdir, keep_last=2, best_metric="loss", best_mode="min")
     for step in (1, 2):
         params = random_params(model, step)
         state = create_state(params, methods.load("clip", {}), optax.sgd(0.0))
@@ -58,9 +64,9 @@ def sugarcrepe(shared):
 
 def test_sugarcrepe_is_what_the_model_says_pair_by_pair(run, shared, tmp_path, capsys):
     output = tmp_path / "results.json"
-    evaluation.score_run(run, sugarcrepe(shared), step=2, output=output)
+    evaluation.score(str(run), sugarcrepe(shared), step=2, output=output)
     report = json.loads(output.read_text())
-    assert report["step"] == 2 and report["step_chosen"] == "asked for"
+    assert report["weights"] == "step 2, as asked"
     scores = report["benchmarks"]["sugarcrepe"]["scores"]
 
     tokenizer = load_tokenizer(run / "tokenizer")
@@ -91,14 +97,14 @@ def test_sugarcrepe_is_what_the_model_says_pair_by_pair(run, shared, tmp_path, c
 
 
 def test_the_best_checkpoint_is_the_default(run, shared, tmp_path, capsys):
-    evaluation.score_run(run, sugarcrepe(shared), step=None, output=tmp_path / "best.json")
-    evaluation.score_run(run, sugarcrepe(shared), step=1, output=tmp_path / "first.json")
+    evaluation.score(str(run), sugarcrepe(shared), step=None, output=tmp_path / "best.json")
+    evaluation.score(str(run), sugarcrepe(shared), step=1, output=tmp_path / "first.json")
     best, first = (
         json.loads((tmp_path / name).read_text()) for name in ("best.json", "first.json")
     )
-    assert best["step"] == 1 and best["step_chosen"] == "best by loss"
+    assert best["weights"] == "step 1, best by loss"
     assert best["benchmarks"] == first["benchmarks"]
-    assert "tiny after 1 steps (best by loss)" in capsys.readouterr().out
+    assert "step 1, best by loss" in capsys.readouterr().out
 
 
 def test_retrieval_and_sugarcrepe_in_one_go(run, shared, tmp_path):
@@ -109,16 +115,18 @@ def test_retrieval_and_sugarcrepe_in_one_go(run, shared, tmp_path):
         "retrieval.split": "test",
         "retrieval.test_size": 20,
     }
-    evaluation.score_run(run, given, step=None, output=tmp_path / "results.json")
-    report = json.loads((tmp_path / "results.json").read_text())["benchmarks"]
+    evaluation.score(str(run), given, step=None, output=tmp_path / "results.json")
+    whole = json.loads((tmp_path / "results.json").read_text())
+    report = whole["benchmarks"]
     assert list(report) == ["retrieval", "sugarcrepe"]
     assert report["retrieval"]["scores"]["image_to_text_recall@1"]["count"] == 20
     assert report["retrieval"]["scores"]["text_to_image_recall@1"]["count"] == 100
-    assert report["retrieval"]["options"]["test_size"] == 20
+    assert whole["options"]["retrieval"]["test_size"] == 20
 
 
 def test_a_run_scores_itself_again_and_again_with_one_compilation(run, shared):
-    (model, params, mesh, tokenizer), _, _ = evaluation.restore(read_config(run), run, step=1)
+    mesh, tokenizer = meshes.make_mesh(), load_tokenizer(run / "tokenizer")
+    model, params = evaluation.restore(evaluation.find_model(str(run), 1)[0], mesh)
     options = base.get_config().eval
     options.update_from_flattened_dict(sugarcrepe(shared))
     first = evaluation.evaluate(options, model, params, mesh, tokenizer)
@@ -142,12 +150,14 @@ def test_a_run_scores_itself_again_and_again_with_one_compilation(run, shared):
 )
 def test_bad_options_are_found_before_the_model_is_read(run, tmp_path, given, message):
     with pytest.raises(ValueError, match=message):
-        evaluation.score_run(run, given, step=None, output=tmp_path / "results.json")
+        evaluation.score(str(run), given, step=None, output=tmp_path / "results.json")
 
 
 def test_a_folder_to_write_in_is_looked_for_first(run, shared, tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder; give another --output"):
-        evaluation.score_run(run, sugarcrepe(shared), step=None, output=tmp_path / "nowhere/r.json")
+        evaluation.score(
+            str(run), sugarcrepe(shared), step=None, output=tmp_path / "nowhere/r.json"
+        )
 
 
 def test_a_squashing_model_gets_the_whole_image():
@@ -162,10 +172,51 @@ def test_a_squashing_model_gets_the_whole_image():
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path, shared):
-    with pytest.raises(FileNotFoundError, match="is not a run directory"):
-        evaluation.score_run(tmp_path, sugarcrepe(shared), step=None, output=tmp_path / "r.json")
+    with pytest.raises(FileNotFoundError, match="the files of no layout"):
+        evaluation.score(str(tmp_path), sugarcrepe(shared), step=None, output=tmp_path / "r.json")
 
 
 def test_a_checkpoint_that_is_not_there_is_named(run, shared, tmp_path):
-    with pytest.raises(FileNotFoundError, match="no checkpoint of step 7 .* there are: 1, 2"):
-        evaluation.score_run(run, sugarcrepe(shared), step=7, output=tmp_path / "results.json")
+    with pytest.raises(FileNotFoundError, match="no checkpoint of step 7; there are: 1, 2"):
+        evaluation.score(str(run), sugarcrepe(shared), step=7, output=tmp_path / "results.json")
+
+
+def flickr8k(shared):
+    return {
+        "benchmarks": ("retrieval",),
+        "retrieval.root": str(shared / "data/flickr8k"),
+        "retrieval.split": "test",
+        "retrieval.test_size": 20,
+    }
+
+
+def test_exported_weights_score_as_the_run_does(run, shared, tmp_path):
+    loaded = pretrained.load(run / "checkpoints" / "2")
+    pretrained.save(tmp_path / "hf", loaded.config, loaded.params, "hf", tokenizer=loaded.tokenizer)
+    evaluation.score(str(run), flickr8k(shared), tmp_path / "run.json", step=2)
+    evaluation.score(str(tmp_path / "hf"), flickr8k(shared), tmp_path / "hf.json")
+    ours, theirs = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("run", "hf"))
+    assert ours["benchmarks"] == theirs["benchmarks"]
+    assert theirs["weights"] == "pretrained"
+
+
+def test_wise_ft_ends_at_both_models(run, shared, tmp_path):
+    first, second = (str(run / "checkpoints" / step) for step in ("1", "2"))
+    for name in ("1", "2"):
+        evaluation.score(
+            str(run / "checkpoints" / name), flickr8k(shared), tmp_path / f"{name}.json"
+        )
+    evaluation.score(
+        second, flickr8k(shared), tmp_path / "line.json", wise_ft=first, alphas=(0, 0.5, 1)
+    )
+    line = json.loads((tmp_path / "line.json").read_text())["wise_ft"]["alphas"]
+    ends = [json.loads((tmp_path / f"{n}.json").read_text())["benchmarks"] for n in ("1", "2")]
+    assert [line["0"], line["1"]] == ends
+    assert line["0.5"] not in ends
+
+
+def test_an_alpha_out_of_range(run, shared, tmp_path):
+    with pytest.raises(ValueError, match="alpha is 2"):
+        evaluation.score(
+            str(run), flickr8k(shared), tmp_path / "r.json", wise_ft=str(run), alphas=(2,)
+        )

@@ -18,6 +18,7 @@ def get_config() -> ConfigDict:
 
     config.model = model = ConfigDict()
     model.name = "ViT-B-32-quickgelu"  # a shape of models/zoo.py
+    model.image_size = placeholder(int)  # pixels; given, position embeddings are interpolated to it
     model.dtype = "auto"  # of the computation: float32 on CPU, bfloat16 elsewhere; or a dtype
     model.remat = "none"  # none, full, dots, dots_no_batch: what the backward pass recomputes
     model.unroll_layers = False  # faster steps on CPU, slower compilation
@@ -71,8 +72,8 @@ def get_config() -> ConfigDict:
     config.checkpoint = checkpoint = ConfigDict()
     checkpoint.every_steps = 500  # also the interval of config.eval.benchmarks
     checkpoint.keep_last = 2
-    checkpoint.best_metric = placeholder(str)  # such as retrieval/text_to_image_r1: also keep its
-    checkpoint.best_mode = "max"  # best checkpoint; min or max
+    checkpoint.best_metric = placeholder(str)  # logged, such as retrieval/text_to_image_recall@1:
+    checkpoint.best_mode = "max"  # its best checkpoint is kept too; min or max
 
     config.eval = evaluation = ConfigDict()
     evaluation.benchmarks = ()  # files of benchmarks/; train.py runs them at every checkpoint
@@ -87,6 +88,11 @@ def get_config() -> ConfigDict:
     sugarcrepe.root = ""  # folder of the seven annotation files
     sugarcrepe.images = ""  # folder of COCO val2017
     sugarcrepe.partial_images = False  # score what is there when images are missing
+    evaluation.world = world = ConfigDict()
+    world.size = 64  # pixels, of the scenes; what the run was trained on
+    world.scenes = 500  # for each split's composition, and for retrieval
+    world.per_class = 4  # pictures of each class for zero-shot recognition
+    world.seed = 0
 
     return config.lock()
 

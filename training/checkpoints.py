@@ -27,35 +27,48 @@ def read_config(workdir: Path) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
-def claim_run_directory(workdir: Path, config: Mapping, resumable: Iterable[str] = ()) -> None:
+def claim_run_directory(
+    workdir: Path, config: Mapping, stamps: Mapping[str, Mapping], resumable: Iterable[str] = ()
+) -> None:
     """Makes the directory this experiment's, or finds that it is already.
 
     Args:
       workdir: made where it does not exist.
       config: nested dict, the resolved config.
+      stamps: further json files to keep and compare, by name.
       resumable: dotted keys and sections that may differ when a run goes on.
 
     Raises:
       ValueError: it holds a run of another config; every difference is listed.
       OSError: it cannot be written.
     """
-    path, config = Path(workdir) / CONFIG_FILE, json.loads(json.dumps(config))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        old, new = _flatten(read_config(workdir)), _flatten(config)
-        different = [
-            f"{key}: {old.get(key, 'absent')} there, {new.get(key, 'absent')} here"
-            for key in sorted(old.keys() | new.keys())
-            if old.get(key, ...) != new.get(key, ...)
-            and not any(key == name or key.startswith(f"{name}.") for name in resumable)
-        ]
-        if different:
-            raise ValueError(
-                f"{workdir} holds a run of another config; give another --workdir or the same "
-                f"config. Differences: {'; '.join(different)}"
-            )
+    workdir = Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    files = {CONFIG_FILE: config, **stamps}
+    different = [
+        difference
+        for name, content in files.items()
+        if (workdir / name).exists()
+        for difference in _differences(json.loads((workdir / name).read_text()), content, resumable)
+    ]
+    if different:
+        raise ValueError(
+            f"{workdir} holds a run of another config; give another --workdir or the same config. "
+            f"Differences: {'; '.join(different)}"
+        )
     if jax.process_index() == 0:
-        write_atomically(path, json.dumps(config, indent=2) + "\n")
+        for name, content in files.items():
+            write_atomically(workdir / name, json.dumps(content, indent=2) + "\n")
+
+
+def _differences(there: Mapping, here: Mapping, resumable: Iterable[str]) -> list[str]:
+    old, new = _flatten(there), _flatten(json.loads(json.dumps(here)))
+    return [
+        f"{key}: {old.get(key, 'absent')} there, {new.get(key, 'absent')} here"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key, ...) != new.get(key, ...)
+        and not any(key == name or key.startswith(f"{name}.") for name in resumable)
+    ]
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -87,6 +100,7 @@ class Checkpoints:
 
     Args:
       workdir: the run directory.
+      every_steps: between checkpoints, in updates.
       keep_last: how many of the newest to keep.
       best_metric: name of the metric whose best checkpoint is kept too; None keeps none.
       best_mode: 'min' or 'max'.
@@ -97,6 +111,7 @@ class Checkpoints:
         self,
         workdir: Path,
         *,
+        every_steps: int = 1,
         keep_last: int = 1,
         best_metric: str | None = None,
         best_mode: str = "max",
@@ -108,7 +123,7 @@ class Checkpoints:
         def best_fn(metrics):
             return metrics[best_metric]
 
-        self._metric = best_metric
+        self._every_steps, self._metric = every_steps, best_metric
         policies = [preservation_policy.LatestN(keep_last)]
         if best_metric:
             worst_first = best_mode == "min"
@@ -137,6 +152,15 @@ class Checkpoints:
     def best_step(self) -> int | None:
         """Updates done at the best checkpoint by the named metric, or None."""
         return self._manager.best_step() if self._metric else None
+
+    @property
+    def steps(self) -> list[int]:
+        """Updates done at each checkpoint there is."""
+        return self._manager.all_steps()
+
+    def due(self, step: int) -> bool:
+        """Whether a checkpoint is to be written after this many updates."""
+        return step % self._every_steps == 0
 
     def save(self, step: int, state: TrainState, config: Mapping, metrics: Mapping) -> None:
         """Starts to write a checkpoint; training goes on meanwhile.
@@ -171,31 +195,18 @@ class Checkpoints:
         Raises:
           FileNotFoundError: there is no such checkpoint.
         """
-        items = self._restore(_items(abstract_state), step)
-        return abstract_state.replace(
-            params=items["params"], teacher=items.get("teacher"), **items["rest"]
-        )
-
-    def restore_params(self, abstract_params, step: int | None = None, *, teacher: bool = False):
-        """Reads the student's parameters alone, or the teacher's; as restore."""
-        name = "teacher" if teacher else "params"
-        return self._restore({name: abstract_params}, step)[name]
-
-    def _restore(self, abstract_items: Mapping, step: int | None) -> dict[str, Any]:
         step = self.latest_step if step is None else step
-        steps = self._manager.all_steps()
-        if step not in steps:
-            there = ", ".join(map(str, steps)) or "none"
+        if step not in self.steps:
+            there = ", ".join(map(str, self.steps)) or "none"
             raise FileNotFoundError(
                 f"no checkpoint of step {step} in {self._manager.directory}; there are: {there}"
             )
-        for name in abstract_items:
-            if not (self._manager.directory / str(step) / name).exists():
-                raise FileNotFoundError(
-                    f"the checkpoint of step {step} in {self._manager.directory} has no {name}"
-                )
-        items = {name: ocp.args.StandardRestore(item) for name, item in abstract_items.items()}
-        return dict(self._manager.restore(step, args=ocp.args.Composite(**items)))
+        items = _items(abstract_state)
+        args = {name: ocp.args.StandardRestore(item) for name, item in items.items()}
+        items = self._manager.restore(step, args=ocp.args.Composite(**args))
+        return abstract_state.replace(
+            params=items["params"], teacher=items.get("teacher"), **items["rest"]
+        )
 
     def preempted(self, step: int) -> bool:
         """Whether the cluster asks all processes to save and leave at this step."""

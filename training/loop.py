@@ -5,7 +5,6 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
 
 from jax.sharding import Mesh
 
@@ -21,18 +20,15 @@ COUNTERS = {
 }
 
 
-class Schedule(NamedTuple):
-    """When things happen, in steps (updates done).
+def count_steps(total_steps: int | None, epochs: int | None, steps_per_epoch: int) -> int:
+    """The length of a run in steps.
 
-    Attributes:
-      total_steps: the end of the run.
-      log_every: between lines of the log.
-      save_every: between checkpoints, and evaluations before them.
+    Raises:
+      ValueError: both or none of total_steps and epochs are given.
     """
-
-    total_steps: int
-    log_every: int
-    save_every: int
+    if (total_steps is None) == (epochs is None):
+        raise ValueError("give either config.total_steps or config.epochs")
+    return total_steps if epochs is None else epochs * steps_per_epoch
 
 
 def fit(
@@ -41,7 +37,8 @@ def fit(
     batches: Iterator[dict],
     *,
     mesh: Mesh,
-    schedule: Schedule,
+    total_steps: int,
+    log_every: int,
     checkpoints: Checkpoints,
     logger: MetricLogger,
     config: Mapping,
@@ -52,6 +49,7 @@ def fit(
 
     Args:
       step: the compiled (state, batch) -> (state, metrics).
+      total_steps, log_every: in updates.
       batches: this process's rows, from step state.step on; with fields of COUNTERS, if any.
       config: the resolved config, for the checkpoints.
       learning_rate: of an update, for the log.
@@ -64,7 +62,7 @@ def fit(
     done = int(state.step)
     counts = Counter()
     previous = None
-    while done < schedule.total_steps:
+    while done < total_steps:
         batch = next(batches)
         counts.update({name: int(batch.pop(name).sum()) for name in COUNTERS if name in batch})
         state, metrics = step(state, put_batch(mesh, batch))
@@ -74,10 +72,10 @@ def fit(
             _check_finite(done - 1, previous, checkpoints)
         previous = metrics
 
-        last = done == schedule.total_steps
+        last = done == total_steps
         stopping = stop.is_set() or checkpoints.preempted(done)
-        saving = last or stopping or done % schedule.save_every == 0
-        if saving or done % schedule.log_every == 0:
+        saving = last or stopping or checkpoints.due(done)
+        if saving or done % log_every == 0:
             _check_finite(done, metrics, checkpoints)
             metrics = {name: float(value) for name, value in metrics.items()}
             logger.train(done, {**metrics, "learning_rate": learning_rate(done - 1)}, counts)

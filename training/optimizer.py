@@ -39,19 +39,24 @@ def warmup_cosine(learning_rate: float, warmup_steps: int, total_steps: int) -> 
     )
 
 
-def adamw(
-    schedule: optax.Schedule,
+def make_optimizer(
     *,
+    total_steps: int,
+    learning_rate: float,
+    warmup_steps: int,
     b1: float,
     b2: float,
     eps: float,
     weight_decay: float,
     grad_clip_norm: float,
-) -> optax.GradientTransformation:
-    """AdamW with decay on matrices only, after clipping by global norm (0 = no clipping)."""
-    optimizer = optax.adamw(
-        schedule, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=decay_mask
-    )
-    if not grad_clip_norm:
-        return optimizer
-    return optax.chain(optax.clip_by_global_norm(grad_clip_norm), optimizer)
+) -> tuple[optax.Schedule, optax.GradientTransformation]:
+    """AdamW with decay on matrices only, after clipping by global norm (0 = no clipping).
+
+    Returns:
+      (learning rate by step, optimizer)
+    """
+    schedule = warmup_cosine(learning_rate, warmup_steps, total_steps)
+    tx = optax.adamw(schedule, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=decay_mask)
+    if grad_clip_norm:
+        tx = optax.chain(optax.clip_by_global_norm(grad_clip_norm), tx)
+    return schedule, tx

@@ -6,7 +6,6 @@ import os
 import signal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -16,21 +15,31 @@ from training import loop
 from training import mesh as meshes
 from training.checkpoints import Checkpoints, claim_run_directory
 from training.logging import METRICS_FILE, MetricLogger
-from training.optimizer import adamw, warmup_cosine
+from training.optimizer import make_optimizer
 from training.state import abstract_state, init_state
-from training.step import make_train_step
+from training.step import jit_train_step, make_train_step
 
 TOTAL = 12
+OPTIMIZER = dict(
+    learning_rate=0.05,
+    warmup_steps=2,
+    b1=0.9,
+    b2=0.98,
+    eps=1e-6,
+    weight_decay=0.1,
+    grad_clip_norm=0.0,
+)
 
 
 def run(workdir, *, total=TOTAL, stop_at=None, batches=None, fsdp=1, evaluate=None, best=None):
     """Trains as train.py does; `stop_at` cuts the run off there, as a kill would."""
     mesh = meshes.make_mesh(fsdp=fsdp)
     method = load("clip", {})
-    schedule = warmup_cosine(0.05, 2, TOTAL)
-    tx = adamw(schedule, b1=0.9, b2=0.98, eps=1e-6, weight_decay=0.1, grad_clip_norm=0.0)
+    schedule, tx = make_optimizer(total_steps=TOTAL, **OPTIMIZER)
     abstract = abstract_state(mesh, linear.init_params, method, tx)
-    checkpoints = Checkpoints(workdir, keep_last=2, best_metric=best, best_mode="min")
+    checkpoints = Checkpoints(
+        workdir, every_steps=3, keep_last=2, best_metric=best, best_mode="min"
+    )
     if checkpoints.latest_step is None:
         state = init_state(abstract, linear.init_params, method, tx, jax.random.key(0))
     else:
@@ -40,11 +49,12 @@ def run(workdir, *, total=TOTAL, stop_at=None, batches=None, fsdp=1, evaluate=No
     logger = MetricLogger(workdir, start_step=start, total_steps=total, batch_size=8)
     try:
         return loop.fit(
-            jax.jit(make_train_step(linear.apply, None, method, tx), donate_argnums=0),
+            jit_train_step(make_train_step(linear.apply, None, method, tx), abstract),
             state,
             source,
             mesh=mesh,
-            schedule=loop.Schedule(stop_at or total, log_every=1, save_every=3),
+            total_steps=stop_at or total,
+            log_every=1,
             checkpoints=checkpoints,
             logger=logger,
             config={"seed": 0},
@@ -113,10 +123,7 @@ def test_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_path):
         run(tmp_path, batches=poisoned())
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.latest_step == 3
-    params = checkpoints.restore_params(
-        jax.eval_shape(linear.init_params, jax.random.key(0)), teacher=False
-    )
-    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(params))
+    assert int(run(tmp_path, total=4).step) == 4
 
 
 def test_sigterm_saves_and_leaves(tmp_path):
@@ -140,43 +147,40 @@ def test_counters_stay_on_the_host_and_are_told(tmp_path, capsys):
 
 
 def test_restore_names_the_steps_there_are(tmp_path):
-    run(tmp_path, total=3)
-    checkpoints = Checkpoints(tmp_path)
+    state = run(tmp_path, total=3)
     with pytest.raises(FileNotFoundError, match="no checkpoint of step 4.*there are: 3"):
-        checkpoints.restore_params(jax.eval_shape(linear.init_params, jax.random.key(0)), 4)
-    with pytest.raises(FileNotFoundError, match="step 3 .* has no teacher"):
-        checkpoints.restore_params({}, 3, teacher=True)
+        Checkpoints(tmp_path).restore(state, 4)
 
 
 def test_another_config_is_refused_with_the_differences(tmp_path):
     config = {"seed": 0, "mesh": {"data": -1}, "optimizer": {"b1": 0.9, "eps": 1e-6}, "t": (1, 2)}
-    claim_run_directory(tmp_path, config)
-    claim_run_directory(tmp_path, config)
+    stamp = {"stamp.json": {"eos": 1}}
+    claim_run_directory(tmp_path, config, stamp)
+    claim_run_directory(tmp_path, config, stamp)
     other = {**config, "optimizer": {"b1": 0.8, "eps": 1e-6}, "mesh": {"data": 2}}
     del other["seed"]
     with pytest.raises(ValueError) as error:
-        claim_run_directory(tmp_path, other, ["mesh"])
+        claim_run_directory(tmp_path, other, {"stamp.json": {"eos": 2}}, ["mesh"])
     assert "optimizer.b1: 0.9 there, 0.8 here" in str(error.value)
     assert "seed: 0 there, absent here" in str(error.value)
+    assert "eos: 1 there, 2 here" in str(error.value)
     assert "mesh" not in str(error.value) and "eps" not in str(error.value)
-    claim_run_directory(tmp_path, {**config, "mesh": {"data": 2}}, ["mesh"])
+    claim_run_directory(tmp_path, {**config, "mesh": {"data": 2}}, stamp, ["mesh"])
 
 
 def test_a_directory_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
-        claim_run_directory(tmp_path / "file" / "run", {})
+        claim_run_directory(tmp_path / "file" / "run", {}, {})
 
 
 def test_the_step_compiles_once(tmp_path):
     mesh = meshes.make_mesh(fsdp=2)
     method = load("clip", {})
-    tx = adamw(
-        warmup_cosine(0.05, 2, 9), b1=0.9, b2=0.98, eps=1e-6, weight_decay=0.1, grad_clip_norm=1.0
-    )
+    _, tx = make_optimizer(total_steps=9, **OPTIMIZER)
     abstract = abstract_state(mesh, linear.init_params, method, tx)
     state = init_state(abstract, linear.init_params, method, tx, jax.random.key(0))
-    step = jax.jit(make_train_step(linear.apply, None, method, tx), donate_argnums=0)
+    step = jit_train_step(make_train_step(linear.apply, None, method, tx), abstract)
     for batch in itertools.islice(linear.batches(), 3):
         batch.pop("truncated")
         state, _ = step(state, meshes.put_batch(mesh, batch))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from training.optimizer import adamw, decay_mask, warmup_cosine
+from training.optimizer import decay_mask, make_optimizer, warmup_cosine
 
 SETTINGS = dict(b1=0.9, b2=0.98, eps=1e-6, weight_decay=0.1)
 
@@ -52,7 +52,9 @@ def test_decay_is_on_matrices_only():
 def test_adamw_is_its_definition(clip):
     rng = np.random.default_rng(0)
     params = {"kernel": rng.normal(size=(3, 2)), "bias": rng.normal(size=2)}
-    tx = adamw(warmup_cosine(1e-2, 2, 10), grad_clip_norm=clip, **SETTINGS)
+    _, tx = make_optimizer(
+        learning_rate=1e-2, warmup_steps=2, total_steps=10, grad_clip_norm=clip, **SETTINGS
+    )
     ours = jax.tree.map(jnp.float32, params)
     state = tx.init(ours)
     mean = {name: 0.0 for name in params}
