@@ -260,3 +260,22 @@ def test_open_clip_states_the_same_shape(open_clip, name):
     assert dataclasses.replace(config, logit_scale_init=0.0) == (
         dataclasses.replace(expected, logit_scale_init=0.0)
     )
+
+
+@pytest.mark.parametrize("layout", ["hf", "open_clip"])
+@pytest.mark.parametrize("name", [n for n in zoo.SHAPES if n != "tiny"])
+def test_names_and_shapes_at_full_size(torch, open_clip, name, layout):
+    """The table against the libraries' own models, which need no memory on the meta device."""
+    config = zoo.shape(name)
+    with torch.device("meta"):
+        if layout == "hf":
+            model = make_clip["hf_model"](configs.to_hf(config)[0])
+        else:
+            stored = dict(open_clip.get_model_config(name))
+            custom = stored.pop("custom_text", False)
+            model = (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**stored)
+    shapes = weights.parameter_shapes(config)
+    expected = {}
+    for entry in weights.table(layout, config):
+        expected |= weights.torch_shapes(entry, shapes[entry.path])
+    assert {key: tuple(value.shape) for key, value in model.named_parameters()} == expected
