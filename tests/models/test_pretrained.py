@@ -18,6 +18,7 @@ import safetensors.numpy
 from models import configs, pretrained, sources, weights, zoo
 from models.clip import CLIP, init_params
 from tests.models.goldens import NAMES, read_golden, read_json, section
+from tests.models.test_zoo import PUBLISHED
 from training import mesh as meshes
 
 CONFIG_FILES = {"hf": "config.json", "open_clip": "open_clip_config.json"}
@@ -318,7 +319,7 @@ def test_save_copies_the_tokenizer(tmp_path):
     assert sources.find(tmp_path / "out").tokenizer == tmp_path / "out"
 
 
-@pytest.mark.parametrize("name", [n for n in zoo.SHAPES if n != "tiny"])
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_named_shapes_survive_every_config_file(name):
     config = dataclasses.replace(zoo.shape(name), logit_scale_init=0.0)
     back = configs.from_hf(*configs.to_hf(config))

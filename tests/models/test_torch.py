@@ -17,7 +17,7 @@ from tests.models.test_pretrained import (
     peak_of_loading,
     write_golden,
     write_large,
-)
+)from tests.models.test_zoo import PUBLISHED
 
 pytestmark = pytest.mark.parity
 
@@ -247,7 +247,7 @@ def test_full_size_vit_b_32(torch, open_clip, library):
     check_against(arrays, config, library)
 
 
-@pytest.mark.parametrize("name", [n for n in zoo.SHAPES if n != "tiny"])
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_open_clip_states_the_same_shape(open_clip, name):
     """open_clip's own json of every named shape."""
     stored = open_clip.get_model_config(name)
@@ -263,7 +263,7 @@ def test_open_clip_states_the_same_shape(open_clip, name):
 
 
 @pytest.mark.parametrize("layout", ["hf", "open_clip"])
-@pytest.mark.parametrize("name", [n for n in zoo.SHAPES if n != "tiny"])
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_names_and_shapes_at_full_size(torch, open_clip, name, layout):
     """The table against the libraries' own models, which need no memory on the meta device."""
     config = zoo.shape(name)
