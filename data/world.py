@@ -36,7 +36,7 @@ _RELATION_PHRASES = {
     "above": ("above", "over"),
     "below": ("below", "under"),
 }
-_PREFIXES = ("", "a picture of ", "a scene with ", "this shows ", "we see ")
+PREFIXES = ("", "a picture of ", "a scene with ", "this shows ", "we see ")
 _JOINTS = ("and", "with", "together with")
 _TILES = (" on {article} {colour} tile", " on {colour}")
 
@@ -101,7 +101,7 @@ class Wording(NamedTuple):
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "Wording":
         return cls(
-            _pick(rng, _PREFIXES), _pick(rng, _TILES), _pick(rng, (0, 1)), _pick(rng, _JOINTS)
+            _pick(rng, PREFIXES), _pick(rng, _TILES), _pick(rng, (0, 1)), _pick(rng, _JOINTS)
         )
 
     def say(self, claim: Claim) -> str:
@@ -255,8 +255,8 @@ class World:
       part: "train" or "test": scenes drawn independently.
       nouns: class split, "all", "seen" or "unseen"; replaced nouns come from the same split.
       size: side of an image, pixels.
-      relations: whether captions say how two things stand to each other. Without, their order
-        means nothing, as in most captions that CLIP saw.
+      relations: share of the captions of two things that say how the two stand to each other. In
+        the others their order means nothing, as in most captions that CLIP saw.
       num_negatives: hard negatives a record has, of as many types as possible.
       seed: another seed is another world of scenes.
     """
@@ -265,7 +265,7 @@ class World:
     part: str = "train"
     nouns: str = "all"
     size: int = 64
-    relations: bool = True
+    relations: float = 1.0
     num_negatives: int = 4
     seed: int = 0
 
@@ -327,7 +327,9 @@ class World:
             things = tuple(thing._replace(size="") for thing in things)
         if relation and rng.random() < 0.5:
             things, relation = things[::-1], INVERSE[relation]
-        return Claim(things, relation if self.relations else "")
+        if self.relations < 1 and rng.random() >= self.relations:
+            relation = ""
+        return Claim(things, relation)
 
     def _of(self, kind, scene, claim, wording, rng) -> Iterator[str]:
         return negatives(kind, scene, claim, wording, NOUNS[self.nouns], rng)

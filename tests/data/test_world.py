@@ -71,7 +71,7 @@ def is_true(text, scene):
 
 @pytest.fixture(scope="module", params=[True, False], ids=["relations", "no relations"])
 def examples(request):
-    world = World(relations=request.param)
+    world = World(relations=float(request.param))
     return [world.example(i) for i in range(600)]
 
 
@@ -127,6 +127,12 @@ def test_types_apply_as_often_as_scenes_allow(examples):
     assert share["swap_adjectives"] > 0.5
     with_relations = any(direction(example.caption) for example in examples)
     assert share["replace_relation"] == pytest.approx(0.75 if with_relations else 0, abs=0.08)
+
+
+def test_relations_is_the_share_of_captions_that_say_one():
+    captions = [World(relations=0.3).captions(i)[0] for i in range(1000)]
+    said = np.mean([direction(caption) is not None for caption in captions])
+    assert said == pytest.approx(0.3 * 0.75, abs=0.05)
 
 
 def test_articles_agree(examples):
