@@ -17,7 +17,8 @@ from tests.models.test_pretrained import (
     peak_of_loading,
     write_golden,
     write_large,
-)from tests.models.test_zoo import PUBLISHED
+)
+from tests.models.test_zoo import PUBLISHED
 
 pytestmark = pytest.mark.parity
 
