@@ -9,10 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
 
+from models import pretrained
 from tpu_configs import flickr8k_tiny
 from train import train
 
@@ -232,3 +235,38 @@ def test_a_full_disk_is_one_line(photographs, tmp_path):
     assert result.returncode == 1
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith("error: ") and "File too large" in last, result.stderr[-2000:]
+
+
+def test_starts_from_weights_and_the_teacher_with_it(photographs, whole, tmp_path):
+    exported = tmp_path / "exported"
+    loaded = pretrained.load(whole / "checkpoints" / "6")
+    pretrained.save(
+        exported,
+        loaded.config,
+        loaded.params,
+        "hf",
+        tokenizer=loaded.tokenizer,
+        tokenizer_hash=loaded.tokenizer_hash,
+    )
+    changes = {"init.from": str(exported), "total_steps": 1, "optimizer.warmup_steps": 0}
+    still = {"optimizer.learning_rate": 0.0, "method.options.ema_decay": 0.5}
+    train(tiny(photographs, **changes, **still), tmp_path / "run")
+    for part in ("params", "teacher"):
+        with ocp.StandardCheckpointer() as checkpointer:
+            there = checkpointer.restore(tmp_path / "run" / "checkpoints" / "1" / part)
+        jax.tree.map(np.testing.assert_array_equal, there, loaded.params)
+
+
+def test_weights_of_another_activation_are_refused(photographs, whole, tmp_path):
+    changes = {"init.from": str(whole), "model.name": "tiny-quickgelu"}
+    with pytest.raises(ValueError, match="activation.*gelu.*quick_gelu"):
+        train(tiny(photographs, **changes), tmp_path)
+    assert not (tmp_path / "checkpoints").exists() or not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_a_hub_out_of_reach_says_what_to_do(photographs, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    changes = {"init.from": "openai/clip-vit-base-patch32"}
+    with pytest.raises(FileNotFoundError, match="openai/clip-vit-base-patch32.*give the folder"):
+        train(tiny(photographs, **changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
