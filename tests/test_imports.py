@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "perf": EVERYTHING,
     "train": EVERYTHING,
     "eval": EVERYTHING,
+    "report": EVERYTHING,
 }
 FILES = sorted(
     path

@@ -78,6 +78,7 @@ def get_config() -> ConfigDict:
     config.eval = evaluation = ConfigDict()
     evaluation.benchmarks = ()  # files of benchmarks/; train.py runs them at every checkpoint
     evaluation.batch_size = 128
+    evaluation.before_and_after = False  # also before the first step; at the end see report.py
     evaluation.retrieval = retrieval = ConfigDict()
     retrieval.root = ""  # folder that the next two start from
     retrieval.annotations = "captions.json"  # or Karpathy's COCO and Flickr30k files

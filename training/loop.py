@@ -44,6 +44,7 @@ def fit(
     config: Mapping,
     learning_rate: Callable[[int], float],
     evaluate: Callable[[TrainState], Mapping[str, float]],
+    evaluate_first: bool = False,
 ) -> TrainState:
     """Trains from state.step to the end, or to the step at which SIGTERM arrives.
 
@@ -54,6 +55,7 @@ def fit(
       config: the resolved config, for the checkpoints.
       learning_rate: of an update, for the log.
       evaluate: state -> scores by name, run before each checkpoint.
+      evaluate_first: run it before the first step of all, too.
 
     Raises:
       ValueError: the loss or its gradient is not finite; the last checkpoint is good.
@@ -62,6 +64,8 @@ def fit(
     done = int(state.step)
     counts = Counter()
     previous = None
+    if evaluate_first and done == 0:
+        logger.write(0, evaluate(state))
     while done < total_steps:
         batch = next(batches)
         counts.update({name: int(batch.pop(name).sum()) for name in COUNTERS if name in batch})

@@ -31,7 +31,17 @@ OPTIMIZER = dict(
 )
 
 
-def run(workdir, *, total=TOTAL, stop_at=None, batches=None, fsdp=1, evaluate=None, best=None):
+def run(
+    workdir,
+    *,
+    total=TOTAL,
+    stop_at=None,
+    batches=None,
+    fsdp=1,
+    evaluate=None,
+    best=None,
+    first=False,
+):
     """Trains as train.py does; `stop_at` cuts the run off there, as a kill would."""
     mesh = meshes.make_mesh(fsdp=fsdp)
     method = load("clip", {})
@@ -60,6 +70,7 @@ def run(workdir, *, total=TOTAL, stop_at=None, batches=None, fsdp=1, evaluate=No
             config={"seed": 0},
             learning_rate=schedule,
             evaluate=evaluate or (lambda state: {}),
+            evaluate_first=first,
         )
     finally:
         logger.close()
@@ -107,6 +118,16 @@ def test_keeps_the_last_and_the_best(tmp_path):
     assert kept == [6, 9, 12]
     rows = logged(tmp_path)
     assert {row["step"]: row["score"] for row in rows if "score" in row} == scores
+
+
+def test_scores_before_the_first_step_are_taken_once(tmp_path):
+    def evaluate(state):
+        return {"x/step": float(state.step)}
+
+    run(tmp_path, first=True, stop_at=6, evaluate=evaluate)
+    run(tmp_path, first=True, evaluate=evaluate)
+    scored = [(row["step"], row["x/step"]) for row in logged(tmp_path) if "x/step" in row]
+    assert scored == [(0, 0), (3, 3), (6, 6), (9, 9), (12, 12)]
 
 
 def test_a_best_metric_that_nobody_logs(tmp_path):
