@@ -25,6 +25,7 @@ from models.clip import CLIPConfig
 from models.interpolation import resize_positions
 from models.sources import FILES, Source, find, tokenizer_files
 
+OPENAI_VOCAB_SIZE = 49408
 # What state dicts carry that is no parameter.
 _BUFFERS = re.compile(r"(.*\.)?(position_ids|attn_mask)|input_resolution|context_length|vocab_size")
 
@@ -120,12 +121,15 @@ def save(
     if layout == "hf":
         files["config.json"], files["preprocessor_config.json"] = configs.to_hf(config)
     elif layout == "open_clip":
-        files["open_clip_config.json"] = configs.to_open_clip(config)
+        files["open_clip_config.json"] = stored = configs.to_open_clip(config)
+        if tokenizer and config.text.vocab_size != OPENAI_VOCAB_SIZE:
+            # Else open_clip would take OpenAI's; the name makes it look into the folder.
+            stored["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = folder.name
     state = weights.to_torch(params, config, layout)
     folder.mkdir(parents=True, exist_ok=True)
-    stored = json.dumps(fingerprint.fingerprint(config, tokenizer_hash))
+    stamp = json.dumps(fingerprint.fingerprint(config, tokenizer_hash))
     # In the weights file, so that it cannot be parted from them; transformers asks for a format.
-    metadata = {"format": "pt", tensors.METADATA_KEY: stored}
+    metadata = {"format": "pt", tensors.METADATA_KEY: stamp}
     safetensors.numpy.save_file(state, folder / FILES[layout][1][0], metadata=metadata)
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content, indent=2) + "\n")

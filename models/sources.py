@@ -84,7 +84,7 @@ def _find_file(name: str, path: Path) -> Source:
     if stored is None:
         return Source(name, next(named, "open_clip"), path)
     config = fingerprint.config_of(stored)
-    return Source(name, next(named, "tutelage"), path, config, None, stored["tokenizer_hash"])
+    return Source(name, next(named, "tutelage"), path, config, None, stored.get("tokenizer_hash"))
 
 
 def _find_in_folder(name: str, folder: Path, fetch: Callable[[str], Path]) -> Source:
@@ -107,14 +107,16 @@ def _find_in_folder(name: str, folder: Path, fetch: Callable[[str], Path]) -> So
     stored = tensors.read_fingerprint(path)
     if stored is not None:
         config = fingerprint.config_of(stored)
-        found = dataclasses.replace(found, config=config, tokenizer_hash=stored["tokenizer_hash"])
+        found = dataclasses.replace(
+            found, config=config, tokenizer_hash=stored.get("tokenizer_hash")
+        )
     if config_file is None:
         if stored is None:
             raise ValueError(f"{path} has no fingerprint, so it is not of the layout tutelage")
         return found
     config = _read_config(name, folder, layout)
     if stored is not None:
-        here = fingerprint.fingerprint(config, stored["tokenizer_hash"])
+        here = fingerprint.fingerprint(config, stored.get("tokenizer_hash"))
         fingerprint.check(stored, here, f"{path} (there; {config_file} beside it: here)")
     return dataclasses.replace(found, config=config)
 
@@ -168,7 +170,7 @@ def _find_run(name: str, run: Path, path: Path) -> Source:
         path,
         fingerprint.config_of(stored),
         tokenizer if tokenizer.is_dir() else None,
-        stored["tokenizer_hash"],
+        stored.get("tokenizer_hash"),
     )
 
 

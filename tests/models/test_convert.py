@@ -1,5 +1,6 @@
 """The command: what it prints, what it writes, and how it fails."""
 
+import dataclasses
 import json
 
 import jax
@@ -7,8 +8,10 @@ import numpy as np
 import pytest
 
 from models import convert, fingerprint, pretrained, sources
+from models.clip import CLIP, init_params
 from tests.models.goldens import NAMES
 from tests.models.test_pretrained import assert_trees_equal, write_golden
+from training import mesh as meshes
 from training.checkpoints import Checkpoints
 from training.state import TrainState
 
@@ -94,6 +97,20 @@ def test_exports_a_run(tmp_path):
         loaded = pretrained.load(out)
         assert loaded.tokenizer_hash == "abc" and (out / "vocab.json").is_file()
         assert_trees_equal(loaded.params, expected)
+
+
+def test_a_run_is_laid_out_and_resized_like_any_source(tmp_path):
+    config, _ = write_golden("gelu", tmp_path / "a")
+    params = pretrained.load(tmp_path / "a").params
+    make_run(tmp_path / "run", config, {3: params})
+    larger = dataclasses.replace(config, vision=dataclasses.replace(config.vision, image_size=24))
+    mesh = meshes.make_mesh(2, 4, 1)
+    boxed = jax.eval_shape(lambda key: init_params(CLIP(larger), key), jax.random.key(0))
+    shardings = meshes.tree_shardings(mesh, boxed)
+    options = dict(config=larger, resize=True)
+    from_run = pretrained.load(tmp_path / "run", shardings, **options).params
+    assert jax.tree.map(lambda x: x.sharding, from_run) == shardings
+    assert_trees_equal(from_run, pretrained.load(tmp_path / "a", **options).params)
 
 
 def test_run_without_a_checkpoint_is_one_line(tmp_path, capsys):

@@ -7,9 +7,11 @@ import sys
 import jax
 import numpy as np
 import pytest
+from flax.core import meta
 
+from data import tokenizer
 from models import configs, pretrained, sources, weights, zoo
-from models.clip import CLIP
+from models.clip import CLIP, init_params
 from tests.models.goldens import make_clip, read_golden, section
 from tests.models.test_parity import check_against
 from tests.models.test_pretrained import (
@@ -280,3 +282,26 @@ def test_names_and_shapes_at_full_size(torch, open_clip, name, layout):
     for entry in weights.table(layout, config):
         expected |= weights.torch_shapes(entry, shapes[entry.path])
     assert {key: tuple(value.shape) for key, value in model.named_parameters()} == expected
+
+
+def test_both_libraries_take_the_tokenizer_with_the_weights(torch, open_clip, tmp_path):
+    import transformers
+
+    captions = ["a dog runs over the grass", "two men in Red shirts", "a cat, asleep; on a car"]
+    own = tokenizer.train_tokenizer(captions * 3, 600)
+    own.save(tmp_path / "tokenizer")
+    config, _, _ = read_golden("gelu")
+    text = dataclasses.replace(
+        config.text, vocab_size=own.vocab_size, eos_token_id=own.eos_token_id, context_length=40
+    )
+    config = dataclasses.replace(config, text=text)
+    params = meta.unbox(init_params(CLIP(config), jax.random.key(0)))
+    for layout in ("hf", "open_clip"):
+        folder = tmp_path / "tokenizer"
+        pretrained.save(tmp_path / layout, config, params, layout, tokenizer=folder)
+    ids, _ = own.encode(captions, 40)
+    theirs = open_clip.get_tokenizer(f"local-dir:{tmp_path}/open_clip")(captions).numpy()
+    hf = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")(captions)["input_ids"]
+    for row, (open_clip_row, hf_row) in enumerate(zip(theirs, hf, strict=True)):
+        length = list(ids[row]).index(own.eos_token_id) + 1
+        assert list(ids[row, :length]) == list(open_clip_row[:length]) == hf_row
