@@ -14,12 +14,8 @@ from models import configs, pretrained, sources, weights, zoo
 from models.clip import CLIP, init_params
 from tests.models.goldens import make_clip, read_golden, section
 from tests.models.test_parity import check_against
-from tests.models.test_pretrained import (
-    assert_trees_equal,
-    peak_of_loading,
-    write_golden,
-    write_large,
-)
+from tests.models.test_pretrained import assert_trees_equal, write_golden
+from tests.models.test_tensors import peak_of_loading, write_large
 from tests.models.test_zoo import PUBLISHED
 
 pytestmark = pytest.mark.parity
