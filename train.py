@@ -94,7 +94,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
         workdir, start_step=start, total_steps=total_steps, batch_size=config.batch_size
     )
     with contextlib.closing(checkpoints), contextlib.closing(logger):
-        logger.say(f"{len(source)} records, steps {start} to {total_steps}, mesh {mesh.shape}")
+        logger.say(f"{len(source)} records, steps {start} to {total_steps}, mesh {dict(mesh.shape)}")
         loop.fit(
             jit_train_step(make_train_step(apply, apply, method, tx), abstract),
             state,

@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import html
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -78,9 +79,7 @@ class Tokenizer:
 
     def save(self, folder):
         """Writes a new folder that transformers.CLIPTokenizer and load_tokenizer read."""
-        from transformers import CLIPTokenizer
-
-        tokenizer = CLIPTokenizer(vocab=self._vocab, merges=self._merges, model_max_length=77)
+        tokenizer = _clip_tokenizer()(vocab=self._vocab, merges=self._merges, model_max_length=77)
         # Whole or not at all: a run may be killed here.
         temporary = Path(f"{folder}.tmp")
         tokenizer.save_pretrained(str(temporary))
@@ -98,14 +97,21 @@ class Tokenizer:
         return tokens + self._special[END]
 
 
+def _clip_tokenizer():
+    # Slow to import, so only where a folder is read or written; and that there is no torch, which
+    # transformers would mention, is as it should be.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    from transformers import CLIPTokenizer
+
+    return CLIPTokenizer
+
+
 def load_tokenizer(name_or_folder) -> Tokenizer:
     """Returns the CLIP tokenizer of a transformers folder or of a model on the Hugging Face hub.
 
     Raises:
       ValueError: the folder holds no CLIP tokenizer, or the hub cannot be reached.
     """
-    from transformers import CLIPTokenizer
-
     folder = Path(name_or_folder)
     if not folder.is_dir():
         folder = _download(str(name_or_folder))
@@ -113,7 +119,7 @@ def load_tokenizer(name_or_folder) -> Tokenizer:
     if "tokenizer.json" not in files and not {"vocab.json", "merges.txt"} <= files:
         raise ValueError(f"{folder} holds no tokenizer.json (or vocab.json and merges.txt)")
     try:
-        loaded = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
+        loaded = _clip_tokenizer().from_pretrained(str(folder), local_files_only=True)
         model = json.loads(loaded.backend_tokenizer.to_str())["model"]
         vocab, merges = model["vocab"], model["merges"]
     except Exception as error:  # whatever the libraries make of a broken file
