@@ -255,6 +255,7 @@ class World:
       part: "train" or "test": scenes drawn independently.
       nouns: class split, "all", "seen" or "unseen"; replaced nouns come from the same split.
       size: side of an image, pixels.
+      pairs: share of the scenes that show two things.
       relations: share of the captions of two things that say how the two stand to each other. In
         the others their order means nothing, as in most captions that CLIP saw.
       num_negatives: hard negatives a record has, of as many types as possible.
@@ -265,6 +266,7 @@ class World:
     part: str = "train"
     nouns: str = "all"
     size: int = 64
+    pairs: float = 0.75
     relations: float = 1.0
     num_negatives: int = 4
     seed: int = 0
@@ -309,7 +311,7 @@ class World:
             raise IndexError(f"scene {index} of a world of {self.length}")
         rng = np.random.default_rng((self.seed, self.part == "test", index))
         nouns = NOUNS[self.nouns]
-        pair = rng.random() < 0.75
+        pair = rng.random() < self.pairs
         count = 1 if pair else _pick(rng, (1, 2, 3, 4))
         chosen = zip(
             _distinct(rng, nouns), _distinct(rng, tuple(COLOURS)), strict=True

@@ -135,6 +135,13 @@ def test_relations_is_the_share_of_captions_that_say_one():
     assert said == pytest.approx(0.3 * 0.75, abs=0.05)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_pairs_is_the_share_of_scenes_with_two_things(share):
+    world = World(pairs=share, size=32)
+    shown = [len(world.example(i).scene.things) == 2 for i in range(400)]
+    assert np.mean(shown) == pytest.approx(share, abs=0.08)
+
+
 def test_articles_agree(examples):
     misleading = {"unicorn": "a", "hourglass": "an"}
     for example in examples:
