@@ -137,10 +137,13 @@ def find_model(name: str, step: int | None) -> tuple[weights.Source, str]:
     return weights.find(Path(name, "checkpoints", str(chosen))), words
 
 
-def restore(found: weights.Source, mesh: Mesh, shape: str | None = None) -> tuple[CLIP, Any]:
+def restore(
+    found: weights.Source, mesh: Mesh, tokenizer: Tokenizer, shape: str | None = None
+) -> tuple[CLIP, Any]:
     """Reads a model and its parameters, laid out on the mesh.
 
     Args:
+      tokenizer: compared with the one that the weights were trained with, where that is stored.
       shape: a name of models/zoo.py, for a bare state dict, which cannot say its own.
     """
     config = found.config or (zoo.shape(shape) if shape else None)
@@ -148,7 +151,12 @@ def restore(found: weights.Source, mesh: Mesh, shape: str | None = None) -> tupl
         raise ValueError(f"{found.name} is a bare state dict: name its shape with --shape")
     model = CLIP(config, zoo.compute(constrain=meshes.constraint(mesh)))
     boxed = jax.eval_shape(functools.partial(init_params, model), jax.random.key(0))
-    loaded = pretrained.load(found, meshes.tree_shardings(mesh, boxed), config=config)
+    loaded = pretrained.load(
+        found,
+        meshes.tree_shardings(mesh, boxed),
+        config=config,
+        tokenizer_hash=tokenizer.fingerprint(),
+    )
     return model, loaded.params
 
 
@@ -192,7 +200,7 @@ def score(
     if folder is None:
         raise ValueError(f"{source} brings no tokenizer: name one with --tokenizer")
     tokens, mesh = load_tokenizer(folder), meshes.make_mesh()
-    model, params = restore(found, mesh, shape)
+    model, params = restore(found, mesh, tokens, shape)
     print(f"{source}: {words}")
     report = {
         "source": source,

@@ -94,7 +94,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
         workdir, start_step=start, total_steps=total_steps, batch_size=config.batch_size
     )
     with contextlib.closing(checkpoints), contextlib.closing(logger):
-        logger.say(f"{len(source)} records, steps {start} to {total_steps}, mesh {dict(mesh.shape)}")
+        logger.say(f"{len(source)} records, steps {start} to {total_steps}, {mesh.size} devices")
         loop.fit(
             jit_train_step(make_train_step(apply, apply, method, tx), abstract),
             state,
@@ -104,7 +104,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
             log_every=config.log_every_steps,
             checkpoints=checkpoints,
             logger=logger,
-            config=config.to_dict(),
+            config=config.to_dict() | {"fingerprint": stamp},
             learning_rate=learning_rate,
             evaluate=lambda state: evaluate(config.eval, model, state.params, mesh, tokenizer),
             evaluate_first=config.eval.before_and_after,

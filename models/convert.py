@@ -14,6 +14,7 @@ import sys
 
 import jax
 
+from data.tokenizer import load_tokenizer
 from models import fingerprint, pretrained, sources, weights, zoo
 
 
@@ -22,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = _parse(arguments)
     try:
         config = zoo.shape(args.model) if args.model else None
-        source = sources.find(args.source)
+        source = with_tokenizer_hash(sources.find(args.source))
         if args.describe:
             print(describe(source))
             return 0
@@ -46,6 +47,21 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     print(f"{args.destination}: {source.name} in the layout {args.layout}")
     return 0
+
+
+def with_tokenizer_hash(source: sources.Source) -> sources.Source:
+    """The source with the hash of its tokenizer, where it has one of CLIP's kind."""
+    if source.tokenizer is None:
+        return source
+    if source.config is not None and source.config.text.pool == "last":
+        return source  # SigLIP's tokenizer is of another kind
+    found = load_tokenizer(source.tokenizer).fingerprint()
+    if source.tokenizer_hash not in (None, found):
+        raise ValueError(
+            f"{source.tokenizer} is not the tokenizer that {source.name} was trained with: its "
+            f"hash is {found}, the stored one {source.tokenizer_hash}"
+        )
+    return dataclasses.replace(source, tokenizer_hash=found)
 
 
 def describe(source: sources.Source) -> str:

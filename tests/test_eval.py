@@ -126,7 +126,7 @@ def test_retrieval_and_sugarcrepe_in_one_go(run, shared, tmp_path):
 
 def test_a_run_scores_itself_again_and_again_with_one_compilation(run, shared):
     mesh, tokenizer = meshes.make_mesh(), load_tokenizer(run / "tokenizer")
-    model, params = evaluation.restore(evaluation.find_model(str(run), 1)[0], mesh)
+    model, params = evaluation.restore(evaluation.find_model(str(run), 1)[0], mesh, tokenizer)
     options = base.get_config().eval
     options.update_from_flattened_dict(sugarcrepe(shared))
     first = evaluation.evaluate(options, model, params, mesh, tokenizer)

@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
 import pytest
 
+from data.tokenizer import load_tokenizer, train_tokenizer
 from models import convert, fingerprint, pretrained, sources
 from models.clip import CLIP, init_params
 from tests.models.goldens import NAMES
@@ -14,6 +16,8 @@ from tests.models.test_pretrained import assert_trees_equal, write_golden
 from training import mesh as meshes
 from training.checkpoints import Checkpoints
 from training.state import TrainState
+
+TOKENIZER = train_tokenizer(["two dogs run on the grass"], 600)
 
 
 def test_converts_there_and_back(tmp_path, capsys):
@@ -75,10 +79,9 @@ def test_destination_and_layout_go_together(tmp_path):
 def make_run(folder, config, steps):
     """A run directory with a checkpoint for each step: parameters times the step."""
     folder.mkdir()
-    stored = fingerprint.fingerprint(config, "abc")
+    TOKENIZER.save(folder / "tokenizer")
+    stored = fingerprint.fingerprint(config, TOKENIZER.fingerprint())
     (folder / sources.RUN_FILE).write_text(json.dumps(stored))
-    (folder / "tokenizer").mkdir()
-    (folder / "tokenizer/vocab.json").write_text("{}")
     checkpoints = Checkpoints(folder, keep_last=len(steps))
     for step, params in steps.items():
         state = TrainState(step=np.int32(step), params=params, opt_state=(), teacher=None, carry=())
@@ -95,8 +98,26 @@ def test_exports_a_run(tmp_path):
         out = tmp_path / f"out{len(source)}"
         assert convert.main([f"{tmp_path}/{source}", str(out), "--layout=hf"]) == 0
         loaded = pretrained.load(out)
-        assert loaded.tokenizer_hash == "abc" and (out / "vocab.json").is_file()
+        assert loaded.tokenizer_hash == TOKENIZER.fingerprint()
+        assert load_tokenizer(out).fingerprint() == TOKENIZER.fingerprint()
         assert_trees_equal(loaded.params, expected)
+
+
+def test_a_tokenizer_is_hashed_and_compared(tmp_path, capsys):
+    write_golden("gelu", tmp_path / "a")
+    TOKENIZER.save(tmp_path / "tokenizer")
+    for file in (tmp_path / "tokenizer").iterdir():
+        shutil.copy(file, tmp_path / "a")
+    assert convert.main([f"{tmp_path}/a", f"{tmp_path}/b", "--layout=open_clip"]) == 0
+    assert pretrained.load(tmp_path / "b").tokenizer_hash == TOKENIZER.fingerprint()
+
+    train_tokenizer(["other words"], 600).save(tmp_path / "other")
+    for file in (tmp_path / "other").iterdir():
+        shutil.copy(file, tmp_path / "b")
+    capsys.readouterr()
+    assert convert.main(["--describe", f"{tmp_path}/b"]) == 1
+    error = capsys.readouterr().err
+    assert "is not the tokenizer that" in error and error.count("\n") == 1
 
 
 def test_a_run_is_laid_out_and_resized_like_any_source(tmp_path):
