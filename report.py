@@ -136,8 +136,8 @@ def scenes(workdir: Path, config: Mapping) -> Figure:
 
 def _model(name, mesh):
     found, _ = find_model(str(name), None)
-    model, params = restore(found, mesh)
-    return model, params, mesh, load_tokenizer(found.tokenizer)
+    tokenizer = load_tokenizer(found.tokenizer)
+    return *restore(found, mesh, tokenizer), mesh, tokenizer
 
 
 def _judge(encoder, examples) -> dict[tuple[int, str], bool]:
