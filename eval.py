@@ -208,21 +208,31 @@ def score(
         "fingerprint": fingerprint.fingerprint(model.config, tokens.fingerprint()),
         "options": {name: options.get(name, ConfigDict()).to_dict() for name in runs},
     }
-    if wise_ft:
-        reference = pretrained.load(
-            wise_ft, jax.tree.map(lambda x: x.sharding, params), config=model.config
-        ).params
-        report["wise_ft"] = {"reference": wise_ft, "alphas": {}}
-        for alpha in alphas:
-            print(f"\nalpha {alpha:g} from {wise_ft}")
-            mixed = interpolate(reference, params, alpha)
-            encoder = make_encoder(model, mixed, mesh, tokens, options.batch_size)
-            report["wise_ft"]["alphas"][f"{alpha:g}"] = run_all(runs, encoder)
-    else:
+
+    def run_benchmarks(params) -> dict[str, dict]:
         encoder = make_encoder(model, params, mesh, tokens, options.batch_size)
-        report["benchmarks"] = run_all(runs, encoder)
+        return run_all(runs, encoder)
+
+    if wise_ft:
+        line = score_line(wise_ft, model, params, alphas, run_benchmarks)
+        report["wise_ft"] = {"reference": wise_ft, "alphas": line}
+    else:
+        report["benchmarks"] = run_benchmarks(params)
     write_atomically(output, json.dumps(report, indent=2) + "\n")
     print(f"\nwritten to {output}")
+
+
+def score_line(
+    reference: str, model: CLIP, params, alphas: Sequence[float], run_benchmarks: Callable
+) -> dict[str, dict]:
+    """Scores models between the reference weights (alpha 0) and params (alpha 1), by alpha."""
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, params)
+    start = pretrained.load(reference, shardings, config=model.config).params
+    line = {}
+    for alpha in alphas:
+        print(f"\nalpha {alpha:g} from {reference}")
+        line[f"{alpha:g}"] = run_benchmarks(interpolate(start, params, alpha))
+    return line
 
 
 def run_all(runs: Mapping[str, Callable], encoder: Encoder) -> dict[str, dict]:

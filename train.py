@@ -7,7 +7,7 @@ The same command goes on where a stopped run was, also on another mesh or number
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -66,25 +66,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
     else:
         state = first_state(config, model, abstract, start_from, tokenizer, method, tx)
     start = int(state.step)
-    batches = pipeline.train_batches(
-        source,
-        tokenizer=tokenizer,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        image_size=model.config.vision.image_size,
-        crop_scale=config.data.crop_scale,
-        context_length=model.config.text.context_length,
-        # A text tower that is not causal sees the padding, so nothing may be cut.
-        text_lengths=config.data.text_lengths if model.config.text.pool == "end" else (),
-        num_negatives=config.data.num_negatives if "negatives" in method.batch_fields else 0,
-        make_negatives=make_negatives,
-        start_step=start,
-        workers=config.data.workers,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        # Every host must cut its texts to the length that the longest of the global batch needs.
-        agree=lambda length: int(multihost_utils.process_allgather(length).max()),
-    )
+    batches = open_batches(config, model, method, source, tokenizer, make_negatives, start)
 
     def apply(params, batch):
         texts = (batch["text"], batch.get("negatives"))
@@ -135,6 +117,38 @@ def open_negatives(data: ConfigDict, method: methods.Method, source) -> Callable
     )
 
 
+def open_batches(
+    config: ConfigDict,
+    model: CLIP,
+    method: methods.Method,
+    source,
+    tokenizer,
+    make_negatives,
+    start,
+) -> Iterator[dict]:
+    """This process's batches from step start on."""
+    data, shape = config.data, model.config
+    return pipeline.train_batches(
+        source,
+        tokenizer=tokenizer,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        image_size=shape.vision.image_size,
+        crop_scale=data.crop_scale,
+        context_length=shape.text.context_length,
+        # A text tower that is not causal sees the padding, so nothing may be cut.
+        text_lengths=data.text_lengths if shape.text.pool == "end" else (),
+        num_negatives=data.num_negatives if "negatives" in method.batch_fields else 0,
+        make_negatives=make_negatives,
+        start_step=start,
+        workers=data.workers,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        # Every host must cut its texts to the length that the longest of the global batch needs.
+        agree=lambda length: int(multihost_utils.process_allgather(length).max()),
+    )
+
+
 def open_tokenizer(
     data: ConfigDict, start_from: weights.Source | None, source, workdir: Path
 ) -> tokenizers.Tokenizer:
@@ -171,11 +185,6 @@ def first_state(
 
 
 def main() -> None:
-    coordinator = flags.FLAGS.coordinator
-    if coordinator == "auto":
-        jax.distributed.initialize()
-    elif coordinator:
-        jax.distributed.initialize(coordinator, flags.FLAGS.num_processes, flags.FLAGS.process_id)
     name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
     train(flags.FLAGS.config, Path(flags.FLAGS.workdir or Path("runs", name)))
 
@@ -183,11 +192,6 @@ def main() -> None:
 def define_flags() -> None:
     config_flags.DEFINE_config_file("config", help_string="A file of tpu_configs/.")
     flags.DEFINE_string("workdir", None, "Directory of the run; default: runs/<config's name>.")
-    flags.DEFINE_string(
-        "coordinator", None, "Several processes: host:port of the first, or auto (Slurm, TPU, ...)."
-    )
-    flags.DEFINE_integer("num_processes", None, "With --coordinator=host:port.")
-    flags.DEFINE_integer("process_id", None, "With --coordinator=host:port.")
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def _siglip(image_size, patch_size, vocab_size, context_length, shape) -> CLIPCo
 
 SHAPES = {
     "world": _clip(128, 48, 8, (128, 4, 4), (128, 3, 4), context_length=32),
-    "tiny": _clip(128, 64, 8, (128, 4, 4), (128, 3, 4)),
+    "tiny": _clip(128, 64, 16, (128, 4, 4), (128, 3, 4)),
     "ViT-S-16": _clip(384, 224, 16, (384, 12, 6), (384, 12, 6)),
     "ViT-B-32": _clip(512, 224, 32, (768, 12, 12), (512, 12, 8)),
     "ViT-B-16": _clip(512, 224, 16, (768, 12, 12), (512, 12, 8)),

@@ -14,8 +14,8 @@ from tpu_configs import base
 
 def get_config() -> ConfigDict:
     config = base.get_config()
-    config.batch_size = 64
-    config.total_steps = 600
+    config.batch_size = 32
+    config.total_steps = 500
     config.log_every_steps = 20
 
     config.model.name = "tiny"
@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
     config.data.negatives = "rules"
     config.data.split = "train"
     config.data.test_size = 100
-    config.data.tokenizer_vocab_size = 2048
+    config.data.tokenizer_vocab_size = 4096
 
     config.checkpoint.every_steps = 100
     config.eval.retrieval.root = config.data.get_ref("root")

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
+import jax
 from absl import app, flags, logging
 
 
@@ -23,6 +24,7 @@ def run(main: Callable[[], None], define_flags: Callable[[], None], **defaults: 
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # Orbax narrates everything it does
         with one_line_errors():
+            _initialize_distributed()
             main()
 
     def parse(argv):
@@ -31,6 +33,7 @@ def run(main: Callable[[], None], define_flags: Callable[[], None], **defaults: 
 
     with _unknown_keys_named(defaults):
         define_flags()
+        _define_distributed_flags()
     app.run(quiet_main, flags_parser=parse)
 
 
@@ -42,6 +45,22 @@ def one_line_errors() -> Iterator[None]:
     except (ValueError, OSError) as error:
         logging.debug("the traceback:", exc_info=True)
         raise SystemExit(f"error: {error} (--verbosity=1 shows the traceback)") from None
+
+
+def _define_distributed_flags() -> None:
+    flags.DEFINE_string(
+        "coordinator", None, "Several processes: host:port of the first, or auto (Slurm, TPU, ...)."
+    )
+    flags.DEFINE_integer("num_processes", None, "With --coordinator=host:port.")
+    flags.DEFINE_integer("process_id", None, "With --coordinator=host:port.")
+
+
+def _initialize_distributed() -> None:
+    args = flags.FLAGS
+    if args.coordinator == "auto":
+        jax.distributed.initialize()
+    elif args.coordinator:
+        jax.distributed.initialize(args.coordinator, args.num_processes, args.process_id)
 
 
 @contextlib.contextmanager
