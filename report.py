@@ -118,7 +118,7 @@ def scenes(workdir: Path, config: Mapping) -> Figure:
         "now right": choose([key for key in now if now[key] and not was[key]]),
         "still wrong": choose([key for key in now if not now[key]]),
     }
-    drawing = Figure(figsize=(2.6 * _COLUMNS, 7.6), layout="constrained")
+    drawing = Figure(figsize=(2.6 * _COLUMNS, 8), layout="constrained")
     grid = drawing.subplots(len(rows), _COLUMNS)
     large = World(len(shown), "test", "unseen", _SHEET_SIZE, seed=options["seed"])
     for axes in grid.flat:
