@@ -138,7 +138,7 @@ class Checkpoints:
                 preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
                 # A killed run leaves half a checkpoint behind; a running one is writing it.
                 cleanup_tmp_directories=not read_only,
-                read_only=read_only,
+                create=not read_only,
             ),
             item_names=("params", "teacher", "rest", "config"),
         )
