@@ -91,7 +91,7 @@ class Compute:
     Attributes:
       dtype: of activations and matrix products; parameters and outputs are float32.
       remat: what the backward pass recomputes, a name of REMAT_POLICIES.
-      unroll_layers: unroll the scan over layers (faster on CPU, slower to compile).
+      unroll_layers: unroll the scan over layers (slower to compile; see docs/performance.md).
       constrain: (activation, logical axis names) -> activation; lays it out on a mesh.
     """
 

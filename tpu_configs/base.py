@@ -20,8 +20,10 @@ def get_config() -> ConfigDict:
     model.name = "ViT-B-32-quickgelu"  # a shape of models/zoo.py
     model.image_size = placeholder(int)  # pixels; given, position embeddings are interpolated to it
     model.dtype = "auto"  # of the computation: float32 on CPU, bfloat16 elsewhere; or a dtype
-    model.remat = "none"  # none, full, dots, dots_no_batch: what the backward pass recomputes
-    model.unroll_layers = False  # faster steps on CPU, slower compilation
+    # What the backward pass recomputes: none, full, dots, dots_no_batch (all but the products with
+    # weights; a third of the memory of none and, on CPU, faster: docs/performance.md).
+    model.remat = "dots_no_batch"
+    model.unroll_layers = False  # no loop over the layers; slower to compile
     model.logit_scale_init = placeholder(float)  # logarithm; the shape's own where None
     model.logit_bias_init = placeholder(float)  # SigLIP's bias; None for a model without one
 
