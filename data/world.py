@@ -256,6 +256,7 @@ class World:
       nouns: class split, "all", "seen" or "unseen"; replaced nouns come from the same split.
       size: side of an image, pixels.
       pairs: share of the scenes that show two things.
+      colours: share of the captions that say the colours of the tiles.
       relations: share of the captions of two things that say how the two stand to each other. In
         the others their order means nothing, as in most captions that CLIP saw.
       num_negatives: hard negatives a record has, of as many types as possible.
@@ -267,6 +268,7 @@ class World:
     nouns: str = "all"
     size: int = 64
     pairs: float = 0.75
+    colours: float = 0.75
     relations: float = 1.0
     num_negatives: int = 4
     seed: int = 0
@@ -323,7 +325,7 @@ class World:
     def _claim(self, scene: Claim, rng: np.random.Generator) -> Claim:
         """A claim true of the scene: some attributes left out, told from either thing."""
         things, relation = scene
-        if rng.random() < 0.25:
+        if rng.random() < 1 - self.colours:
             things = tuple(thing._replace(colour="") for thing in things)
         if rng.random() < 0.5:
             things = tuple(thing._replace(size="") for thing in things)

@@ -142,6 +142,13 @@ def test_pairs_is_the_share_of_scenes_with_two_things(share):
     assert np.mean(shown) == pytest.approx(share, abs=0.08)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_colours_is_the_share_of_captions_that_say_them(share):
+    world = World(colours=share)
+    said = [bool(COLOURS.keys() & world.captions(i)[0].split()) for i in range(1000)]
+    assert np.mean(said) == pytest.approx(share, abs=0.05)
+
+
 def test_articles_agree(examples):
     misleading = {"unicorn": "a", "hourglass": "an"}
     for example in examples:
