@@ -41,11 +41,11 @@ from training.step import jit_train_step, make_train_step
 
 REPOSITORY = Path(__file__).parents[1]
 BATCH_SIZE, NUM_NEGATIVES, TEXT_LENGTH = 16, 4, 24
-VOCAB_SIZE, PEER_LENGTH = 49408, 77  # CLIP's
+VOCAB_SIZE, END, PEER_LENGTH = 49408, 49407, 77  # CLIP's
 
 
-def real_batch(root: str, image_size: int) -> tuple[dict, int]:
-    """A batch of photographs, captions and rule negatives, and the id of the end token."""
+def real_batch(root: str, image_size: int) -> dict:
+    """A batch of photographs, captions and rule negatives."""
     source = sources.load("captions", root)
     captions = sources.all_captions(source)
     tokenizer = train_tokenizer(captions, VOCAB_SIZE)
@@ -61,26 +61,28 @@ def real_batch(root: str, image_size: int) -> tuple[dict, int]:
         make_negatives=RuleNegatives.from_captions(captions, num_negatives=NUM_NEGATIVES),
     )
     batch = next(batches)
-    return batch, tokenizer.eos_token_id
+    for name in ("text", "negatives"):
+        # open_clip pools at the largest id of its vocabulary.
+        batch[name] = np.where(batch[name] == tokenizer.eos_token_id, END, batch[name])
+    return batch
 
 
-def synthetic_batch(image_size: int, seed: int = 0) -> tuple[dict, int]:
+def synthetic_batch(image_size: int, seed: int = 0) -> dict:
     """Noise, with captions as long as Flickr8k's: 14.0 tokens on average, 3.5 their deviation."""
-    rng, end = np.random.default_rng(seed), VOCAB_SIZE - 1
+    rng = np.random.default_rng(seed)
     shape = (BATCH_SIZE, 1 + NUM_NEGATIVES, TEXT_LENGTH)
     # Negatives are about as long as their caption.
     length = rng.normal(14.0, 3.5, (BATCH_SIZE, 1, 1)) + rng.normal(0, 0.5, (*shape[:2], 1))
     last = np.clip(length.round(), 6, TEXT_LENGTH) - 1
     position = np.arange(TEXT_LENGTH)
-    texts = np.where(position < last, rng.integers(1, end - 1, shape), 0)
-    texts = np.where(position == last, end, texts).astype(np.int32)
-    batch = {
+    texts = np.where(position < last, rng.integers(1, END - 1, shape), 0)
+    texts = np.where(position == last, END, texts).astype(np.int32)
+    return {
         "image": rng.integers(0, 256, (BATCH_SIZE, image_size, image_size, 3), np.uint8),
         "text": texts[:, 0],
         "negatives": texts[:, 1:],
         "negatives_valid": np.ones((BATCH_SIZE, NUM_NEGATIVES), bool),
     }
-    return batch, end
 
 
 class Ours:
@@ -256,12 +258,12 @@ def main() -> None:
     shape = zoo.shape(config.model.name)
     size = shape.vision.image_size
     root = flags.FLAGS.data
-    batch, eos_token_id = real_batch(root, size) if root else synthetic_batch(size)
+    batch = real_batch(root, size) if root else synthetic_batch(size)
     mesh = meshes.make_mesh(data=1, devices=jax.devices()[:1])
     model = zoo.build(
         **config.model,
         vocab_size=VOCAB_SIZE,
-        eos_token_id=eos_token_id,
+        eos_token_id=END,
         constrain=meshes.constraint(mesh),
     )
     ours = Ours(model, batch, config, mesh)

@@ -15,18 +15,19 @@ def ours():
     config = degla_vit_b32.get_config()
     config.optimizer.learning_rate, config.optimizer.warmup_steps = 1e-3, 0
     shape = zoo.shape("tiny-quickgelu")
-    batch, end = perf_step.synthetic_batch(shape.vision.image_size)
-    model = zoo.build("tiny-quickgelu", vocab_size=perf_step.VOCAB_SIZE, eos_token_id=end)
+    batch = perf_step.synthetic_batch(shape.vision.image_size)
+    vocabulary = dict(vocab_size=perf_step.VOCAB_SIZE, eos_token_id=perf_step.END)
+    model = zoo.build("tiny-quickgelu", **vocabulary)
     mesh = meshes.make_mesh(data=1, devices=jax.devices()[:1])
     return perf_step.Ours(model, batch, config, mesh)
 
 
 def test_synthetic_captions_end_once_and_fit():
-    batch, end = perf_step.synthetic_batch(8)
+    batch = perf_step.synthetic_batch(8)
     texts = np.concatenate([batch["text"][:, None], batch["negatives"]], axis=1)
     assert texts.shape == (16, 5, 24)
-    assert np.all((texts == end).sum(axis=-1) == 1)
-    assert 13 < (np.argmax(texts == end, axis=-1) + 1).mean() < 15
+    assert np.all((texts == perf_step.END).sum(axis=-1) == 1)
+    assert 13 < (np.argmax(texts == perf_step.END, axis=-1) + 1).mean() < 15
 
 
 def test_flops_are_those_of_the_matrix_products(ours):
