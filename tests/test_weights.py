@@ -1,0 +1,52 @@
+"""The shipped weights are those of their card: same config, same scores, small."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import world
+from data.tokenizer import load_tokenizer
+from eval import find_model, make_encoder, restore
+from tpu_configs import world_pretrain
+from training import mesh as meshes
+
+FOLDER = Path(__file__).parents[1] / "weights" / "world"
+
+
+@pytest.fixture(scope="module")
+def card():
+    return json.loads((FOLDER / "scores.json").read_text())
+
+
+def test_they_score_what_the_card_says(card):
+    found, _ = find_model(str(FOLDER), None)
+    mesh = meshes.make_mesh()
+    tokenizer = load_tokenizer(found.tokenizer)
+    encoder = make_encoder(*restore(found, mesh, tokenizer), mesh, tokenizer, batch_size=128)
+    scores = world.run(encoder, **card["options"]["world"])
+    written = card["benchmarks"]["world"]["scores"]
+    assert {score.name for score in scores.scores} == written.keys()
+    for name, score in written.items():
+        # Three decimals of a share of 1.
+        assert scores[name].value == pytest.approx(score["value"], abs=0.05), name
+
+
+def test_they_hardly_know_order(card):
+    """What fine-tuning starts from: the bag of words that real CLIPs are."""
+    score = {name: row["value"] for name, row in card["benchmarks"]["world"]["scores"].items()}
+    for split in world.SPLITS:
+        assert 45 <= score[f"{split}_swaps"] <= 60
+        assert score[f"{split}_replace_noun"] > 95
+    assert score["zero_shot_all"] > 50 * 100 / 250, "fifty times chance"
+
+
+def test_the_config_is_still_the_one_that_made_them():
+    made = json.loads((FOLDER / "run.json").read_text())
+    config = json.loads(json.dumps(world_pretrain.get_config().to_dict()))
+    for key in ("seed", "batch_size", "total_steps", "model", "method", "optimizer", "data"):
+        assert made[key] == config[key], key
+
+
+def test_they_are_small():
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 8e6

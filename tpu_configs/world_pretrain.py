@@ -1,0 +1,40 @@
+"""Plain CLIP from scratch on the embedded world: the weights that quickstart.py starts from.
+
+    python train.py --config=tpu_configs/world_pretrain.py --workdir=RUN
+
+Few captions say how two things stand to each other, and no two captions of a batch differ in their
+order alone: nothing teaches the model order, and it becomes the bag of words that real CLIPs are
+(Yuksekgonul et al. 2023, arXiv 2210.01936).
+"""
+
+from ml_collections import ConfigDict
+
+from tpu_configs import base
+
+
+def get_config() -> ConfigDict:
+    config = base.get_config()
+    config.batch_size = 128
+    config.total_steps = 2500
+    config.log_every_steps = 50
+
+    config.model.name = "world"
+    config.model.unroll_layers = True
+    config.method.name = "clip"
+
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.warmup_steps = 200
+    config.optimizer.grad_clip_norm = 1.0
+
+    config.data.source = "world"
+    config.data.options = ConfigDict(
+        dict(length=300_000, size=48, pairs=0.5, relations=0.1, num_negatives=0)
+    )
+    config.data.tokenizer_vocab_size = 2048  # every word of the world is a token
+    config.data.text_lengths = (24,)
+    config.data.crop_scale = (1.0, 1.0)
+
+    config.checkpoint.every_steps = 500
+    config.eval.benchmarks = ("world",)
+    config.eval.world.size = 48
+    return config
