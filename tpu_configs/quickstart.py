@@ -18,8 +18,8 @@ WEIGHTS = Path(__file__).parents[1] / "weights" / "world"
 
 def get_config() -> ConfigDict:
     config = base.get_config()
-    config.batch_size = 64
-    config.total_steps = 500
+    config.batch_size = 32
+    config.total_steps = 400
     config.log_every_steps = 20
 
     config.model.name = "world"
@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
     config.method.options = ConfigDict(dict(ema_decay=0.996))
 
     config.optimizer.learning_rate = 5e-4
-    config.optimizer.warmup_steps = 50
+    config.optimizer.warmup_steps = 40
     config.optimizer.grad_clip_norm = 1.0
 
     config.data.source = "world"
@@ -39,7 +39,7 @@ def get_config() -> ConfigDict:
     config.data.text_lengths = (24,)  # one, so that the step compiles once
     config.data.crop_scale = (1.0, 1.0)
 
-    config.checkpoint.every_steps = 500
+    config.checkpoint.every_steps = 400
     config.eval.benchmarks = ("world",)
     config.eval.before_and_after = True
     config.eval.world.size = 48
