@@ -125,15 +125,15 @@ def find_model(name: str, step: int | None) -> tuple[weights.Source, str]:
     )
     with contextlib.closing(checkpoints):
         chosen = step or checkpoints.best_step or checkpoints.latest_step
+        if chosen is None:
+            raise FileNotFoundError(f"{name} has no checkpoint yet")
         if chosen not in checkpoints.steps:
             there = ", ".join(map(str, checkpoints.steps)) or "none"
             raise FileNotFoundError(
                 f"{name} has no checkpoint of step {chosen}; there are: {there}"
             )
-        best = chosen == checkpoints.best_step
-    words = (
-        f"step {chosen}, {f'best by {metric}' if best else 'as asked' if step else 'the newest'}"
-    )
+        default = f"best by {metric}" if checkpoints.best_step else "the newest"
+    words = f"step {chosen}, {'as asked' if step else default}"
     return weights.find(Path(name, "checkpoints", str(chosen))), words
 
 
@@ -214,7 +214,7 @@ def score(
         return run_all(runs, encoder)
 
     if wise_ft:
-        line = score_line(wise_ft, model, params, alphas, run_benchmarks)
+        line = score_line(wise_ft, model, tokens, params, alphas, run_benchmarks)
         report["wise_ft"] = {"reference": wise_ft, "alphas": line}
     else:
         report["benchmarks"] = run_benchmarks(params)
@@ -223,11 +223,18 @@ def score(
 
 
 def score_line(
-    reference: str, model: CLIP, params, alphas: Sequence[float], run_benchmarks: Callable
+    reference: str,
+    model: CLIP,
+    tokenizer: Tokenizer,
+    params,
+    alphas: Sequence[float],
+    run_benchmarks: Callable,
 ) -> dict[str, dict]:
     """Scores models between the reference weights (alpha 0) and params (alpha 1), by alpha."""
     shardings = jax.tree.map(lambda leaf: leaf.sharding, params)
-    start = pretrained.load(reference, shardings, config=model.config).params
+    start = pretrained.load(
+        reference, shardings, config=model.config, tokenizer_hash=tokenizer.fingerprint()
+    ).params
     line = {}
     for alpha in alphas:
         print(f"\nalpha {alpha:g} from {reference}")

@@ -24,7 +24,8 @@ from training.logging import METRICS_FILE
 
 NEXT = """
 Next:
-  tensorboard --logdir {workdir}                        the run's curves
+  pip install tensorboard && tensorboard --logdir {workdir}
+                                                        the run's curves
   python eval.py --workdir={workdir} --wise_ft={source} --output={workdir}/wise_ft.json
                                                         between the weights before and after
   python train.py --config=tpu_configs/flickr8k_tiny.py --config.data.root=DIR --workdir=RUN

@@ -40,6 +40,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
     mesh = meshes.make_mesh(**config.mesh)
     meshes.check_batch_size(mesh, config.batch_size)
     method = methods.load(config.method.name, config.method.options)
+    methods.check_batch(method, pipeline.batch_fields(config.data.num_negatives))
     source = sources.load(config.data.source, config.data.root, **source_options(config.data))
     make_negatives = open_negatives(config.data, method, source)
     steps_per_epoch = pipeline.steps_per_epoch(len(source), config.batch_size)
@@ -106,7 +107,8 @@ def open_negatives(data: ConfigDict, method: methods.Method, source) -> Callable
     if "negatives" not in method.batch_fields:
         return None
     if data.negatives == "records":
-        return pipeline.check_negatives(source)
+        pipeline.check_negatives(source)
+        return None
     if data.negatives != "rules":
         raise ValueError(f"config.data.negatives is '{data.negatives}'; give records or rules")
     return RuleNegatives.from_captions(
@@ -118,13 +120,7 @@ def open_negatives(data: ConfigDict, method: methods.Method, source) -> Callable
 
 
 def open_batches(
-    config: ConfigDict,
-    model: CLIP,
-    method: methods.Method,
-    source,
-    tokenizer,
-    make_negatives,
-    start,
+    config: ConfigDict, model: CLIP, method, source, tokenizer, make_negatives, start: int
 ) -> Iterator[dict]:
     """This process's batches from step start on."""
     data, shape = config.data, model.config

@@ -88,6 +88,12 @@ def train_batches(
     return _cut(dataset, lengths, agree)
 
 
+def batch_fields(num_negatives: int) -> tuple[str, ...]:
+    """What a batch holds for the devices."""
+    negatives = ("negatives", "negatives_valid") if num_negatives else ()
+    return ("image", "text", *negatives)
+
+
 def steps_per_epoch(num_records: int, batch_size: int) -> int:
     """Full batches in an epoch."""
     if num_records < batch_size:

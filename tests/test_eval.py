@@ -96,6 +96,14 @@ def test_sugarcrepe_is_what_the_model_says_pair_by_pair(run, shared, tmp_path, c
     assert "left out: 7480 examples" in capsys.readouterr().out
 
 
+def test_a_run_without_a_checkpoint_yet(run, shared, tmp_path):
+    for name in ("config.json", weights.RUN_FILE):
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(FileNotFoundError, match="no checkpoint yet"):
+        evaluation.score(str(tmp_path), sugarcrepe(shared), tmp_path / "results.json")
+
+
 def test_the_best_checkpoint_is_the_default(run, shared, tmp_path, capsys):
     evaluation.score(str(run), sugarcrepe(shared), step=None, output=tmp_path / "best.json")
     evaluation.score(str(run), sugarcrepe(shared), step=1, output=tmp_path / "first.json")

@@ -171,6 +171,7 @@ REFUSED = {
     "model.name": ("tinny", "tiny"),
     "data.source": ("capions", "captions"),
     "data.negatives": ("rule", "records or rules"),
+    "data.num_negatives": (0, "needs negatives"),
     "batch_size": (12, "config.batch_size=12 is not divisible"),
     "optimizer.warmup_steps": (6, "warmup_steps"),
     "mesh.fsdp": (3, "8"),

@@ -120,15 +120,18 @@ class Checkpoints:
         if best_mode not in ("min", "max"):
             raise ValueError(f"config.checkpoint.best_mode is '{best_mode}'; give min or max")
 
+        worst = float("inf" if best_mode == "min" else "-inf")
+
         def best_fn(metrics):
-            return metrics[best_metric]
+            # A run may name its metric only after some checkpoints, or be stopped before scoring.
+            return metrics.get(best_metric, worst)
 
         self._every_steps, self._metric = every_steps, best_metric
         policies = [preservation_policy.LatestN(keep_last)]
         if best_metric:
-            worst_first = best_mode == "min"
+            descending = best_mode == "min"  # BestN keeps the end of the sorted list
             policies.append(
-                preservation_policy.BestN(get_metric_fn=best_fn, reverse=worst_first, n=1)
+                preservation_policy.BestN(get_metric_fn=best_fn, reverse=descending, n=1)
             )
         self._manager = ocp.CheckpointManager(
             (Path(workdir) / "checkpoints").absolute(),
@@ -162,18 +165,27 @@ class Checkpoints:
         """Whether a checkpoint is to be written after this many updates."""
         return step % self._every_steps == 0
 
-    def save(self, step: int, state: TrainState, config: Mapping, metrics: Mapping) -> None:
+    def save(
+        self,
+        step: int,
+        state: TrainState,
+        config: Mapping,
+        metrics: Mapping,
+        *,
+        scored: bool = True,
+    ) -> None:
         """Starts to write a checkpoint; training goes on meanwhile.
 
         Args:
           step: updates done.
           config: the resolved config, kept beside the state.
           metrics: scalars by name.
+          scored: False for a checkpoint in a hurry, which may lack the metric of the best one.
 
         Raises:
           ValueError: the metric that chooses the best checkpoint is not among the metrics.
         """
-        if self._metric and self._metric not in metrics:
+        if scored and self._metric and self._metric not in metrics:
             raise ValueError(
                 f"config.checkpoint.best_metric is '{self._metric}', but the run logs "
                 f"{', '.join(sorted(metrics))}"

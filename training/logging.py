@@ -31,7 +31,7 @@ class MetricLogger:
             return
         path = Path(workdir) / METRICS_FILE
         if path.exists():
-            write_atomically(path, _until(path, start_step))
+            write_atomically(path, _until(path, start_step) if start_step else "")
         self._file = path.open("a", buffering=1)
         self._board = tensorboardX.SummaryWriter(
             str(Path(workdir) / "tensorboard"), purge_step=start_step + 1

@@ -65,7 +65,10 @@ def fit(
     counts = Counter()
     previous = None
     if evaluate_first and done == 0:
+        logger.say("scoring before the first step")
         logger.write(0, evaluate(state))
+    if done < total_steps:
+        logger.say("compiling: the first step takes longer")
     while done < total_steps:
         batch = next(batches)
         counts.update({name: int(batch.pop(name).sum()) for name in COUNTERS if name in batch})
@@ -84,10 +87,11 @@ def fit(
             metrics = {name: float(value) for name, value in metrics.items()}
             logger.train(done, {**metrics, "learning_rate": learning_rate(done - 1)}, counts)
         if saving:
-            scores = {} if stopping and not last else evaluate(state)
+            hurry = stopping and not last
+            scores = {} if hurry else evaluate(state)
             if scores:
                 logger.write(done, scores)
-            checkpoints.save(done, state, config, {**metrics, **scores})
+            checkpoints.save(done, state, config, {**metrics, **scores}, scored=not hurry)
         if stopping and not last:
             logger.say(f"stopped at step {done}; the same command goes on from there")
             break

@@ -147,18 +147,32 @@ def test_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_path):
     assert int(run(tmp_path, total=4).step) == 4
 
 
-def test_sigterm_saves_and_leaves(tmp_path):
+@pytest.mark.parametrize("best", [None, "score"])
+def test_sigterm_saves_and_leaves(tmp_path, best):
     def terminating():
         for i, batch in enumerate(linear.batches()):
             if i == 4:
                 os.kill(os.getpid(), signal.SIGTERM)
             yield batch
 
+    options = dict(best=best, evaluate=lambda state: {"score": 1.0 / int(state.step)})
     before = signal.getsignal(signal.SIGTERM)
-    state = run(tmp_path, batches=terminating())
+    state = run(tmp_path, batches=terminating(), **options)
     signal.signal(signal.SIGTERM, before)
-    assert int(state.step) == 5 == Checkpoints(tmp_path).latest_step
-    assert int(run(tmp_path).step) == TOTAL
+    assert int(state.step) == 5 == Checkpoints(tmp_path, read_only=True).latest_step
+    assert int(run(tmp_path, **options).step) == TOTAL
+
+
+def test_a_metric_may_be_named_later(tmp_path):
+    run(tmp_path, stop_at=6)
+    run(tmp_path, best="score", evaluate=lambda state: {"score": 1.0})
+    assert Checkpoints(tmp_path, best_metric="score", read_only=True).best_step in (9, 12)
+
+
+def test_begun_anew_the_log_is_too(tmp_path):
+    (tmp_path / METRICS_FILE).write_text('{"step": 0, "score": 1}\n{"step": 1, "loss": 2}\n')
+    run(tmp_path, total=3)
+    assert [row["step"] for row in logged(tmp_path)] == [1, 2, 3]
 
 
 def test_counters_stay_on_the_host_and_are_told(tmp_path, capsys):
