@@ -156,7 +156,8 @@ def _read_file(source: Source, stored: CLIPConfig, config: CLIPConfig, shardings
         value = weights.read_parameter(
             entry, shapes[entry.path], lambda name: file.take(names[name])
         )
-        params[entry.path] = _place(entry.path, value, config, shardings)
+        # Waited for: copies that are still under way would keep their sources in memory together.
+        params[entry.path] = jax.block_until_ready(_place(entry.path, value, config, shardings))
     return traverse_util.unflatten_dict(params, sep="/")
 
 
