@@ -1,8 +1,10 @@
 """The run directory: the resolved config, and Orbax checkpoints of the whole training state."""
 
+import contextlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -184,18 +186,25 @@ class Checkpoints:
 
         Raises:
           ValueError: the metric that chooses the best checkpoint is not among the metrics.
+          OSError: this checkpoint or the one before it could not be written.
         """
         if scored and self._metric and self._metric not in metrics:
             raise ValueError(
                 f"config.checkpoint.best_metric is '{self._metric}', but the run logs "
                 f"{', '.join(sorted(metrics))}"
             )
-        items = {name: ocp.args.StandardSave(item) for name, item in _items(state).items()}
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(config=ocp.args.JsonSave(dict(config)), **items),
-            metrics={name: float(value) for name, value in metrics.items()},
-        )
+        # Asked beforehand: Orbax's threads, out of room, print a traceback for every array.
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        free = shutil.disk_usage(self._manager.directory).free
+        with self._writing():
+            if free < needed:
+                raise OSError(f"{free / 1e6:.0f} MB are free and it takes {needed / 1e6:.0f} MB")
+            items = {name: ocp.args.StandardSave(item) for name, item in _items(state).items()}
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(config=ocp.args.JsonSave(dict(config)), **items),
+                metrics={name: float(value) for name, value in metrics.items()},
+            )
 
     def restore(self, abstract_state: TrainState, step: int | None = None) -> TrainState:
         """Reads the state of a step (the newest by default) into the layout of abstract_state.
@@ -226,8 +235,25 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Waits until every checkpoint is on the disk, and raises what went wrong with them."""
-        self._manager.wait_until_finished()
+        with self._writing():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits, and lets go of the directory."""
-        self._manager.close()
+        with self._writing():
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """What goes wrong in the background, as one error that says where the run stands."""
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            folder = self._manager.directory
+            whole = [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
+            # TensorStore tells a chain of places; the cause stands at its end.
+            cause = str(error).split("\n")[0].rsplit('": ', 1)[-1]
+            raise OSError(
+                f"cannot write a checkpoint to {folder}: {cause}; the last whole one is of step "
+                f"{max(whole, default=0)}: make room, and the same command goes on from there"
+            ) from error
