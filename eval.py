@@ -73,7 +73,7 @@ def make_encoder(
     vision, text = model.config.vision, model.config.text
     # SigLIP's text tower sees the padding, so its texts must not be cut.
     shorter = TEXT_LENGTHS if text.pool == "end" else ()
-    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    ways = meshes.batch_shards(mesh)
     encode_image, encode_text = (functools.partial(tower, params) for tower in _towers(model, mesh))
     return Encoder(
         encode_image,

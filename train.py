@@ -67,11 +67,12 @@ def train(config: ConfigDict, workdir: Path) -> None:
     else:
         state = first_state(config, model, abstract, start_from, tokenizer, method, tx)
     start = int(state.step)
-    batches = open_batches(config, model, method, source, tokenizer, make_negatives, start)
+    batches = open_batches(config, mesh, model, method, source, tokenizer, make_negatives, start)
 
     def apply(params, batch):
-        texts = (batch["text"], batch.get("negatives"))
-        return model.apply({"params": params}, batch["image"], *texts)
+        packing = (batch["text_slots"], batch["text_ends"]) if "text_slots" in batch else None
+        inputs = (batch["image"], batch["text"], batch.get("negatives"), packing)
+        return model.apply({"params": params}, *inputs)
 
     logger = MetricLogger(
         workdir, start_step=start, total_steps=total_steps, batch_size=config.batch_size
@@ -120,7 +121,7 @@ def open_negatives(data: ConfigDict, method: methods.Method, source) -> Callable
 
 
 def open_batches(
-    config: ConfigDict, model: CLIP, method, source, tokenizer, make_negatives, start: int
+    config: ConfigDict, mesh, model: CLIP, method, source, tokenizer, make_negatives, start: int
 ) -> Iterator[dict]:
     """This process's batches from step start on."""
     data, shape = config.data, model.config
@@ -132,8 +133,10 @@ def open_batches(
         image_size=shape.vision.image_size,
         crop_scale=data.crop_scale,
         context_length=shape.text.context_length,
-        # A text tower that is not causal sees the padding, so nothing may be cut.
+        # A text tower that is not causal sees the padding, so nothing may be cut or packed.
         text_lengths=data.text_lengths if shape.text.pool == "end" else (),
+        text_rows=data.text_rows if shape.text.pool == "end" else (),
+        shards=max(1, meshes.batch_shards(mesh) // jax.process_count()),
         num_negatives=data.num_negatives if "negatives" in method.batch_fields else 0,
         make_negatives=make_negatives,
         start_step=start,

@@ -5,13 +5,15 @@ any number of worker processes and hosts.
 """
 
 import dataclasses
+import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import grain
 import numpy as np
 from absl import flags
 
-from data import images
+from data import images, packing
 
 CONTEXT_LENGTH = 77
 
@@ -26,6 +28,8 @@ def train_batches(
     crop_scale: tuple[float, float] = (0.9, 1.0),
     context_length: int = CONTEXT_LENGTH,
     text_lengths: Sequence[int] = (16, 24, 32, 48, CONTEXT_LENGTH),
+    text_rows: Sequence[float] = (),
+    shards: int = 1,
     num_negatives: int = 0,
     make_negatives: Callable | None = None,
     start_step: int = 0,
@@ -43,7 +47,9 @@ def train_batches(
     A batch, for N = batch_size / process_count, holds
       image uint8 [N, image_size, image_size, 3]; text int32 [N, L]; truncated bool [N], whether
       a text was cut to fit the context; filled int32 [N], negatives of another type than wanted;
-      and if K > 0: negatives int32 [N, K, L], negatives_valid bool [N, K].
+      and if K > 0: negatives int32 [N, K, L], negatives_valid bool [N, K];
+      and if text_rows are given: text_slots int32 [shards, R, context_length] and text_ends int32
+    [shards, N * (1 + K) / shards], see data/packing.py.
 
     Args:
       source: records, see data/sources.py.
@@ -51,11 +57,14 @@ def train_batches(
       crop_scale: least and greatest area of the random crop, as a share of the image.
       context_length: tokens that the text tower can take.
       text_lengths: the values that L may have; L is the least that cuts no token of the batch.
+      text_rows: the values that R may have, as shares of the texts in a shard: texts are packed
+        into the least of them that holds all, and are not cut.
+      shards: parts of this process's rows that lie on devices of their own.
       num_negatives: K.
       make_negatives: (caption, rng, avoid=the record's other captions) -> (K texts, K whether
         valid, how many were filled), for records without negatives; picklable.
       workers: decoding processes; 0 decodes in this one.
-      agree: largest of an int over all processes, so that all of them choose the same L.
+      agree: largest of an int over all processes, so that all of them choose the same L and R.
 
     Raises:
       ValueError: batch_size too large or not divisible; negatives wanted but absent; and from the
@@ -84,8 +93,11 @@ def train_batches(
         if not flags.FLAGS.is_parsed():  # outside absl.app; Grain's workers read its flags
             flags.FLAGS.mark_as_parsed()
         dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+    if text_rows:
+        pack = functools.partial(pack_texts, text_rows=text_rows, shards=shards, agree=agree)
+        return _arranged(dataset, pack)
     lengths = sorted({min(length, context_length) for length in [*text_lengths, context_length]})
-    return _cut(dataset, lengths, agree)
+    return _arranged(dataset, functools.partial(_cut, lengths=lengths, agree=agree))
 
 
 def batch_fields(num_negatives: int) -> tuple[str, ...]:
@@ -169,19 +181,39 @@ def check_negatives(source) -> None:
                 )
 
 
-def _cut(dataset, lengths, agree):
-    """Cuts the padding that all texts of a batch share, to one of `lengths`."""
+def _arranged(dataset, arrange):
+    """The batches with their texts arranged for the text tower."""
     batches = iter(dataset)
     try:
         for batch in batches:
-            texts = {name: batch[name] for name in ("text", "negatives") if name in batch}
-            longest = max(_longest(tokens) for tokens in texts.values())
-            length = agree(next(length for length in lengths if length >= longest))
-            batch |= {name: tokens[..., :length] for name, tokens in texts.items()}
             # Copied: a worker's arrays lie in shared memory, which dies before they may.
-            yield {name: np.array(value) for name, value in batch.items()}
+            yield {name: np.array(value) for name, value in arrange(batch).items()}
     finally:
         batches.close()
+
+
+def pack_texts(batch, text_rows, shards=1, agree=lambda rows: rows):
+    """A batch with text_slots and text_ends, see train_batches()."""
+    texts = batch["text"][:, None]
+    if "negatives" in batch:
+        texts = np.concatenate([texts, batch["negatives"]], axis=1)
+    length = texts.shape[-1]
+    texts = texts.reshape(shards, -1, length)
+    steps = [math.ceil(share * texts.shape[1]) for share in sorted({*text_rows, 1.0})]
+
+    def choose_rows(needed):
+        return agree(next(rows for rows in steps if rows >= needed))
+
+    slots, ends = packing.pack(texts, length, choose_rows)
+    return batch | {"text_slots": slots, "text_ends": ends}
+
+
+def _cut(batch, lengths, agree):
+    """Cuts the padding that all texts of a batch share, to one of `lengths`."""
+    texts = {name: batch[name] for name in ("text", "negatives") if name in batch}
+    longest = max(_longest(tokens) for tokens in texts.values())
+    length = agree(next(length for length in lengths if length >= longest))
+    return batch | {name: tokens[..., :length] for name, tokens in texts.items()}
 
 
 def _longest(tokens):

@@ -50,24 +50,26 @@ class CLIP(nn.Module):
         """
         return self.vision(image)
 
-    def encode_text(self, text):
-        """Token ids [..., L] -> unit-norm float32 [..., D]."""
-        flat = self.text(text.reshape(-1, text.shape[-1]))
+    def encode_text(self, text, packing=None):
+        """Token ids [..., L] -> unit-norm float32 [..., D]; packing: see TextTower."""
+        flat = self.text(text.reshape(-1, text.shape[-1]), packing)
         return flat.reshape(*text.shape[:-1], -1)
 
-    def __call__(self, image, text, negatives=None) -> Embeddings:
+    def __call__(self, image, text, negatives=None, packing=None) -> Embeddings:
         """Embeds a batch.
 
         Args:
           image: [N, H, W, 3], see encode_image.
           text: int32 [N, L].
           negatives: int32 [N, K, L] or None.
+          packing: of all the texts, each sample's caption before its negatives; see TextTower.
         """
         if negatives is None:
-            captions = self.encode_text(text)
+            captions = self.encode_text(text, packing)
         else:
             # Sample-major, so that a batch sharded over N stays where it is.
-            both = self.encode_text(jnp.concatenate([text[:, None], negatives], axis=1))
+            texts = jnp.concatenate([text[:, None], negatives], axis=1)
+            both = self.encode_text(texts, packing)
             captions, negatives = both[:, 0], both[:, 1:]
         return Embeddings(
             image=self.encode_image(image),

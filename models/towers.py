@@ -178,7 +178,7 @@ class Attention(nn.Module):
     compute: Compute
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x, mask=None):
         width, heads = self.shape.width, self.shape.heads
         qkv = nn.DenseGeneral(
             (3, heads, width // heads),
@@ -189,23 +189,26 @@ class Attention(nn.Module):
         )(x)
         qkv = self.compute.constrain(qkv, ("batch", None, None, "heads", None))
         x = jax.nn.dot_product_attention(
-            qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], is_causal=self.causal
+            qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], mask=mask, is_causal=self.causal
         )
         return _attention_out(self.shape, self.compute.dtype)(x)
 
 
 class Block(nn.Module):
-    """Pre-LN transformer block; returns (x, None), the form that nn.scan asks for."""
+    """Pre-LN transformer block; returns (x, None), the form that nn.scan asks for.
+
+    mask: bool [N, 1, L, L], which tokens (the last axis) each may see, or None.
+    """
 
     shape: VisionConfig | TextConfig
     causal: bool
     compute: Compute
 
     @nn.compact
-    def __call__(self, x, _):
+    def __call__(self, x, mask):
         dtype, epsilon = self.compute.dtype, self.shape.ln_epsilon
         y = _layer_norm("ln_1", epsilon)(x).astype(dtype)
-        y = Attention(self.shape, self.causal, self.compute, name="attn")(y)
+        y = Attention(self.shape, self.causal, self.compute, name="attn")(y, mask)
         x = self.compute.constrain(x + y, ("batch", None, None))
         y = _layer_norm("ln_2", epsilon)(x).astype(dtype)
         y = _mlp(y, self.shape, self.compute)
@@ -220,7 +223,7 @@ class Transformer(nn.Module):
     compute: Compute
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x, mask=None):
         unroll = self.compute.unroll_layers
         block = Block
         if self.compute.remat != "none":
@@ -231,11 +234,12 @@ class Transformer(nn.Module):
             block,
             variable_axes={"params": 0},
             split_rngs={"params": True},
+            in_axes=nn.broadcast,
             length=self.shape.layers,
             unroll=self.shape.layers if unroll else 1,
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
-        return stack(self.shape, self.causal, self.compute, name="blocks")(x, None)[0]
+        return stack(self.shape, self.causal, self.compute, name="blocks")(x, mask)[0]
 
 
 class AttentionPool(nn.Module):
@@ -311,6 +315,8 @@ class TextTower(nn.Module):
 
     CLIP's L may be shorter than the context length: what follows a text's end token cannot reach
     it, so cutting the padding changes nothing. SigLIP's sees its padding and must have all of it.
+    Packed, CLIP's texts share rows, each seen only by itself: (slots, ends) are those that
+    data/packing.py returns for the N texts of S shards.
     """
 
     shape: TextConfig
@@ -318,7 +324,7 @@ class TextTower(nn.Module):
     compute: Compute
 
     @nn.compact
-    def __call__(self, text):
+    def __call__(self, text, packing=None):
         shape, dtype = self.shape, self.compute.dtype
         siglip, length = shape.pool == "last", text.shape[1]
         if length > shape.context_length or (siglip and length < shape.context_length):
@@ -326,26 +332,50 @@ class TextTower(nn.Module):
                 f"texts of {length} tokens, but the text tower takes "
                 f"{'exactly' if siglip else 'at most'} {shape.context_length}"
             )
+        if siglip and packing:
+            raise ValueError("SigLIP's texts see their padding and cannot be packed")
+        ids, places, mask = _unpack(text, packing[0]) if packing else (text, None, None)
         x = nn.Embed(
             shape.vocab_size,
             shape.width,
             dtype=dtype,
             embedding_init=_normal(0.02, "vocab", "embed"),
             name="token_embedding",
-        )(text)
+        )(ids)
         table = _normal(0.01, "position", "embed")
         position = self.param("position_embedding", table, (shape.context_length, shape.width))
-        x = self.compute.constrain(x + position[:length].astype(dtype)[None], ("batch", None, None))
+        position = position.astype(dtype)
+        position = position[places] if packing else position[:length][None]
+        x = self.compute.constrain(x + position, ("batch", None, None))
 
-        x = Transformer(shape, not siglip, self.compute, name="transformer")(x)
+        x = Transformer(shape, not siglip, self.compute, name="transformer")(x, mask)
         if siglip:
             x = x[:, -1]
+        elif packing:
+            by_shard = x.reshape(len(packing[1]), -1, shape.width)
+            x = jnp.take_along_axis(by_shard, packing[1][..., None], axis=1)
+            x = x.reshape(-1, shape.width)
         else:
             end = jnp.argmax(text == shape.eos_token_id, axis=1)
             x = jnp.take_along_axis(x, end[:, None, None], axis=1)[:, 0]
         x = _layer_norm("ln_post", shape.ln_epsilon)(x).astype(dtype)
         x = _projection(self.embed_dim, shape.width, dtype, use_bias=siglip)(x)
         return _unit_norm(x.astype(jnp.float32))
+
+
+def _unpack(text, slots):
+    """What stands in the rows of packed texts.
+
+    Returns:
+      ids and positions within their text, int32 [S * R, P], and bool [S * R, 1, P, P], whether two
+      places belong to one text.
+    """
+    shards, _, row_length = slots.shape
+    by_shard = text.reshape(shards, -1)
+    ids = jnp.take_along_axis(by_shard, slots.reshape(shards, -1), axis=1, mode="fill", fill_value=0)
+    owner, position = jnp.divmod(slots.reshape(-1, row_length), text.shape[1])
+    mask = owner[:, None, :, None] == owner[:, None, None, :]
+    return ids.reshape(-1, row_length), position, mask
 
 
 def normalize(image, mean, std):

@@ -41,7 +41,15 @@ from training.step import jit_train_step, make_train_step
 
 REPOSITORY = Path(__file__).parents[1]
 BATCH_SIZE, NUM_NEGATIVES, TEXT_LENGTH = 16, 4, 24
-VOCAB_SIZE, END, PEER_LENGTH = 49408, 49407, 77  # CLIP's
+VOCAB_SIZE, END, CONTEXT_LENGTH = 49408, 49407, 77  # CLIP's
+
+
+def padded_and_packed(batch: dict, text_rows) -> dict:
+    """The texts at CLIP's full length, and where they stand in shared rows."""
+    for name in ("text", "negatives"):
+        padding = CONTEXT_LENGTH - batch[name].shape[-1]
+        batch[name] = np.pad(batch[name], (*[(0, 0)] * (batch[name].ndim - 1), (0, padding)))
+    return pipeline.pack_texts(batch, text_rows)
 
 
 def real_batch(root: str, image_size: int) -> dict:
@@ -110,7 +118,8 @@ class Ours:
 
     def _apply(self, params, batch, model=None):
         inputs = (batch["image"], batch["text"], batch["negatives"])
-        return (model or self.model).apply({"params": params}, *inputs)
+        packing = (batch["text_slots"], batch["text_ends"])
+        return (model or self.model).apply({"params": params}, *inputs, packing)
 
     def step(self, compiled: Callable | None = None) -> dict:
         """Takes a step; returns its loss and its seconds, the transfer of the batch included."""
@@ -123,30 +132,31 @@ class Ours:
     def parts(self) -> dict[str, Callable[[], float]]:
         """What the step consists of, by name: each returns the seconds that it took."""
         texts = np.concatenate([self.batch["text"][:, None], self.batch["negatives"]], axis=1)
+        packing = (self.batch["text_slots"], self.batch["text_ends"])
         image, text = CLIP.encode_image, CLIP.encode_text
         return {
             "image tower, forward": self._timed(image, "vision", self.batch["image"], False),
             "image tower, forward and backward": self._timed(
                 image, "vision", self.batch["image"], True
             ),
-            "text tower, forward": self._timed(text, "text", texts, False),
-            "text tower, forward and backward": self._timed(text, "text", texts, True),
+            "text tower, forward": self._timed(text, "text", texts, False, packing),
+            "text tower, forward and backward": self._timed(text, "text", texts, True, packing),
             "optimizer, EMA, metrics": lambda: self.step(self._update)["seconds"],
         }
 
-    def _timed(self, encode, tower, inputs, backward):
-        def embed(params, inputs):
+    def _timed(self, encode, tower, inputs, backward, *packing):
+        def embed(params, *inputs):
             variables = {"params": {tower: params, "logit_scale": jnp.zeros(())}}
-            return self.model.apply(variables, inputs, method=encode)
+            return self.model.apply(variables, *inputs, method=encode)
 
-        def loss(params, inputs):
-            return jnp.sum(embed(params, inputs)[..., 0])
+        def loss(params, *inputs):
+            return jnp.sum(embed(params, *inputs)[..., 0])
 
         compiled = jax.jit(jax.grad(loss) if backward else embed)
 
         def run():
             start = time.perf_counter()
-            jax.block_until_ready(compiled(self.state.params[tower], inputs))
+            jax.block_until_ready(compiled(self.state.params[tower], inputs, *packing))
             return time.perf_counter() - start
 
         return run
@@ -180,15 +190,14 @@ def _product(a, b):
     return a @ b
 
 
-def save_batch(folder: Path, batch: dict, vision, context_length: int) -> None:
-    """Writes a batch as perf/peer.py takes it: images normalised, texts of full length."""
+def save_batch(folder: Path, batch: dict, vision) -> None:
+    """Writes a batch as perf/peer.py takes it: images normalised, captions before negatives."""
     texts = np.concatenate([batch["text"][:, None], batch["negatives"]], axis=1)
-    padding = context_length - texts.shape[-1]
     images = (batch["image"] / np.float32(255) - np.float32(vision.mean)) / np.float32(vision.std)
     np.savez(
         folder / "batch.npz",
         image=np.ascontiguousarray(images.transpose(0, 3, 1, 2)),
-        text=np.pad(texts, ((0, 0), (0, 0), (0, padding))),
+        text=texts,
     )
 
 
@@ -259,6 +268,7 @@ def main() -> None:
     size = shape.vision.image_size
     root = flags.FLAGS.data
     batch = real_batch(root, size) if root else synthetic_batch(size)
+    batch = padded_and_packed(batch, config.data.text_rows)
     mesh = meshes.make_mesh(data=1, devices=jax.devices()[:1])
     model = zoo.build(
         **config.model,
@@ -270,7 +280,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "model"
         pretrained.save(weights, model.config, ours.state.params, "open_clip")
-        save_batch(weights, batch, model.config.vision, PEER_LENGTH)
+        save_batch(weights, batch, model.config.vision)
         with torch_peer(flags.FLAGS.torch_python, weights) as peer:
             seconds = measure(ours, peer, flags.FLAGS.rounds)
     report(seconds, ours.flops())

@@ -57,7 +57,10 @@ def get_config() -> ConfigDict:
     data.options = ConfigDict()  # further arguments of the source
     data.tokenizer = ""  # folder or hub id; empty: init.from's, else one trained on the captions
     data.tokenizer_vocab_size = 4096  # of a tokenizer trained on the captions
-    data.text_lengths = (16, 24, 32, 48, 77)  # tokens; a batch is cut to the shortest that fits
+    # Rows that a batch's texts are packed into, as shares of the texts: the least that holds all.
+    data.text_rows = (0.2, 0.25, 0.3, 0.4, 0.6, 1.0)
+    # Tokens, where text_rows is empty: a batch's texts are cut to the shortest that fits.
+    data.text_lengths = (16, 24, 32, 48, 77)
     data.crop_scale = (0.9, 1.0)  # area of the random resized crop, as a share of the image
     data.num_negatives = 4  # hard negative captions of each caption, K
     data.negatives = "records"  # records: as the source has them; rules: captions/rules.py

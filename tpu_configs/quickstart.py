@@ -36,6 +36,7 @@ def get_config() -> ConfigDict:
 
     config.data.source = "world"
     config.data.options = ConfigDict(dict(length=50_000, nouns="seen", size=48, num_negatives=4))
+    config.data.text_rows = ()
     config.data.text_lengths = (24,)  # one, so that the step compiles once
     config.data.crop_scale = (1.0, 1.0)
 

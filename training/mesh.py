@@ -109,9 +109,14 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, partition_spec(("batch",)))
 
 
+def batch_shards(mesh: Mesh) -> int:
+    """Parts that the leading axis of a batch is split into."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
 def check_batch_size(mesh: Mesh, batch_size: int) -> None:
     """Raises ValueError where the mesh or the hosts do not divide the global batch."""
-    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    ways = batch_shards(mesh)
     if batch_size % ways:
         raise ValueError(
             f"config.batch_size={batch_size} is not divisible by the {ways} shards of the batch "

@@ -192,6 +192,25 @@ def test_texts_are_cut_to_the_shortest_length_that_keeps_every_end_token(negativ
     assert len(seen) > 1
 
 
+@pytest.mark.parametrize("shards", [1, 4])
+def test_packed_texts_take_the_least_share_of_rows_that_holds_them(shards):
+    options = {"batch_size": 8, "num_negatives": 2, "text_rows": (0.1, 0.25, 0.5), "shards": shards}
+    for batch, whole in zip(batches(3, **options), batches(3, batch_size=8, num_negatives=2)):
+        texts = np.concatenate([batch["text"][:, None], batch["negatives"]], axis=1)
+        assert texts.shape == (8, 3, 77)
+        length = whole["text"].shape[1]
+        np.testing.assert_array_equal(texts[:, 0, :length], whole["text"])
+        n = 24 // shards
+        shares = [np.ceil(share * n) for share in (0.1, 0.25, 0.5, 1)]
+        needed = max((texts.reshape(shards, -1) != 0).sum(1)) / 77
+        assert batch["text_slots"].shape[1] in [rows for rows in shares if rows >= needed][:2]
+        ends = np.take_along_axis(
+            batch["text_slots"].reshape(shards, -1), batch["text_ends"], axis=1
+        )
+        found = np.take_along_axis(texts.reshape(shards, -1), ends, axis=1)
+        assert (found == TOKENIZER.eos_token_id).all()
+
+
 def test_truncated_counts_captions_and_negatives():
     source = [
         record(

@@ -10,6 +10,7 @@ import pytest
 from flax import traverse_util
 from flax.core import meta
 
+from data import packing
 from models.clip import CLIP, CLIPConfig, init_params
 from models.towers import REMAT_POLICIES, Compute, TextConfig, VisionConfig
 from training import mesh as meshes
@@ -147,6 +148,21 @@ def test_cutting_the_padding_is_exact():
     _, text, _ = batch(length=77)
     encode = functools.partial(compiled(method="encode_text"), params())
     np.testing.assert_allclose(encode(text[:, :16]), encode(text), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+def test_packing_the_texts_changes_nothing(shards):
+    image, text, negatives = batch()
+    texts = np.concatenate([text[:, None], negatives], axis=1).reshape(shards, -1, 20)
+    slots, ends = packing.pack(texts, 20, lambda rows: rows + 1)
+    assert slots.shape[1] < texts.shape[1]
+    packed = gradients(params(), (image, text, negatives, (slots, ends)))
+    assert_trees_close(packed, gradients(params(), (image, text, negatives)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        compiled()(params(), image, text, negatives, (slots, ends)).negatives,
+        compiled()(params(), image, text, negatives).negatives,
+        atol=1e-6,
+    )
 
 
 def test_what_follows_the_end_token_has_no_influence():

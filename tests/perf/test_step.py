@@ -16,6 +16,7 @@ def ours():
     config.optimizer.learning_rate, config.optimizer.warmup_steps = 1e-3, 0
     shape = zoo.shape("tiny-quickgelu")
     batch = perf_step.synthetic_batch(shape.vision.image_size)
+    batch = perf_step.padded_and_packed(batch, config.data.text_rows)
     vocabulary = dict(vocab_size=perf_step.VOCAB_SIZE, eos_token_id=perf_step.END)
     model = zoo.build("tiny-quickgelu", **vocabulary)
     mesh = meshes.make_mesh(data=1, devices=jax.devices()[:1])
@@ -35,7 +36,7 @@ def test_flops_are_those_of_the_matrix_products(ours):
     products = 0
     for shape, rows in (
         (config.vision, batch["image"].shape[0] * config.vision.positions),
-        (config.text, batch["negatives_valid"].size * 5 // 4 * perf_step.TEXT_LENGTH),
+        (config.text, batch["text_slots"].size),
     ):
         products += 2 * rows * shape.layers * 12 * shape.width**2
     # Student forward, twice that backward, teacher forward; attention and the rest come on top.
@@ -50,7 +51,7 @@ def test_torch_takes_the_same_steps(ours, tmp_path):
     folder = tmp_path / "model"
     pretrained.save(folder, ours.model.config, ours.state.params, "open_clip")
     vision = ours.model.config.vision
-    perf_step.save_batch(folder, ours.batch, vision, perf_step.PEER_LENGTH)
+    perf_step.save_batch(folder, ours.batch, vision)
     torch_side = peer.Peer(folder, learning_rate=1e-3)
     losses = [(ours.step()["loss"], torch_side.step()["loss"]) for _ in range(3)]
     assert losses[-1][0] < losses[0][0] - 0.1

@@ -1,0 +1,50 @@
+"""Several short texts in one row of the text tower, which then computes no padding
+(Krell et al. 2021, arXiv 2107.02027)."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+
+def pack(
+    texts: np.ndarray, row_length: int, choose_rows: Callable[[int], int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Places texts into rows, shard by shard: no row holds texts of two shards.
+
+    Args:
+      texts: int32 [S, n, L], token ids of the n texts of each shard, padded with 0.
+      row_length: P, at least as long as the longest text.
+      choose_rows: rows that the fullest shard needs -> R, rows to make.
+
+    Returns:
+      slots int32 [S, R, P], the token in each place as an index into the shard's n * L tokens,
+      n * L where there is none; ends int32 [S, n], the place of each text's last token as an index
+      into the shard's R * P places.
+    """
+    shards, n, length = texts.shape
+    # The last token is not padding, and what stands before it may be (id 0 is a token, too).
+    sizes = length - np.argmax(texts[:, :, ::-1] != 0, axis=-1)
+    placed = [_best_fit_decreasing(of_shard, row_length) for of_shard in sizes]
+    rows = choose_rows(max(count for _, count in placed))
+    slots = np.full((shards, rows * row_length), n * length, np.int32)
+    starts = np.stack([start for start, _ in placed])
+    for shard, text, offset in np.argwhere(np.arange(length) < sizes[..., None]):
+        slots[shard, starts[shard, text] + offset] = text * length + offset
+    return slots.reshape(shards, rows, row_length), (starts + sizes - 1).astype(np.int32)
+
+
+def _best_fit_decreasing(sizes: np.ndarray, capacity: int) -> tuple[np.ndarray, int]:
+    """First place of each item when rows are laid end to end, and the number of rows."""
+    starts = np.empty(len(sizes), np.int64)
+    rows_with_room: list[list[int]] = [[] for _ in range(capacity + 1)]
+    count = 0
+    for item in np.argsort(-sizes, kind="stable"):
+        size = sizes[item]
+        room = next((r for r in range(size, capacity + 1) if rows_with_room[r]), None)
+        if room is None:
+            row, room, count = count, capacity, count + 1
+        else:
+            row = rows_with_room[room].pop()
+        starts[item] = row * capacity + capacity - room
+        rows_with_room[room - size].append(row)
+    return starts, count
