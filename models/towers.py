@@ -372,7 +372,9 @@ def _unpack(text, slots):
     """
     shards, _, row_length = slots.shape
     by_shard = text.reshape(shards, -1)
-    ids = jnp.take_along_axis(by_shard, slots.reshape(shards, -1), axis=1, mode="fill", fill_value=0)
+    ids = jnp.take_along_axis(
+        by_shard, slots.reshape(shards, -1), axis=1, mode="fill", fill_value=0
+    )
     owner, position = jnp.divmod(slots.reshape(-1, row_length), text.shape[1])
     mask = owner[:, None, :, None] == owner[:, None, None, :]
     return ids.reshape(-1, row_length), position, mask

@@ -195,7 +195,8 @@ def test_texts_are_cut_to_the_shortest_length_that_keeps_every_end_token(negativ
 @pytest.mark.parametrize("shards", [1, 4])
 def test_packed_texts_take_the_least_share_of_rows_that_holds_them(shards):
     options = {"batch_size": 8, "num_negatives": 2, "text_rows": (0.1, 0.25, 0.5), "shards": shards}
-    for batch, whole in zip(batches(3, **options), batches(3, batch_size=8, num_negatives=2)):
+    padded = batches(3, batch_size=8, num_negatives=2)
+    for batch, whole in zip(batches(3, **options), padded, strict=True):
         texts = np.concatenate([batch["text"][:, None], batch["negatives"]], axis=1)
         assert texts.shape == (8, 3, 77)
         length = whole["text"].shape[1]
