@@ -27,7 +27,7 @@ COLOURS = {
     "pink": (250, 150, 200),
     "gray": (130, 130, 130),
 }
-SIZES = {"big": 0.40, "small": 0.24}  # longer side of a glyph over the side of the image
+SIZES = {"big": 0.44, "small": 0.30}  # longer side of a glyph over the side of the image
 COUNTS = ("", "", "two", "three", "four")
 INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 _RELATION_PHRASES = {
@@ -196,39 +196,40 @@ def _backgrounds(size: int) -> list[np.ndarray]:
 
 
 def render(scene: Claim, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Draws a scene: uint8 [size, size, 3]; rng decides on background and exact places."""
+    """Draws a scene: uint8 [size, size, 3]; rng decides on background and places.
+
+    Tiles stand on a grid of sixths of the image, and their glyphs stray a little from the middle:
+    where a thing is varies, but a small model learns what it is from few pictures.
+    """
     image = _pick(rng, _backgrounds(size)).copy()
-    tile = round((0.88 if scene.things[0].count > 1 else 0.46) * size)
-    slack = size - tile
+    tile = round((0.92 if scene.things[0].count > 1 else 0.48) * size)
+    grid = [k * size // 6 for k in range(6) if k * size // 6 <= size - tile]
     if len(scene.things) == 1:
-        _draw(
-            image, scene.things[0], tile, int(slack * rng.random()), int(slack * rng.random()), rng
-        )
+        _draw(image, scene.things[0], tile, _pick(rng, grid), _pick(rng, grid), rng)
         return image
     things = scene.things if scene.relation in ("left of", "above") else scene.things[::-1]
-    sideways = scene.relation in ("left of", "right of")
-    free = size - 2 * tile
-    common = (slack - free) * rng.random()
-    for i, thing in enumerate(things):
-        along = i * (tile + free // 2) + int(free / 2 * rng.random())
-        across = int(common + free * rng.random())  # beside each other, but not in a ruled line
+    across = _pick(rng, grid)
+    for along, thing in zip((0, size // 2), things, strict=True):
+        sideways = scene.relation in ("left of", "right of")
         top, left = (across, along) if sideways else (along, across)
         _draw(image, thing, tile, top, left, rng)
     return image
 
 
 def _draw(image, thing: Thing, tile: int, top: int, left: int, rng: np.random.Generator) -> None:
-    """Draws a tile with its glyphs, each somewhere in a cell of its own."""
+    """Draws a tile with its glyphs, each about the middle of a cell of its own."""
     image[top : top + tile, left : left + tile] = COLOURS[thing.colour]
     cells = 1 if thing.count == 1 else 2
     cell = tile // cells
     times, keep = sprite(thing.noun, round(SIZES[thing.size] * len(image)))
-    height, width = keep.shape[:2]
     for place in _shuffled(rng, range(cells * cells))[: thing.count]:
-        row, column = divmod(place, cells)
-        y = top + row * cell + int((cell - height + 1) * rng.random())
-        x = left + column * cell + int((cell - width + 1) * rng.random())
-        under = image[y : y + height, x : x + width]
+        corner = []
+        for start, extent in zip(divmod(place, cells), keep.shape[:2], strict=True):
+            room = cell - extent
+            strays = min(room, len(image) // 16)
+            corner.append(start * cell + (room - strays) // 2 + int((strays + 1) * rng.random()))
+        y, x = top + corner[0], left + corner[1]
+        under = image[y : y + keep.shape[0], x : x + keep.shape[1]]
         under[:] = (under * keep + times + 127) // 255
 
 
@@ -257,6 +258,7 @@ class World:
       size: side of an image, pixels.
       pairs: share of the scenes that show two things.
       colours: share of the captions that say the colours of the tiles.
+      sizes: share of the captions that say whether things are big or small.
       relations: share of the captions of two things that say how the two stand to each other. In
         the others their order means nothing, as in most captions that CLIP saw.
       num_negatives: hard negatives a record has, of as many types as possible.
@@ -269,6 +271,7 @@ class World:
     size: int = 64
     pairs: float = 0.75
     colours: float = 0.75
+    sizes: float = 0.5
     relations: float = 1.0
     num_negatives: int = 4
     seed: int = 0
@@ -327,7 +330,7 @@ class World:
         things, relation = scene
         if rng.random() < 1 - self.colours:
             things = tuple(thing._replace(colour="") for thing in things)
-        if rng.random() < 0.5:
+        if rng.random() < 1 - self.sizes:
             things = tuple(thing._replace(size="") for thing in things)
         if relation and rng.random() < 0.5:
             things, relation = things[::-1], INVERSE[relation]

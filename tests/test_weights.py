@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import world
@@ -35,10 +36,10 @@ def test_they_score_what_the_card_says(card):
 def test_they_hardly_know_order(card):
     """What fine-tuning starts from: the bag of words that real CLIPs are."""
     score = {name: row["value"] for name, row in card["benchmarks"]["world"]["scores"].items()}
+    assert 45 <= np.mean([score[f"{split}_swaps"] for split in world.SPLITS]) <= 55
     for split in world.SPLITS:
-        assert 45 <= score[f"{split}_swaps"] <= 60
         assert score[f"{split}_replace_noun"] > 95
-    assert score["zero_shot_all"] > 50 * 100 / 250, "fifty times chance"
+    assert score["zero_shot_all"] > 75
 
 
 def test_the_config_is_still_the_one_that_made_them():

@@ -14,8 +14,8 @@ from tpu_configs import base
 
 def get_config() -> ConfigDict:
     config = base.get_config()
-    config.batch_size = 128
-    config.total_steps = 2500
+    config.batch_size = 256
+    config.total_steps = 3000
     config.log_every_steps = 50
 
     config.model.name = "world"
@@ -27,11 +27,20 @@ def get_config() -> ConfigDict:
     config.optimizer.grad_clip_norm = 1.0
 
     config.data.source = "world"
+    # Colours and sizes would settle most comparisons within a batch; so things have to.
     config.data.options = ConfigDict(
-        dict(length=300_000, size=48, pairs=0.5, relations=0.1, num_negatives=0)
+        dict(
+            length=1_000_000,
+            size=48,
+            pairs=0.5,
+            colours=0.15,
+            sizes=0.15,
+            relations=0.1,
+            num_negatives=0,
+        )
     )
     config.data.tokenizer_vocab_size = 2048  # every word of the world is a token
-    config.data.text_lengths = (24,)
+    config.data.text_rows = (0.35, 0.4, 1.0)
     config.data.crop_scale = (1.0, 1.0)
 
     config.checkpoint.every_steps = 500
