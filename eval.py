@@ -22,7 +22,7 @@ from PIL import Image
 
 from benchmarks import base as benchmarks
 from benchmarks.encoder import Encoder
-from data import images
+from data import images, video
 from data.tokenizer import Tokenizer, load_tokenizer
 from models import fingerprint, pretrained, zoo
 from models import sources as weights
@@ -74,11 +74,10 @@ def make_encoder(
     # SigLIP's text tower sees the padding, so its texts must not be cut.
     shorter = TEXT_LENGTHS if text.pool == "end" else ()
     ways = meshes.batch_shards(mesh)
-    encode_image, encode_text = (functools.partial(tower, params) for tower in _towers(model, mesh))
     return Encoder(
-        encode_image,
-        encode_text,
+        *(functools.partial(tower, params) for tower in _towers(model, mesh)),
         load_image=functools.partial(load_image, vision),
+        load_video=functools.partial(video.test_clips, size=vision.image_size),
         tokenizer=tokenizer,
         text_lengths=(*(n for n in shorter if n < text.context_length), text.context_length),
         # Batches are filled up anyhow: a size that the mesh does not divide is rounded up.
@@ -96,7 +95,7 @@ def load_image(vision: VisionConfig, image) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=1)
-def _towers(model: CLIP, mesh: Mesh) -> tuple[Callable, Callable]:
+def _towers(model: CLIP, mesh: Mesh) -> tuple[Callable, Callable, Callable]:
     """Compiled (params, batch) -> embeddings; cached, so that a run compiles them only once."""
     everywhere = NamedSharding(mesh, PartitionSpec())
 
@@ -106,7 +105,7 @@ def _towers(model: CLIP, mesh: Mesh) -> tuple[Callable, Callable]:
 
         return jax.jit(encode, out_shardings=everywhere)
 
-    return tower("encode_image"), tower("encode_text")
+    return tower("encode_image"), tower("encode_text"), tower("encode_video")
 
 
 def find_model(name: str, step: int | None) -> tuple[weights.Source, str]:
@@ -149,7 +148,7 @@ def restore(
     config = found.config or (zoo.shape(shape) if shape else None)
     if config is None:
         raise ValueError(f"{found.name} is a bare state dict: name its shape with --shape")
-    model = CLIP(config, zoo.compute(constrain=meshes.constraint(mesh)))
+    model = zoo.make(config, zoo.compute(constrain=meshes.constraint(mesh)))
     boxed = jax.eval_shape(functools.partial(init_params, model), jax.random.key(0))
     loaded = pretrained.load(
         found,

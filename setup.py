@@ -37,6 +37,7 @@ setup(
         "pillow>=11",
         "regex",
         "safetensors",
+        "scipy",
         "tensorboardX",
         "tensorflow-datasets>=4.9.10",
         "tokenizers",

@@ -7,7 +7,8 @@ The same command goes on where a stopped run was, also on another mesh or number
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -16,18 +17,18 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict, config_flags
 
 import report
-from captions.rules import RuleNegatives
+from captions.rules import open_negatives
 from data import pipeline, sources
 from data import tokenizer as tokenizers
 from eval import evaluate, load_benchmarks
 from methods import base as methods
 from models import fingerprint, pretrained, zoo
 from models import sources as weights
-from models.clip import CLIP, init_params
+from models.clip import CLIP, embedder, init_params
 from tpu_configs import base
 from training import cli, loop
 from training import mesh as meshes
-from training.checkpoints import Checkpoints, claim_run_directory
+from training.checkpoints import DATA_FILE, Checkpoints, claim_run_directory
 from training.logging import MetricLogger
 from training.optimizer import make_optimizer
 from training.state import TrainState, abstract_state, init_state
@@ -40,9 +41,11 @@ def train(config: ConfigDict, workdir: Path) -> None:
     mesh = meshes.make_mesh(**config.mesh)
     meshes.check_batch_size(mesh, config.batch_size)
     method = methods.load(config.method.name, config.method.options)
-    methods.check_batch(method, pipeline.batch_fields(config.data.num_negatives))
     source = sources.load(config.data.source, config.data.root, **source_options(config.data))
-    make_negatives = open_negatives(config.data, method, source)
+    there = sources.pipeline_of(source).batch_fields(config.data.num_negatives)
+    methods.check_batch(method, there)
+    wanted = "negatives" in method.batch_fields
+    make_negatives = open_negatives(config.data, source) if wanted else None
     steps_per_epoch = pipeline.steps_per_epoch(len(source), config.batch_size)
     total_steps = loop.count_steps(config.total_steps, config.epochs, steps_per_epoch)
     learning_rate, tx = make_optimizer(total_steps=total_steps, **config.optimizer)
@@ -54,13 +57,16 @@ def train(config: ConfigDict, workdir: Path) -> None:
         vocab_size=tokenizer.vocab_size,
         eos_token_id=tokenizer.eos_token_id,
         constrain=meshes.constraint(mesh),
+        shards=meshes.batch_shards(mesh),
     )
     stamp = fingerprint.fingerprint(model.config, tokenizer.fingerprint())
-    claim_run_directory(workdir, config.to_dict(), {weights.RUN_FILE: stamp}, base.RESUMABLE)
+    about_data = {"records": len(source), "steps_per_epoch": steps_per_epoch}
+    stamps = {weights.RUN_FILE: stamp, DATA_FILE: about_data}
+    claim_run_directory(workdir, config.to_dict(), stamps, base.RESUMABLE)
     if jax.process_index() == 0 and not (workdir / "tokenizer").exists():
         tokenizer.save(workdir / "tokenizer")
 
-    checkpoints = Checkpoints(workdir, **config.checkpoint)
+    checkpoints = Checkpoints(workdir, steps_per_epoch=steps_per_epoch, **config.checkpoint)
     abstract = abstract_state(mesh, functools.partial(init_params, model), method, tx)
     if checkpoints.latest_step is not None:
         state = checkpoints.restore(abstract)
@@ -69,18 +75,15 @@ def train(config: ConfigDict, workdir: Path) -> None:
     start = int(state.step)
     batches = open_batches(config, mesh, model, method, source, tokenizer, make_negatives, start)
 
-    def apply(params, batch):
-        packing = (batch["text_slots"], batch["text_ends"]) if "text_slots" in batch else None
-        inputs = (batch["image"], batch["text"], batch.get("negatives"), packing)
-        return model.apply({"params": params}, *inputs)
-
     logger = MetricLogger(
         workdir, start_step=start, total_steps=total_steps, batch_size=config.batch_size
     )
     with contextlib.closing(checkpoints), contextlib.closing(logger):
         logger.say(f"{len(source)} records, steps {start} to {total_steps}, {mesh.size} devices")
         loop.fit(
-            jit_train_step(make_train_step(apply, apply, method, tx), abstract),
+            jit_train_step(
+                make_train_step(embedder(model), embedder(model.teacher()), method, tx), abstract
+            ),
             state,
             batches,
             mesh=mesh,
@@ -103,49 +106,37 @@ def source_options(data: ConfigDict) -> dict:
     return {**split, **data.options}
 
 
-def open_negatives(data: ConfigDict, method: methods.Method, source) -> Callable | None:
-    """What writes the hard negatives, or None where none are needed or the records have them."""
-    if "negatives" not in method.batch_fields:
-        return None
-    if data.negatives == "records":
-        pipeline.check_negatives(source)
-        return None
-    if data.negatives != "rules":
-        raise ValueError(f"config.data.negatives is '{data.negatives}'; give records or rules")
-    return RuleNegatives.from_captions(
-        sources.all_captions(source),
-        types=tuple(data.negative_types),
-        num_negatives=data.num_negatives,
-        fill=data.fill_negatives,
-    )
-
-
 def open_batches(
     config: ConfigDict, mesh, model: CLIP, method, source, tokenizer, make_negatives, start: int
 ) -> Iterator[dict]:
-    """This process's batches from step start on."""
-    data, shape = config.data, model.config
-    return pipeline.train_batches(
-        source,
+    """This process's batches from step start on.
+
+    A pipeline is told what it asks for by name: keys of config.data, and what the run knows.
+    """
+    train_batches = sources.pipeline_of(source).train_batches
+    given = dict(
+        config.data,
         tokenizer=tokenizer,
         batch_size=config.batch_size,
         seed=config.seed,
-        image_size=shape.vision.image_size,
-        crop_scale=data.crop_scale,
-        context_length=shape.text.context_length,
-        # A text tower that is not causal sees the padding, so nothing may be cut or packed.
-        text_lengths=data.text_lengths if shape.text.pool == "end" else (),
-        text_rows=data.text_rows if shape.text.pool == "end" else (),
+        image_size=model.config.vision.image_size,
+        context_length=model.config.text.context_length,
+        causal=model.config.text.pool == "end",
         shards=max(1, meshes.batch_shards(mesh) // jax.process_count()),
-        num_negatives=data.num_negatives if "negatives" in method.batch_fields else 0,
+        num_negatives=config.data.num_negatives if "negatives" in method.batch_fields else 0,
         make_negatives=make_negatives,
         start_step=start,
-        workers=data.workers,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
         # Every host must cut its texts to the length that the longest of the global batch needs.
         agree=lambda length: int(multihost_utils.process_allgather(length).max()),
     )
+    asked = [
+        p.name
+        for p in inspect.signature(train_batches).parameters.values()
+        if p.kind is p.KEYWORD_ONLY
+    ]
+    return train_batches(source, **{name: given[name] for name in asked})
 
 
 def open_tokenizer(
@@ -170,9 +161,9 @@ def first_state(
     config: ConfigDict, model: CLIP, abstract: TrainState, start_from, tokenizer, method, tx
 ) -> TrainState:
     """The state before the first step, from random or pretrained weights."""
+    key = jax.random.key(config.seed)
     if start_from is None:
-        init = functools.partial(init_params, model)
-        return init_state(abstract, init, method, tx, jax.random.key(config.seed))
+        return init_state(abstract, functools.partial(init_params, model), method, tx, key)
     loaded = pretrained.load(
         start_from,
         jax.tree.map(lambda leaf: leaf.sharding, abstract.params),
@@ -180,7 +171,12 @@ def first_state(
         tokenizer_hash=tokenizer.fingerprint(),
         resize=config.model.image_size is not None,
     )
-    return init_state(abstract, lambda params: params, method, tx, loaded.params)
+
+    def complete(params):
+        # Weights of CLIP do not bring what a model adds to it, such as residual heads.
+        return {**init_params(model, key), **params}
+
+    return init_state(abstract, complete, method, tx, loaded.params)
 
 
 def main() -> None:

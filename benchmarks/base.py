@@ -11,7 +11,7 @@ import functools
 import importlib
 import inspect
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -108,15 +108,21 @@ def micro(counts: Mapping[str, int], names: Iterable[str]) -> dict[str, float]:
     return {name: counts[name] / total for name in names}
 
 
-def weighted(weights: Mapping[str, float], values: Mapping[str, np.ndarray | float]):
-    """An aggregate: the sum of weight times value over the subsets that the weights name."""
-    return sum(weight * values[name] for name, weight in weights.items())
+Aggregate = Mapping[str, float] | tuple[Sequence[str], Callable]
+
+
+def aggregated(aggregate: Aggregate, values: Mapping[str, np.ndarray | float]):
+    """A sum of weight times value over subsets, or a function of the values of subsets."""
+    if isinstance(aggregate, tuple):
+        names, function = aggregate
+        return function(*(values[name] for name in names))
+    return sum(weight * values[name] for name, weight in aggregate.items())
 
 
 def summarise(
     outcomes: Mapping[str, np.ndarray],
     ties: Mapping[str, int],
-    aggregates: Mapping[str, Mapping[str, float]],
+    aggregates: Mapping[str, Aggregate],
     groups: Mapping[str, np.ndarray] | None = None,
 ) -> tuple[Score, ...]:
     """The score of every subset, then every aggregate of their means, with intervals.
@@ -126,7 +132,8 @@ def summarise(
     Args:
       outcomes: subset -> [n] of 0 and 1, n > 0.
       ties: subset -> the number of its examples with a tie.
-      aggregates: name -> {subset: weight}, see macro() and micro(); all subsets must be there.
+      aggregates: name -> {subset: weight}, see macro() and micro(), or (subsets, function of
+        their means, which are arrays of resamples too); all subsets must be there.
       groups: subset -> int [n], see resampled_means().
     """
     groups = groups or {}
@@ -137,14 +144,15 @@ def summarise(
         for seed, (name, right) in enumerate(outcomes.items())
     }
     scores = []
-    for name, weights in {**{name: {name: 1.0} for name in outcomes}, **aggregates}.items():
-        low, high = np.percentile(weighted(weights, resampled), [2.5, 97.5])
+    for name, aggregate in {**{name: {name: 1.0} for name in outcomes}, **aggregates}.items():
+        low, high = np.percentile(aggregated(aggregate, resampled), [2.5, 97.5])
+        subsets = aggregate[0] if isinstance(aggregate, tuple) else aggregate
         scores.append(
             Score(
                 name=name,
-                value=100 * weighted(weights, means),
-                count=sum(len(outcomes[subset]) for subset in weights),
-                ties=sum(ties[subset] for subset in weights),
+                value=100 * float(aggregated(aggregate, means)),
+                count=sum(len(outcomes[subset]) for subset in subsets),
+                ties=sum(ties[subset] for subset in subsets),
                 low=100 * float(low),
                 high=100 * float(high),
             )

@@ -1,5 +1,6 @@
-"""Turns images and texts into embeddings for the benchmarks: batched, cached, in order."""
+"""Turns images, videos and texts into embeddings for the benchmarks: batched, cached, in order."""
 
+import functools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,13 +10,15 @@ import numpy as np
 
 
 class Encoder:
-    """A model's two towers as functions of files and strings.
+    """A model's towers as functions of files and strings.
 
     Args:
       encode_image: uint8 [B, H, W, 3] -> [B, D].
       encode_text: int32 [B, L] -> [B, D]; L is one of text_lengths.
-        Both are compiled by the caller and return arrays that every process can read in full.
+      encode_video: uint8 [B, T, H, W, 3] -> [B, T, D].
+        All are compiled by the caller and return arrays that every process can read in full.
       load_image: path, PIL image or uint8 array -> uint8 [H, W, 3] as the model takes it.
+      load_video: (path or uint8 array, **sampling) -> clips uint8 [V, T, H, W, 3], likewise.
       tokenizer: has encode(texts, context_length) -> (int32 [n, L], truncated bool [n]), and
         eos_token_id, with which every row ends.
       text_lengths: tokens, ascending; the last is the context length. A batch of texts is cut to
@@ -31,14 +34,17 @@ class Encoder:
         self,
         encode_image: Callable,
         encode_text: Callable,
+        encode_video: Callable | None = None,
         *,
         load_image: Callable,
+        load_video: Callable | None = None,
         tokenizer,
         text_lengths: Sequence[int],
         batch_size: int = 64,
         put: Callable = lambda batch: batch,
     ):
         self._encode_image, self._encode_text, self._put = encode_image, encode_text, put
+        self._encode_video, self._load_video = encode_video, load_video
         self._load_image, self._batch_size = load_image, batch_size
         self._tokenizer, self._text_lengths = tokenizer, text_lengths
         self._images: dict[str, np.ndarray] = {}
@@ -65,6 +71,28 @@ class Encoder:
         self._images |= {key: row for key, row in found.items() if isinstance(key, str)}
         return np.stack([found[key] if key in found else self._images[key] for key in keys])
 
+    def videos(self, items: Sequence, views: int, **sampling) -> np.ndarray:
+        """Embeddings of the frames of clips of videos.
+
+        Args:
+          items: paths, or uint8 arrays [T, H, W, 3].
+          views: V, clips of each.
+          sampling: the other arguments of load_video.
+
+        Returns:
+          float32 [n, V, T, D], unit norm, in the order of the items.
+
+        Raises:
+          ValueError, FileNotFoundError: what load_video raises; a model that diverged.
+        """
+        load = functools.partial(self._load_video, views=views, **sampling)
+        rows = [
+            self._embed(self._encode_video, clips.reshape(-1, *clips.shape[2:]), "a video")
+            for clips in self._decoded(items, load, max(1, self._batch_size // views))
+        ]
+        frames = np.concatenate(rows)
+        return frames.reshape(len(items), views, *frames.shape[1:])
+
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings of texts, each encoded once in the encoder's life.
 
@@ -77,15 +105,15 @@ class Encoder:
         return np.stack([self._texts[text] for text in texts])
 
     def _run_images(self, items: list) -> Iterator[np.ndarray]:
-        for pixels in self._decoded(items):
+        for pixels in self._decoded(items, self._load_image, self._batch_size):
             yield from self._embed(self._encode_image, pixels, "an image")
 
-    def _decoded(self, items: list) -> Iterator[np.ndarray]:
-        """Batches uint8 [<= B, H, W, 3]; the next one is decoded while the device is at work."""
+    def _decoded(self, items: Sequence, load: Callable, size: int) -> Iterator[np.ndarray]:
+        """Batches of at most `size`; the next one is decoded while the device is at work."""
         with ThreadPoolExecutor() as pool:
             waiting: deque = deque()
-            for batch in _batches(items, self._batch_size):
-                waiting.append([pool.submit(self._load_image, item) for item in batch])
+            for batch in _batches(items, size):
+                waiting.append([pool.submit(load, item) for item in batch])
                 if len(waiting) > 1:
                     yield np.stack([future.result() for future in waiting.popleft()])
             while waiting:
@@ -108,7 +136,7 @@ class Encoder:
         missing = self._batch_size - len(batch)
         full = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
         rows = np.asarray(encode(self._put(full)), np.float32)[: len(batch)]
-        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        norms = np.linalg.norm(rows, axis=-1, keepdims=True)
         if not (np.isfinite(norms).all() and norms.all()):
             raise ValueError(f"the model's embedding of {what} is zero or not finite: it diverged")
         return rows / norms

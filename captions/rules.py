@@ -18,7 +18,7 @@ import numpy as np
 from HanTa import HanoverTagger
 from tqdm import tqdm
 
-from data import sources
+from data import pipeline, sources
 from data.english import article
 
 # Why HanTa: its English model lies in the wheel and it is pure Python. On 60 Flickr8k captions
@@ -249,6 +249,25 @@ class RuleNegatives:
             chosen = rng.choice(len(self.types), self.num_negatives, replace=False)
             return [self.types[i] for i in chosen]
         return list(itertools.islice(itertools.cycle(self.types), self.num_negatives))
+
+
+def open_negatives(data, source) -> RuleNegatives | None:
+    """What writes the negatives that config.data asks for, or None where the records have them.
+
+    Raises:
+      ValueError: records without negatives, or neither records nor rules are asked for.
+    """
+    if data.negatives == "records":
+        pipeline.check_negatives(source)
+        return None
+    if data.negatives != "rules":
+        raise ValueError(f"config.data.negatives is '{data.negatives}'; give records or rules")
+    return RuleNegatives.from_captions(
+        sources.all_captions(source),
+        types=tuple(data.negative_types),
+        num_negatives=data.num_negatives,
+        fill=data.fill_negatives,
+    )
 
 
 def _first_new(candidates: Candidates, taken: set[str]) -> str:

@@ -27,6 +27,7 @@ def train_batches(
     image_size: int,
     crop_scale: tuple[float, float] = (0.9, 1.0),
     context_length: int = CONTEXT_LENGTH,
+    causal: bool = True,
     text_lengths: Sequence[int] = (16, 24, 32, 48, CONTEXT_LENGTH),
     text_rows: Sequence[float] = (),
     shards: int = 1,
@@ -56,6 +57,7 @@ def train_batches(
       batch_size: samples of the global batch.
       crop_scale: least and greatest area of the random crop, as a share of the image.
       context_length: tokens that the text tower can take.
+      causal: whether it is CLIP's; one that sees its padding has its texts neither cut nor packed.
       text_lengths: the values that L may have; L is the least that cuts no token of the batch.
       text_rows: the values that R may have, as shares of the texts in a shard: texts are packed
         into the least of them that holds all, and are not cut.
@@ -70,14 +72,49 @@ def train_batches(
       ValueError: batch_size too large or not divisible; negatives wanted but absent; and from the
         iterator, an image that cannot be decoded.
     """
-    if batch_size % process_count:
-        raise ValueError(f"batch_size {batch_size} is not divisible by {process_count} processes")
-    kept = steps_per_epoch(len(source), batch_size) * batch_size
     if num_negatives and not make_negatives:
         check_negatives(source)
     sample = _Sample(
         tokenizer, image_size, crop_scale, context_length, num_negatives, make_negatives
     )
+    dataset = sampled_batches(
+        source,
+        sample,
+        batch_size=batch_size,
+        seed=seed,
+        start_step=start_step,
+        workers=workers,
+        process_index=process_index,
+        process_count=process_count,
+    )
+    if not causal:
+        text_lengths, text_rows = (), ()
+    if text_rows:
+        pack = functools.partial(pack_texts, text_rows=text_rows, shards=shards, agree=agree)
+        return arranged(dataset, pack)
+    lengths = sorted({min(length, context_length) for length in [*text_lengths, context_length]})
+    return arranged(dataset, functools.partial(_cut, lengths=lengths, agree=agree))
+
+
+def sampled_batches(
+    source,
+    sample: Callable,
+    *,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    workers: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> grain.IterDataset:
+    """This process's rows of the global batches from start_step on, see train_batches().
+
+    Args:
+      sample: (record, rng) -> dict of arrays, a row of the batch; pickled to the workers.
+    """
+    if batch_size % process_count:
+        raise ValueError(f"batch_size {batch_size} is not divisible by {process_count} processes")
+    kept = steps_per_epoch(len(source), batch_size) * batch_size
     dataset = (
         grain.MapDataset.source(source)
         .seed(seed)
@@ -89,15 +126,11 @@ def train_batches(
         .batch(batch_size // process_count)[process_index::process_count][start_step:]
         .to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
     )
-    if workers:
-        if not flags.FLAGS.is_parsed():  # outside absl.app; Grain's workers read its flags
-            flags.FLAGS.mark_as_parsed()
-        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
-    if text_rows:
-        pack = functools.partial(pack_texts, text_rows=text_rows, shards=shards, agree=agree)
-        return _arranged(dataset, pack)
-    lengths = sorted({min(length, context_length) for length in [*text_lengths, context_length]})
-    return _arranged(dataset, functools.partial(_cut, lengths=lengths, agree=agree))
+    if not workers:
+        return dataset
+    if not flags.FLAGS.is_parsed():  # outside absl.app; Grain's workers read its flags
+        flags.FLAGS.mark_as_parsed()
+    return dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
 
 
 def batch_fields(num_negatives: int) -> tuple[str, ...]:
@@ -181,8 +214,8 @@ def check_negatives(source) -> None:
                 )
 
 
-def _arranged(dataset, arrange):
-    """The batches with their texts arranged for the text tower."""
+def arranged(dataset, arrange):
+    """The batches, each arranged for the model: batch -> batch."""
     batches = iter(dataset)
     try:
         for batch in batches:

@@ -8,7 +8,9 @@ A source has `len` and `[i]`; a record is
 A source that makes its records up may save work with `captions(i)`, a record's captions alone, and
 `num_negatives`, which every one of its records has.
 
-A fork adds a data set as data/<name>.py with `load(root, **options)` returning such a source.
+A fork adds a data set as data/<name>.py with `load(root, **options)` returning such a source. Other
+records than these need an attribute `pipeline` of the source: the name of a file data/<pipeline>.py
+that makes batches of them, as data/video.py does.
 """
 
 import ast
@@ -43,6 +45,8 @@ def load(name, root, *, split="all", test_size=100, train_size=None, **options):
     make = _find(name)
     _check_options(name, make, options)
     source = make(root, **options)
+    if split != "all" and hasattr(source, "pipeline"):
+        raise ValueError(f"data source {name!r} has no split {split!r}: name another file of it")
     if split not in ("train", "test", "all"):
         raise ValueError(f"data split {split!r} is unknown: use train, test or all")
     if split == "all":
@@ -54,6 +58,11 @@ def all_captions(source) -> list[str]:
     """Every caption of a source."""
     of = getattr(source, "captions", lambda i: source[i]["captions"])
     return [caption for i in range(len(source)) for caption in of(i)]
+
+
+def pipeline_of(source):
+    """The module whose train_batches() and batch_fields() are for the source's records."""
+    return importlib.import_module(f"data.{getattr(source, 'pipeline', 'pipeline')}")
 
 
 class Records:

@@ -195,13 +195,18 @@ def _backgrounds(size: int) -> list[np.ndarray]:
     return made
 
 
+def background(size: int, rng: np.random.Generator) -> np.ndarray:
+    """One of few backgrounds to draw on: uint8 [size, size, 3]."""
+    return _pick(rng, _backgrounds(size)).copy()
+
+
 def render(scene: Claim, size: int, rng: np.random.Generator) -> np.ndarray:
     """Draws a scene: uint8 [size, size, 3]; rng decides on background and places.
 
     Tiles stand on a grid of sixths of the image, and their glyphs stray a little from the middle:
     where a thing is varies, but a small model learns what it is from few pictures.
     """
-    image = _pick(rng, _backgrounds(size)).copy()
+    image = background(size, rng)
     tile = round((0.92 if scene.things[0].count > 1 else 0.48) * size)
     grid = [k * size // 6 for k in range(6) if k * size // 6 <= size - tile]
     if len(scene.things) == 1:

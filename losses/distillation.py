@@ -32,3 +32,13 @@ def squared_error(
         return image + text
     num_texts = len(student.text) + jnp.sum(valid)
     return image / student.image.size + text / (num_texts * student.text.shape[-1])
+
+
+def cosine(features: jax.Array, target: jax.Array) -> jax.Array:
+    """Mean of 1 - cos between features and unit-norm targets, both [..., D].
+
+    Source: FROSTER (arXiv 2402.03241), residual feature distillation; features after the residual
+    head need not be of unit norm.
+    """
+    dot = jnp.sum(features * target, axis=-1)
+    return jnp.mean(1 - dot / jnp.linalg.norm(features, axis=-1))

@@ -1,6 +1,7 @@
 """CLIP (Radford et al. 2021, arXiv 2103.00020): two towers and a learned temperature."""
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,20 @@ from models.towers import Compute, ImageTower, TextConfig, TextTower, VisionConf
 
 
 @dataclasses.dataclass(frozen=True)
+class VideoConfig:
+    """How an image tower sees video (models/video.py); adds nothing to a checkpoint.
+
+    Attributes:
+      window: a frame attends to those at most this far away; 0: to itself alone.
+      edge: of the missing neighbours at both ends: 'released', zero keys and values that stay in
+        the softmax, as FROSTER's code has them, or 'masked'.
+    """
+
+    window: int = 1
+    edge: str = "released"
+
+
+@dataclasses.dataclass(frozen=True)
 class CLIPConfig:
     """Shape of a CLIP model; what decides whether a checkpoint fits it.
 
@@ -19,6 +34,7 @@ class CLIPConfig:
       embed_dim: size of the joint embedding.
       logit_scale_init: initial value of log(logit_scale).
       logit_bias_init: initial value of SigLIP's bias; None for a model without one.
+      video: how it sees video; None for a model of images.
     """
 
     embed_dim: int
@@ -26,6 +42,7 @@ class CLIPConfig:
     text: TextConfig
     logit_scale_init: float = float(np.log(1 / 0.07))
     logit_bias_init: float | None = None
+    video: VideoConfig | None = None
 
 
 class CLIP(nn.Module):
@@ -49,6 +66,10 @@ class CLIP(nn.Module):
         uint8 is normalised here, on the device; float images are taken as normalised already.
         """
         return self.vision(image)
+
+    def encode_video(self, video):
+        """Clips [N, T, H, W, 3] -> unit-norm float32 [N, T, D], an embedding a frame."""
+        return self.encode_image(video.reshape(-1, *video.shape[2:])).reshape(*video.shape[:2], -1)
 
     def encode_text(self, text, packing=None):
         """Token ids [..., L] -> unit-norm float32 [..., D]; packing: see TextTower."""
@@ -79,10 +100,29 @@ class CLIP(nn.Module):
             logit_bias=None if self.config.logit_bias_init is None else self.logit_bias,
         )
 
+    def embed(self, batch) -> Embeddings:
+        """Embeds a training batch (data/pipeline.py)."""
+        packing = (batch["text_slots"], batch["text_ends"]) if "text_slots" in batch else None
+        return self(batch["image"], batch["text"], batch.get("negatives"), packing)
+
+    def teacher(self) -> "CLIP":
+        """The model that a teacher's parameters are run with."""
+        return self
+
+    def example(self) -> dict:
+        """The least batch that embed() takes."""
+        size = self.config.vision.image_size
+        return {
+            "image": jnp.zeros((1, size, size, 3), jnp.uint8),
+            "text": jnp.zeros((1, self.config.text.context_length), jnp.int32),
+        }
+
 
 def init_params(model: CLIP, key: jax.Array):
     """Random parameters, each in Linen's box with the names of its axes."""
-    size = model.config.vision.image_size
-    image = jnp.zeros((1, size, size, 3), jnp.uint8)
-    text = jnp.zeros((1, model.config.text.context_length), jnp.int32)
-    return model.init(key, image, text)["params"]
+    return model.init(key, model.example(), method="embed")["params"]
+
+
+def embedder(model: CLIP) -> Callable[[dict, dict], Embeddings]:
+    """(params, batch) -> Embeddings, the form that a training step asks for."""
+    return lambda params, batch: model.apply({"params": params}, batch, method="embed")

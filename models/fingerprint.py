@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from models.clip import CLIPConfig
+from models.clip import CLIPConfig, VideoConfig
 from models.towers import TextConfig, VisionConfig
 
 
@@ -27,20 +27,27 @@ def config_of(stored: Mapping[str, Any]) -> CLIPConfig:
         stored = {key: value for key, value in stored.items() if key != "tokenizer_hash"}
         vision = stored.pop("vision")
         vision = vision | {key: tuple(vision[key]) for key in ("mean", "std")}
+        video = stored.pop("video", None)
         return CLIPConfig(
-            vision=VisionConfig(**vision), text=TextConfig(**stored.pop("text")), **stored
+            vision=VisionConfig(**vision),
+            text=TextConfig(**stored.pop("text")),
+            video=video and VideoConfig(**video),
+            **stored,
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a fingerprint of this version: {error}") from None
 
 
 def flatten(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """A fingerprint as dotted key -> value; initial values, which say nothing of weights, left out.
+    """A fingerprint as dotted key -> value, without what says nothing of the weights.
 
-    logit_bias says whether the model has one.
+    That is initial values, and how frames of a video see each other: any CLIP's weights may be run
+    with any of them. logit_bias says whether the model has one.
     """
     flat = {"logit_bias": "absent" if stored.get("logit_bias_init") is None else "present"}
     for key, value in stored.items():
+        if key == "video":
+            continue
         if isinstance(value, Mapping):
             flat |= {f"{key}.{name}": item for name, item in value.items()}
         elif key not in ("logit_scale_init", "logit_bias_init"):

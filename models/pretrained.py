@@ -205,10 +205,13 @@ def _read_run(source: Source, stored: CLIPConfig, config: CLIPConfig, shardings:
         moved = resized and path == "vision/position_embedding"
         sharding = first if moved else shardings.get(path, first)
         abstract[path] = jax.ShapeDtypeStruct(shape, np.float32, sharding=sharding)
-    with ocp.StandardCheckpointer() as checkpointer:
-        params = checkpointer.restore(
-            (source.path / "params").absolute(), traverse_util.unflatten_dict(abstract, sep="/")
-        )
+    abstract = traverse_util.unflatten_dict(abstract, sep="/")
+    # In part: what a method adds to train with, FROSTER's residual heads, is no part of a CLIP.
+    restore = ocp.args.PyTreeRestore(
+        abstract, ocp.checkpoint_utils.construct_restore_args(abstract), partial_restore=True
+    )
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        params = checkpointer.restore((source.path / "params").absolute(), args=restore)
     if resized:
         table = np.asarray(params["vision"]["position_embedding"])
         path = "vision/position_embedding"

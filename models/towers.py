@@ -7,6 +7,7 @@ where each name goes.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -93,12 +94,14 @@ class Compute:
       remat: what the backward pass recomputes, a name of REMAT_POLICIES.
       unroll_layers: unroll the scan over layers (slower to compile; see docs/performance.md).
       constrain: (activation, logical axis names) -> activation; lays it out on a mesh.
+      shards: parts that the axis called batch is laid out in.
     """
 
     dtype: Any = jnp.float32
     remat: str = "none"
     unroll_layers: bool = False
     constrain: Callable = lambda x, names: x
+    shards: int = 1
 
 
 def _normal(stddev: float, *names):
@@ -171,10 +174,13 @@ def _mlp(x, shape, compute):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over [N, L, width]."""
+    """Multi-head self-attention over [N, L, width].
+
+    attend: (query, key, value [N, L, heads, head_dim], mask=) -> what each query gathers.
+    """
 
     shape: VisionConfig | TextConfig
-    causal: bool
+    attend: Callable
     compute: Compute
 
     @nn.compact
@@ -188,9 +194,7 @@ class Attention(nn.Module):
             name="qkv",
         )(x)
         qkv = self.compute.constrain(qkv, ("batch", None, None, "heads", None))
-        x = jax.nn.dot_product_attention(
-            qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], mask=mask, is_causal=self.causal
-        )
+        x = self.attend(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], mask=mask)
         return _attention_out(self.shape, self.compute.dtype)(x)
 
 
@@ -201,14 +205,14 @@ class Block(nn.Module):
     """
 
     shape: VisionConfig | TextConfig
-    causal: bool
+    attend: Callable
     compute: Compute
 
     @nn.compact
     def __call__(self, x, mask):
         dtype, epsilon = self.compute.dtype, self.shape.ln_epsilon
         y = _layer_norm("ln_1", epsilon)(x).astype(dtype)
-        y = Attention(self.shape, self.causal, self.compute, name="attn")(y, mask)
+        y = Attention(self.shape, self.attend, self.compute, name="attn")(y, mask)
         x = self.compute.constrain(x + y, ("batch", None, None))
         y = _layer_norm("ln_2", epsilon)(x).astype(dtype)
         y = _mlp(y, self.shape, self.compute)
@@ -219,7 +223,7 @@ class Transformer(nn.Module):
     """A stack of blocks over [N, L, width]."""
 
     shape: VisionConfig | TextConfig
-    causal: bool
+    attend: Callable
     compute: Compute
 
     @nn.compact
@@ -239,7 +243,7 @@ class Transformer(nn.Module):
             unroll=self.shape.layers if unroll else 1,
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
-        return stack(self.shape, self.causal, self.compute, name="blocks")(x, mask)[0]
+        return stack(self.shape, self.attend, self.compute, name="blocks")(x, mask)[0]
 
 
 class AttentionPool(nn.Module):
@@ -267,14 +271,17 @@ class AttentionPool(nn.Module):
 
 
 class ImageTower(nn.Module):
-    """Vision transformer: images [N, H, W, 3] -> float32 [N, embed_dim], unit norm."""
+    """Vision transformer: images [N, H, W, 3] -> float32 [N, embed_dim], unit norm.
+
+    attend: see Attention; models/video.py lets frames see their neighbours.
+    """
 
     shape: VisionConfig
     embed_dim: int
     compute: Compute
 
     @nn.compact
-    def __call__(self, image):
+    def __call__(self, image, attend=jax.nn.dot_product_attention):
         shape, dtype = self.shape, self.compute.dtype
         expected = (shape.image_size, shape.image_size, 3)
         if image.shape[1:] != expected:
@@ -300,7 +307,7 @@ class ImageTower(nn.Module):
         if not siglip:
             x = _layer_norm("ln_pre", shape.ln_epsilon)(x).astype(dtype)
 
-        x = Transformer(shape, False, self.compute, name="transformer")(x)
+        x = Transformer(shape, attend, self.compute, name="transformer")(x)
         x = x if siglip else x[:, 0]
         x = _layer_norm("ln_post", shape.ln_epsilon)(x).astype(dtype)
         if siglip:
@@ -348,7 +355,8 @@ class TextTower(nn.Module):
         position = position[places] if packing else position[:length][None]
         x = self.compute.constrain(x + position, ("batch", None, None))
 
-        x = Transformer(shape, not siglip, self.compute, name="transformer")(x, mask)
+        attend = functools.partial(jax.nn.dot_product_attention, is_causal=not siglip)
+        x = Transformer(shape, attend, self.compute, name="transformer")(x, mask)
         if siglip:
             x = x[:, -1]
         elif packing:

@@ -2,14 +2,15 @@
 
 import dataclasses
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from models.clip import CLIP, CLIPConfig
+from models.clip import CLIP, CLIPConfig, VideoConfig
 from models.towers import REMAT_POLICIES, Compute, TextConfig, VisionConfig
+from models.video import VideoCLIP
 
 
 def _clip(embed_dim, image_size, patch_size, vision, text, context_length=77) -> CLIPConfig:
@@ -124,7 +125,9 @@ def build(
     image_size: int | None = None,
     logit_scale_init: float | None = None,
     logit_bias_init: float | None = None,
+    video: Mapping | None = None,
     constrain: Callable = lambda x, names: x,
+    shards: int = 1,
 ) -> CLIP:
     """The model that config.model describes, for a tokenizer's vocabulary.
 
@@ -133,7 +136,9 @@ def build(
       vocab_size, eos_token_id: of the tokenizer.
       dtype: of the computation; 'auto' is float32 on CPU, bfloat16 elsewhere.
       remat: a name of REMAT_POLICIES.
-      unroll_layers, constrain: see Compute.
+      unroll_layers, constrain, shards: see Compute.
+      video: None or without a window, a model of images; else the arguments of VideoConfig, and
+        residual_heads, see models/video.py.
       image_size, logit_scale_init, logit_bias_init: None leaves the shape's own.
 
     Raises:
@@ -149,7 +154,17 @@ def build(
         config = dataclasses.replace(config, logit_scale_init=logit_scale_init)
     if logit_bias_init is not None:
         config = dataclasses.replace(config, logit_bias_init=logit_bias_init)
-    return CLIP(config, compute(dtype, remat, unroll_layers, constrain))
+    run = compute(dtype, remat, unroll_layers, constrain, shards)
+    if not video or video["window"] is None:
+        return CLIP(config, run)
+    heads = video["residual_heads"]
+    video = VideoConfig(window=video["window"], edge=video["edge"])
+    return VideoCLIP(dataclasses.replace(config, video=video), run, residual_heads=heads)
+
+
+def make(config: CLIPConfig, compute: Compute) -> CLIP:
+    """The model of a shape, as it is evaluated."""
+    return (VideoCLIP if config.video else CLIP)(config, compute)
 
 
 def compute(
@@ -157,6 +172,7 @@ def compute(
     remat: str = "none",
     unroll_layers: bool = False,
     constrain: Callable = lambda x, names: x,
+    shards: int = 1,
 ) -> Compute:
     """How a model is run; the arguments are those of build()."""
     if remat not in REMAT_POLICIES:
@@ -166,4 +182,4 @@ def compute(
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     if dtype not in DTYPES:
         raise ValueError(f"config.model.dtype is '{dtype}'; there are: auto, {', '.join(DTYPES)}")
-    return Compute(jnp.dtype(dtype), remat, unroll_layers, constrain)
+    return Compute(jnp.dtype(dtype), remat, unroll_layers, constrain, shards)

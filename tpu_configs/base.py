@@ -3,6 +3,8 @@
 A config is locked: a misspelt key is an error that names the nearest one.
 """
 
+from pathlib import Path
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
@@ -26,6 +28,10 @@ def get_config() -> ConfigDict:
     model.unroll_layers = False  # no loop over the layers; slower to compile
     model.logit_scale_init = placeholder(float)  # logarithm; the shape's own where None
     model.logit_bias_init = placeholder(float)  # SigLIP's bias; None for a model without one
+    model.video = video = ConfigDict()  # how a model of video sees its frames, models/video.py
+    video.window = placeholder(int)  # frames a frame sees to each side; None: a model of images
+    video.edge = "released"  # of the neighbours that the ends lack: released (zeros) or masked
+    video.residual_heads = True  # between the student's features and the teacher's
 
     config.init = ConfigDict()
     config.init["from"] = ""  # pretrained weights: a folder or a hub id; empty: random weights
@@ -72,10 +78,15 @@ def get_config() -> ConfigDict:
         "replace_noun",
     )
     data.fill_negatives = True  # a type that does not apply: True: another; False: left out
+    data.num_frames = 8  # of a clip; this and the next three are for sources of videos
+    data.frame_stride = 16  # frames between a clip's, at 30 frames a second
+    data.jitter = (224, 256)  # pixels: shortest and longest short side that a clip is cropped from
+    data.flip = True  # mirror half of the clips
     data.workers = 0  # decoding processes; 0: in the main process
 
     config.checkpoint = checkpoint = ConfigDict()
     checkpoint.every_steps = 500  # also the interval of config.eval.benchmarks
+    checkpoint.every_epochs = placeholder(int)  # instead of every_steps
     checkpoint.keep_last = 2
     checkpoint.best_metric = placeholder(str)  # logged, such as retrieval/text_to_image_recall@1:
     checkpoint.best_mode = "max"  # its best checkpoint is kept too; min or max
@@ -99,8 +110,37 @@ def get_config() -> ConfigDict:
     world.scenes = 500  # for each split's composition, and for retrieval
     world.per_class = 4  # pictures of each class for zero-shot recognition
     world.seed = 0
+    evaluation.video = video = ConfigDict()
+    video.sets = ConfigDict()  # name -> options of the source, see benchmarks/video.py
+    video.source = "video"
+    video.root = ""  # folder that the sets' paths start from
+    video.num_frames = 8  # of a clip
+    video.frame_stride = 16  # frames between a clip's, at 30 frames a second
+    video.views = 3  # clips of each video
 
     return config.lock()
+
+
+def get_world_config() -> ConfigDict:
+    """What experiments share that fine-tune the shipped weights on the embedded world."""
+    config = get_config()
+    config.batch_size = 64
+    config.total_steps = config.checkpoint.every_steps = 600
+    config.log_every_steps = 20
+
+    config.model.name = "world"
+    config.init["from"] = str(Path(__file__).parents[1] / "weights" / "world")
+
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.grad_clip_norm = 1.0
+
+    config.data.source = "world"
+    config.data.options = ConfigDict(dict(length=50_000, nouns="seen", size=48, num_negatives=4))
+    config.data.text_rows = (0.65, 1.0)  # nearly always the first: the step compiles once or twice
+    config.data.crop_scale = (1.0, 1.0)
+
+    config.eval.world.size = 48
+    return config
 
 
 # What may change when a run goes on in the same directory: nothing that the result depends on.

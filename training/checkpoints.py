@@ -15,6 +15,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from training.state import TrainState
 
 CONFIG_FILE = "config.json"
+DATA_FILE = "data.json"  # what a run was trained on: records, steps_per_epoch
 
 
 def read_config(workdir: Path) -> dict[str, Any]:
@@ -103,6 +104,8 @@ class Checkpoints:
     Args:
       workdir: the run directory.
       every_steps: between checkpoints, in updates.
+      every_epochs: between checkpoints, instead of every_steps.
+      steps_per_epoch: for every_epochs.
       keep_last: how many of the newest to keep.
       best_metric: name of the metric whose best checkpoint is kept too; None keeps none.
       best_mode: 'min' or 'max'.
@@ -114,6 +117,8 @@ class Checkpoints:
         workdir: Path,
         *,
         every_steps: int = 1,
+        every_epochs: int | None = None,
+        steps_per_epoch: int | None = None,
         keep_last: int = 1,
         best_metric: str | None = None,
         best_mode: str = "max",
@@ -128,7 +133,8 @@ class Checkpoints:
             # A run may name its metric only after some checkpoints, or be stopped before scoring.
             return metrics.get(best_metric, worst)
 
-        self._every_steps, self._metric = every_steps, best_metric
+        self._every_steps = every_epochs * steps_per_epoch if every_epochs else every_steps
+        self._metric = best_metric
         policies = [preservation_policy.LatestN(keep_last)]
         if best_metric:
             descending = best_mode == "min"  # BestN keeps the end of the sorted list

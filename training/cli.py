@@ -83,10 +83,12 @@ def _unknown_key(defaults: Mapping, argument: str) -> str | None:
         return None
     where, section = match[1], defaults[match[1]]
     for key in match[2].split("."):
-        keys = list(getattr(section, "keys", list)())
+        if not hasattr(section, "keys"):
+            return f"--{where} is a value: it has no key '{key}'"
+        keys = list(section.keys())
         if key not in keys:
             nearest = difflib.get_close_matches(key, keys, n=1, cutoff=0)
-            hint = f"did you mean '{nearest[0]}'? It" if nearest else "it is a value, it"
+            hint = f"did you mean '{nearest[0]}'? It" if nearest else "this experiment's file"
             return f"--{where} has no key '{key}': {hint} has: {', '.join(keys) or 'none'}"
         where, section = f"{where}.{key}", section[key]
     return None

@@ -13,6 +13,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 MESH_AXES = ("data", "fsdp", "tensor")
 
+REPLICATED = frozenset({"class_text"})  # fields of a batch that have no row for each sample
+
 LOGICAL_AXES: Mapping[str | None, str | tuple[str, ...] | None] = {
     None: None,
     "batch": ("data", "fsdp"),
@@ -124,7 +126,12 @@ def check_batch_size(mesh: Mesh, batch_size: int) -> None:
         )
 
 
-def put_batch(mesh: Mesh, batch):
-    """Makes global arrays of this process's rows of a batch (a tree of numpy arrays [n, ...])."""
-    sharding = batch_sharding(mesh)
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+def put_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+    """Makes global arrays of this process's rows of a batch, and of what all processes have."""
+    everywhere = NamedSharding(mesh, PartitionSpec())
+
+    def put(name, x):
+        sharding = everywhere if name in REPLICATED else batch_sharding(mesh)
+        return jax.make_array_from_process_local_data(sharding, x)
+
+    return {name: put(name, x) for name, x in batch.items()}

@@ -22,7 +22,8 @@ METHODS_DIR = Path(base.__file__).parent
 NAMES = sorted(p.stem for p in METHODS_DIR.glob("[!_]*.py") if p.stem != "base")
 
 N, K, LENGTH, SIZE, VOCAB, D = 16, 4, 6, 4, 32, 8
-FIELDS = ("image", "text", "negatives", "negatives_valid")
+T, C = 3, 5  # frames of a clip, classes of the videos
+FIELDS = ("image", "text", "negatives", "negatives_valid", "video", "label", "class_text")
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
 
@@ -39,6 +40,7 @@ def make_params():
         "text": jnp.asarray(rng.normal(size=(VOCAB, D)), jnp.float32),
         "logit_scale": jnp.float32(math.log(10.0)),
         "logit_bias": jnp.float32(-10.0),
+        "head": jnp.asarray(rng.normal(size=(D, D)), jnp.float32),
     }
 
 
@@ -51,18 +53,24 @@ def make_batch(step=0):
         "text": rng.integers(0, VOCAB, (N, LENGTH)).astype(np.int32),
         "negatives": rng.integers(0, VOCAB, (N, K, LENGTH)).astype(np.int32),
         "negatives_valid": valid,
+        "video": rng.integers(0, 256, (N, T, SIZE, SIZE, 3)).astype(np.uint8),
+        "label": rng.integers(0, C, N).astype(np.int32),
+        "class_text": rng.integers(0, VOCAB, (C, 2, LENGTH)).astype(np.int32),
     }
+
+
+def unit(x):
+    return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def pixels(images):
+    return images.reshape(*images.shape[:-3], -1).astype(jnp.float32) / 127.5 - 1
 
 
 def apply(params, batch):
     """A linear CLIP: pixels times a matrix, and the mean of the tokens' vectors."""
-
-    def unit(x):
-        return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
-
-    pixels = batch["image"].reshape(len(batch["image"]), -1).astype(jnp.float32) / 127.5 - 1
     return Embeddings(
-        image=unit(pixels @ params["image"]),
+        image=unit(pixels(batch["image"]) @ params["image"]),
         text=unit(params["text"][batch["text"]].mean(axis=-2)),
         negatives=unit(params["text"][batch["negatives"]].mean(axis=-2)),
         logit_scale=jnp.exp(params["logit_scale"]),
@@ -70,11 +78,28 @@ def apply(params, batch):
     )
 
 
+def apply_to_video(params, batch):
+    """The same of frames and of classes' texts, with a head of residuals."""
+    image = unit(pixels(batch["video"]) @ params["image"])
+    text = unit(params["text"][batch["class_text"]].mean(axis=(-3, -2)))
+    return Embeddings(
+        image=image,
+        text=text,
+        logit_scale=jnp.exp(params["logit_scale"]),
+        image_residual=image + 0.1 * image @ params["head"],
+        text_residual=text + 0.1 * text @ params["head"],
+    )
+
+
+def apply_of(method):
+    return apply_to_video if "video" in method.batch_fields else apply
+
+
 TX = optax.adamw(1e-2)
 
 
 def make_step(method):
-    return make_train_step(apply, apply, method, TX)
+    return make_train_step(apply_of(method), apply_of(method), method, TX)
 
 
 @functools.cache  # each method is compiled once for the whole suite
@@ -106,8 +131,9 @@ def assert_identical(a, b):
 
 def value_and_gradient(method, state, batch):
     """The loss, its metrics and next carry, and the gradient to student and teacher embeddings."""
-    student = jax.jit(apply)(state.params, batch)
-    teacher = None if state.teacher is None else jax.jit(apply)(state.teacher, batch)
+    embed = jax.jit(apply_of(method))
+    student = embed(state.params, batch)
+    teacher = None if state.teacher is None else embed(state.teacher, batch)
 
     def loss(student, teacher):
         value, metrics, carry = method.loss(student, teacher, batch, state.carry)
@@ -118,7 +144,7 @@ def value_and_gradient(method, state, batch):
 
 def test_all_methods_are_found():
     assert NAMES == base.available()
-    assert {"ce_clip", "clip", "degla", "negclip", "siglip"} <= set(NAMES)
+    assert {"ce_clip", "clip", "degla", "froster", "negclip", "siglip"} <= set(NAMES)
 
 
 def test_fields_are_among_those_a_batch_can_have(method):
@@ -163,13 +189,15 @@ def test_no_gradient_into_the_teacher(method):
 def test_batch_order_does_not_matter(method):
     state, batch = trained(method), make_batch(5)
     order = np.random.default_rng(1).permutation(N)
-    shuffled = {field: rows[order] for field, rows in batch.items()}
+    shuffled = {
+        field: rows if field == "class_text" else rows[order] for field, rows in batch.items()
+    }
     value, (student, teacher) = value_and_gradient(method, state, batch)
     value_2, (student_2, teacher_2) = value_and_gradient(method, state, shuffled)
     assert_close(value_2, value)
 
     def reorder(grad):
-        return jax.tree.map(lambda x: x[order] if x.ndim else x, grad)
+        return jax.tree.map(lambda x: x[order] if x.ndim and len(x) == N else x, grad)
 
     assert_close((student_2, teacher_2), (reorder(student), reorder(teacher)))
 

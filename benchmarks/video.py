@@ -1,0 +1,96 @@
+"""Open-vocabulary action recognition, as FROSTER scores it (arXiv 2402.03241, section 4).
+
+Base to novel: classes that training showed, classes that it did not, and the harmonic mean of the
+two. Cross-dataset: the splits of other data sets, and for each their mean and standard deviation.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from benchmarks.base import Scores, macro, summarise
+from data import sources
+from data.video import class_texts
+
+TOP = (1, 5)
+
+
+def run(
+    encoder,
+    sets: Mapping[str, Mapping],
+    source: str = "video",
+    root: str = "",
+    num_frames: int = 8,
+    frame_stride: int = 16,
+    views: int = 3,
+) -> Scores:
+    """Top-1 and top-5 of each set of videos among the set's own classes.
+
+    The similarities of a video's frames to a class are averaged over the frames of a clip and
+    summed over its clips. A class is the mean of its texts by each template with its description,
+    and of the description alone. A tie counts as wrong.
+
+    <set>_top1, <set>_top5; of sets called base and novel, harmonic_mean of their top-1; of sets
+    called <name>/<split>, <name>_mean and <name>_std of their top-1 over the splits (of the
+    sample, n - 1); <set>_pairs: where a source tells which two classes no frame tells apart, the
+    share of videos nearer to their own of the two.
+
+    Args:
+      sets: name -> options of the source, such as annotations, classes and descriptions of
+        data.video.load.
+      source, root: see data.sources.load.
+      num_frames, frame_stride, views: see data.video.test_clips.
+
+    Raises:
+      ValueError, FileNotFoundError: what the source or decoding raises; no sets.
+    """
+    if not sets:
+        raise ValueError("benchmark video has no sets of videos: give config.eval.video.sets some")
+    outcomes, ties, pairs = {}, {}, {}
+    for name, options in sets.items():
+        videos = sources.load(source, root, **options)
+        sampling = dict(num_frames=num_frames, frame_stride=frame_stride, views=views)
+        scores, labels = similarities(encoder, videos, sampling)
+        right = np.take_along_axis(scores, labels[:, None], axis=1)
+        tied = int((np.sum(scores == right, axis=1) > 1).sum())
+        for k in TOP:
+            outcomes[f"{name}_top{k}"] = np.sum(scores >= right, axis=1) <= k
+            ties[f"{name}_top{k}"] = tied
+        if hasattr(videos, "twins"):
+            other = scores[np.arange(len(labels)), np.array(videos.twins)[labels]]
+            pairs[f"{name}_pairs"] = right[:, 0] > other
+            ties[f"{name}_pairs"] = int((right[:, 0] == other).sum())
+    return Scores(summarise(outcomes | pairs, ties, aggregates(sets)))
+
+
+def similarities(encoder, videos, sampling: Mapping) -> tuple[np.ndarray, np.ndarray]:
+    """Of n videos to the C classes, [n, C], summed over views; and the labels, int [n]."""
+    records = [videos[i] for i in range(len(videos))]
+    frames = encoder.videos([record["video"] for record in records], **sampling)
+    scores = frames.mean(axis=2).sum(axis=1) @ class_embeddings(encoder, videos).T
+    return scores, np.array([record["label"] for record in records])
+
+
+def class_embeddings(encoder, videos) -> np.ndarray:
+    """Unit-norm means of the embeddings of each class's texts, float32 [C, D]."""
+    by_template = [class_texts(videos, template) for template in videos.templates]
+    # The description alone comes with every template, and counts once.
+    texts = [*(text for texts in by_template for text in texts[::2]), *by_template[0][1::2]]
+    embeddings = encoder.texts(texts).reshape(len(by_template) + 1, len(videos.classes), -1)
+    mean = embeddings.mean(axis=0)
+    return mean / np.linalg.norm(mean, axis=1, keepdims=True)
+
+
+def aggregates(sets) -> dict:
+    """What is made of the sets' top-1, for summarise()."""
+    made = {}
+    if {"base", "novel"} <= set(sets):
+        names = ("base_top1", "novel_top1")
+        # The harmonic mean; 0 where one of the two is.
+        made["harmonic_mean"] = names, lambda b, n: 2 * b * n / np.maximum(b + n, 1e-9)
+    for group in dict.fromkeys(name.partition("/")[0] for name in sets if "/" in name):
+        names = [f"{name}_top1" for name in sets if name.startswith(f"{group}/")]
+        made[f"{group}_mean"] = macro(names)
+        if len(names) > 1:
+            made[f"{group}_std"] = names, lambda *splits: np.std(splits, axis=0, ddof=1)
+    return made

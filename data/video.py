@@ -1,0 +1,326 @@
+"""Videos: list files, decoding, clips for training and testing, and the batches of a video run.
+
+A source of videos has `len` and `[i]`; a record is
+  video: path of a file, or uint8 [T, H, W, 3] frames at TARGET_FPS,
+  label: int, the class,
+  key: where the record comes from (file and row), for error messages;
+and it has `classes`, `descriptions` (a text a class each), `templates` ("... {} ...") and
+`pipeline`, which is "video".
+"""
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from data.pipeline import CONTEXT_LENGTH, arranged, sampled_batches
+
+TARGET_FPS = 30
+_VERBS = ("", "using ", "doing ", "during ", "performing ", "practicing ")
+# CLIP's 28 templates for Kinetics (github.com/openai/CLIP, data/prompts.md), FROSTER's too.
+TEMPLATES = tuple(
+    f"a {medium} of {subject}{{}}."
+    for medium in ("photo", "video", "example", "demonstration")
+    for subject in ("", *(f"a person {verb}" for verb in _VERBS))
+)
+
+
+class Videos:
+    """The videos of list files, whose files have been seen to exist, and their classes.
+
+    Args:
+      rows: (path, label, key) of each.
+      classes, descriptions: texts by label.
+    """
+
+    pipeline = "video"
+    templates = TEMPLATES
+
+    def __init__(self, rows, classes: Sequence[str], descriptions: Sequence[str]):
+        self.classes, self.descriptions = list(classes), list(descriptions)
+        self._rows = list(rows)
+        for _, label, key in self._rows:
+            if not 0 <= label < len(self.classes):
+                raise ValueError(f"{key}: label {label}, but there are {len(self.classes)} classes")
+        missing = [(path, key) for path, _, key in self._rows if not Path(path).is_file()]
+        if missing:
+            path, key = missing[0]
+            raise FileNotFoundError(
+                f"{len(missing)} of {len(self._rows)} videos are missing, the first is {path} "
+                f"({key}): is the folder of videos right?"
+            )
+
+    def __len__(self):
+        return len(self._rows)
+
+    def __getitem__(self, index):
+        path, label, key = self._rows[index]
+        return {"video": str(path), "label": label, "key": key}
+
+
+def load(
+    root: str, annotations="train.csv", videos=".", classes="classes.json", descriptions=None
+) -> Videos:
+    """A list file with its classes, as FROSTER publishes them.
+
+    Args:
+      root: folder that the other paths start from.
+      annotations: `path,label` a line, the path below `videos`.
+      classes: json {label: name}.
+      descriptions: json {label: "Name: description"}; None: the names alone.
+
+    Raises:
+      ValueError: a file that is not what it should be; names the row.
+      FileNotFoundError: a file or videos that are not there.
+    """
+    names = read_classes(Path(root, classes))
+    texts = read_descriptions(Path(root, descriptions)) if descriptions else names
+    if len(texts) != len(names):
+        raise ValueError(f"{descriptions} has {len(texts)} classes and {classes} {len(names)}")
+    rows = read_list(Path(root, annotations))
+    return Videos(((Path(root, videos, p), label, key) for p, label, key in rows), names, texts)
+
+
+def read_list(path: Path) -> list[tuple[str, int, str]]:
+    """(path, label, key) of each row of a list file, `path,label` a line.
+
+    Raises:
+      ValueError: an empty file or a row that is no such line.
+    """
+    rows = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        # A path may hold commas; a label does not.
+        name, _, label = line.rpartition(",")
+        if not (name.strip() and label.strip().isdigit()):
+            raise ValueError(f"{path}, line {number}: {line!r} should be path,label")
+        rows.append((name.strip(), int(label), f"{path}, line {number}"))
+    if not rows:
+        raise ValueError(f"{path} is empty: it should have a line path,label for each video")
+    return rows
+
+
+def read_classes(path: Path) -> list[str]:
+    """Texts by label, of json {"0": text, "1": text, ...}.
+
+    Raises:
+      ValueError: it is no such json.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        return [content[str(label)] for label in range(len(content))]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f'{path} should be json {{"0": text, "1": text, ..}}: {error!r}') from None
+
+
+def read_descriptions(path: Path) -> list[str]:
+    """Descriptions by label, of json {"0": "Name: description", ...}; the names are left out."""
+    return [text.partition(": ")[2] or text for text in read_classes(path)]
+
+
+def read_frames(video, choose: Callable[[int, float], np.ndarray]) -> np.ndarray:
+    """Decodes some frames of a video.
+
+    Args:
+      video: path, or uint8 [T, H, W, 3] frames.
+      choose: (number of frames, frames a second) -> int array of indices, of any shape S.
+
+    Returns:
+      uint8 [*S, H, W, 3].
+
+    Raises:
+      ValueError: it cannot be decoded or has no frames; names the file.
+    """
+    if isinstance(video, np.ndarray):
+        return video[choose(len(video), TARGET_FPS)]
+    import av  # an extra: only files need it
+
+    try:
+        with av.open(str(video)) as container:
+            stream = container.streams.video[0]
+            total = stream.frames
+            if not total:  # some containers do not say
+                total = sum(packet.size > 0 for packet in container.demux(stream))
+                container.seek(0)
+            if not total:
+                raise ValueError("it has no frames")
+            rate = float(stream.average_rate or TARGET_FPS)
+            wanted = choose(total, rate)
+            frames = {}
+            last = None
+            for i, frame in enumerate(itertools.islice(container.decode(stream), wanted.max() + 1)):
+                last = frame
+                if i in wanted:
+                    frames[i] = frame.to_ndarray(format="rgb24")
+    except (av.FFmpegError, IndexError, ValueError) as error:
+        raise ValueError(f"{video} is no video that can be decoded: {error}") from None
+    if last is None:
+        raise ValueError(f"{video} is no video that can be decoded: it has no frames")
+    # A header may promise more frames than there are: the last stands for them.
+    end = last.to_ndarray(format="rgb24")
+    picked = np.stack([frames.get(i, end) for i in wanted.flat])
+    return picked.reshape(*wanted.shape, *end.shape)
+
+
+def clip_indices(total: int, start: float, length: float, num_frames: int) -> np.ndarray:
+    """num_frames frames evenly spaced in [start, start + length), beyond the end the last again.
+
+    Source: PySlowFast's temporal_sampling, which FROSTER's code has.
+    """
+    return np.clip(np.linspace(start, start + length - 1, num_frames), 0, total - 1).astype(int)
+
+
+def train_clip(
+    video,
+    rng: np.random.Generator,
+    *,
+    size: int,
+    num_frames: int = 8,
+    frame_stride: int = 16,
+    jitter: Sequence[int] = (224, 256),
+    flip: bool = True,
+) -> np.ndarray:
+    """A clip at a random time, its short side scaled to a length in jitter, cropped, flipped.
+
+    Args:
+      frame_stride: frames between the clip's, at TARGET_FPS.
+
+    Returns:
+      uint8 [num_frames, size, size, 3].
+    """
+
+    def choose(total, rate):
+        length = num_frames * frame_stride * rate / TARGET_FPS
+        start = rng.random() * max(total - length, 0)
+        return clip_indices(total, start, length, num_frames)
+
+    frames = read_frames(video, choose)
+    height, width = frames.shape[1:3]
+    side = size / rng.integers(jitter[0], jitter[1] + 1) * min(height, width)
+    left, top = rng.random() * (width - side), rng.random() * (height - side)
+    frames = _cropped(frames, (left, top, left + side, top + side), size)
+    return frames[:, :, ::-1] if flip and rng.random() < 0.5 else frames
+
+
+def test_clips(
+    video, *, size: int, num_frames: int = 8, frame_stride: int = 16, views: int = 3
+) -> np.ndarray:
+    """Clips at evenly spaced times, their centres: uint8 [views, num_frames, size, size, 3]."""
+
+    def choose(total, rate):
+        length = num_frames * frame_stride * rate / TARGET_FPS
+        apart = np.floor(max(total - length, 0) / max(views - 1, 1))
+        starts = apart * np.arange(views)
+        return np.stack([clip_indices(total, start, length, num_frames) for start in starts])
+
+    frames = read_frames(video, choose)
+    height, width = frames.shape[2:4]
+    side = min(height, width)
+    left, top = (width - side) / 2, (height - side) / 2
+    flat = frames.reshape(-1, *frames.shape[2:])
+    cropped = _cropped(flat, (left, top, left + side, top + side), size)
+    return cropped.reshape(*frames.shape[:2], size, size, 3)
+
+
+def _cropped(frames: np.ndarray, box, size: int) -> np.ndarray:
+    """The box (left, top, right, bottom) of frames [T, H, W, 3], scaled to [T, size, size, 3]."""
+    bilinear = Image.Resampling.BILINEAR
+    return np.stack([Image.fromarray(f).resize((size, size), bilinear, box) for f in frames])
+
+
+def class_texts(source, template: str) -> list[str]:
+    """Two texts a class: the template with its name, then its description; the description."""
+    pairs = zip(source.classes, source.descriptions, strict=True)
+    return [t for name, text in pairs for t in (f"{template.format(name)} {text}", text)]
+
+
+def train_batches(
+    source,
+    *,
+    tokenizer,
+    batch_size: int,
+    seed: int,
+    image_size: int,
+    context_length: int = CONTEXT_LENGTH,
+    causal: bool = True,
+    num_frames: int = 8,
+    frame_stride: int = 16,
+    jitter: Sequence[int] = (224, 256),
+    flip: bool = True,
+    start_step: int = 0,
+    workers: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Returns this process's rows of the global batches from start_step on, without end.
+
+    A batch, for N = batch_size / process_count and C classes, holds
+      video uint8 [N, num_frames, image_size, image_size, 3]; label int32 [N];
+      class_text int32 [C, 2, L], for all processes alike: each class by one template, drawn anew
+    for each step, with its description, and the description alone (FROSTER, section 4.1);
+      truncated bool [N], whether any of these texts was cut to fit the context.
+
+    Args:
+      source: records, see above.
+      num_frames, frame_stride, jitter, flip: see train_clip().
+      causal: whether the text tower is CLIP's: padding that all texts share is cut.
+      start_step, workers, process_index, process_count: see data/pipeline.py.
+
+    Raises:
+      ValueError: batch_size too large or not divisible; from the iterator, a video that cannot be
+        decoded.
+    """
+    sample = _Clip(image_size, num_frames, frame_stride, tuple(jitter), flip)
+    dataset = sampled_batches(
+        source,
+        sample,
+        batch_size=batch_size,
+        seed=seed,
+        start_step=start_step,
+        workers=workers,
+        process_index=process_index,
+        process_count=process_count,
+    )
+    encoded = [
+        tokenizer.encode(class_texts(source, template), context_length)
+        for template in source.templates
+    ]
+    tokens = np.stack([tokens for tokens, _ in encoded])
+    truncated = any(truncated.any() for _, truncated in encoded)
+    if causal:
+        tokens = tokens[..., : 1 + int(tokens.any(axis=(0, 1)).nonzero()[0][-1])]
+    tokens = tokens.reshape(len(tokens), len(source.classes), 2, -1)
+    steps = itertools.count(start_step)
+
+    def with_texts(batch):
+        template = np.random.default_rng((seed, next(steps))).integers(len(tokens))
+        cut = np.full(len(batch["label"]), truncated)
+        return batch | {"class_text": tokens[template], "truncated": cut}
+
+    return arranged(dataset, with_texts)
+
+
+def batch_fields(num_negatives: int = 0) -> tuple[str, ...]:
+    """What a batch holds for the devices."""
+    return ("video", "label", "class_text")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Clip:
+    """Makes a training sample of a record; pickled to the worker processes."""
+
+    size: int
+    num_frames: int
+    frame_stride: int
+    jitter: tuple[int, int]
+    flip: bool
+
+    def __call__(self, record, rng):
+        try:
+            clip = train_clip(record["video"], rng, **dataclasses.asdict(self))
+        except ValueError as error:
+            raise ValueError(f"{record['key']}: {error}") from None
+        return {"video": clip, "label": np.int32(record["label"])}
