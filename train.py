@@ -48,7 +48,9 @@ def train(config: ConfigDict, workdir: Path) -> None:
     make_negatives = open_negatives(config.data, source) if wanted else None
     steps_per_epoch = pipeline.steps_per_epoch(len(source), config.batch_size)
     total_steps = loop.count_steps(config.total_steps, config.epochs, steps_per_epoch)
-    learning_rate, tx = make_optimizer(total_steps=total_steps, **config.optimizer)
+    learning_rate, tx = make_optimizer(
+        total_steps=total_steps, steps_per_epoch=steps_per_epoch, **config.optimizer
+    )
     load_benchmarks(config.eval)
     start_from = weights.find(config.init["from"]) if config.init["from"] else None
     tokenizer = open_tokenizer(config.data, start_from, source, workdir)

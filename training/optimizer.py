@@ -26,7 +26,7 @@ def warmup_cosine(learning_rate: float, warmup_steps: int, total_steps: int) -> 
     if not 0 <= warmup_steps < total_steps:
         raise ValueError(
             f"warmup_steps={warmup_steps} must lie in [0, total_steps={total_steps}): "
-            "change config.optimizer.warmup_steps or the length of the run"
+            "change config.optimizer.warmup_steps (or warmup_epochs) or the length of the run"
         )
     return optax.join_schedules(
         [
@@ -44,6 +44,8 @@ def make_optimizer(
     total_steps: int,
     learning_rate: float,
     warmup_steps: int,
+    warmup_epochs: int | None = None,
+    steps_per_epoch: int | None = None,
     b1: float,
     b2: float,
     eps: float,
@@ -52,9 +54,13 @@ def make_optimizer(
 ) -> tuple[optax.Schedule, optax.GradientTransformation]:
     """AdamW with decay on matrices only, after clipping by global norm (0 = no clipping).
 
+    Warmup lasts warmup_epochs of steps_per_epoch where they are given, else warmup_steps.
+
     Returns:
       (learning rate by step, optimizer)
     """
+    if warmup_epochs is not None:
+        warmup_steps = warmup_epochs * steps_per_epoch
     schedule = warmup_cosine(learning_rate, warmup_steps, total_steps)
     tx = optax.adamw(schedule, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=decay_mask)
     if grad_clip_norm:

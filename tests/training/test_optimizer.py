@@ -31,6 +31,13 @@ def test_warmup_must_be_shorter_than_the_run(warmup):
         warmup_cosine(1e-3, warmup, 10)
 
 
+def test_warmup_in_epochs_is_so_many_steps():
+    options = dict(learning_rate=3e-4, total_steps=40, grad_clip_norm=0.0, **SETTINGS)
+    by_epochs, _ = make_optimizer(warmup_steps=50, warmup_epochs=2, steps_per_epoch=5, **options)
+    by_steps, _ = make_optimizer(warmup_steps=10, **options)
+    assert [by_epochs(step) for step in range(40)] == [by_steps(step) for step in range(40)]
+
+
 def test_decay_is_on_matrices_only():
     params = {
         "logit_scale": jnp.zeros(()),
