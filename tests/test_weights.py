@@ -9,7 +9,7 @@ import pytest
 from benchmarks import world
 from data.tokenizer import load_tokenizer
 from eval import find_model, make_encoder, restore
-from tpu_configs import world_pretrain
+from tpu_configs import base, world_pretrain
 from training import mesh as meshes
 
 FOLDER = Path(__file__).parents[1] / "weights" / "world"
@@ -44,9 +44,14 @@ def test_they_hardly_know_order(card):
 
 def test_the_config_is_still_the_one_that_made_them():
     made = json.loads((FOLDER / "run.json").read_text())
-    config = json.loads(json.dumps(world_pretrain.get_config().to_dict()))
-    for key in ("seed", "batch_size", "total_steps", "model", "method", "optimizer", "data"):
+    config, defaults = (
+        json.loads(json.dumps(module.get_config().to_dict())) for module in (world_pretrain, base)
+    )
+    for key in ("seed", "batch_size", "total_steps"):
         assert made[key] == config[key], key
+    for key in ("model", "method", "optimizer", "data"):
+        # A key that the run did not know yet has its default.
+        assert defaults[key] | made[key] == config[key], key
 
 
 def test_they_are_small():
