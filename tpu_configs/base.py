@@ -43,6 +43,7 @@ def get_config() -> ConfigDict:
     config.optimizer = optimizer = ConfigDict()
     optimizer.learning_rate = 1e-6  # peak
     optimizer.warmup_steps = 50
+    optimizer.warmup_epochs = placeholder(int)  # instead of warmup_steps
     optimizer.b1 = 0.9
     optimizer.b2 = 0.98
     optimizer.eps = 1e-6
@@ -140,6 +141,94 @@ def get_world_config() -> ConfigDict:
     config.data.crop_scale = (1.0, 1.0)
 
     config.eval.world.size = 48
+    return config
+
+
+def get_froster_config() -> ConfigDict:
+    """FROSTER's run on ViT-B/16, but for its videos (arXiv 2402.03241, and its released scripts).
+
+    config.data.root is the folder that those scripts call the workspace: a checkout of
+    github.com/Visual-AI/FROSTER with the videos beside its lists (docs/video.md).
+    """
+    config = get_config()
+    config.batch_size = 64
+    config.model.name = "ViT-B-16-quickgelu"
+    config.model.video.window = 1
+    config.init["from"] = "openai/clip-vit-base-patch16"
+
+    config.method.name = "froster"
+    config.method.options = ConfigDict(dict(distill_weight=2.0))
+
+    # As it stands, whatever the batch: the released code scales it by the number of machines alone.
+    config.optimizer.learning_rate = 3.33e-6
+    config.optimizer.warmup_epochs = 2
+    config.optimizer.weight_decay = 0.01
+    config.optimizer.grad_clip_norm = 1.0
+
+    config.data.source = "video"
+    config.data.workers = 8
+
+    # Every epoch's weights are kept: python -m training.average takes their mean.
+    config.checkpoint.every_epochs = 1
+    config.checkpoint.keep_last = 100
+    config.eval.batch_size = 32
+    config.eval.video.root = config.data.get_oneway_ref("root")
+    return config
+
+
+def get_froster_b2n_config(lists: str, videos: str) -> ConfigDict:
+    """Base to novel: the paper's 12 epochs on a data set's base classes, scored on both halves.
+
+    Args:
+      lists, videos: folders of the data set below config.data.root.
+    """
+    config = get_froster_config()
+    config.epochs = 12
+
+    def files(annotations, half):
+        classes = f"{lists}/{half}_rephrased.json"
+        return dict(annotations=f"{lists}/{annotations}", classes=classes, videos=videos)
+
+    config.data.options = ConfigDict(files("train.csv", "train"))
+    config.eval.video.sets = ConfigDict(
+        dict(base=files("val.csv", "train"), novel=files("test.csv", "test"))
+    )
+    return config
+
+
+def get_moving_config() -> ConfigDict:
+    """What experiments share that fine-tune the shipped weights on the embedded clips."""
+    config = get_config()
+    config.batch_size = 16
+    config.total_steps = config.checkpoint.every_steps = 150
+    config.log_every_steps = 20
+
+    config.model.name = "world"
+    config.model.video.window = 1
+    config.init["from"] = str(Path(__file__).parents[1] / "weights" / "world")
+    config.method.name = "froster"
+
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.warmup_steps = 20
+    config.optimizer.weight_decay = 0.01
+    config.optimizer.grad_clip_norm = 1.0
+
+    config.data.source = "moving"
+    config.data.options = ConfigDict(dict(nouns="seen", part="train", length=10_000))
+    config.data.frame_stride = 1
+    config.data.jitter = (48, 48)  # the shipped weights know tiles on a grid only
+    config.data.flip = False
+
+    config.eval.benchmarks = ("video",)
+    config.eval.video.source = "moving"
+    config.eval.video.frame_stride = 1
+    config.eval.video.views = 1
+    config.eval.video.sets = ConfigDict(
+        dict(
+            base=dict(nouns="seen", part="test", length=480),
+            novel=dict(nouns="unseen", part="test", length=480),
+        )
+    )
     return config
 
 
