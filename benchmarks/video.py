@@ -36,8 +36,7 @@ def run(
     share of videos nearer to their own of the two.
 
     Args:
-      sets: name -> options of the source, such as annotations, classes and descriptions of
-        data.video.load.
+      sets: name -> options of the source, such as annotations and classes of data.video.load.
       source, root: see data.sources.load.
       num_frames, frame_stride, views: see data.video.test_clips.
 

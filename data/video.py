@@ -11,6 +11,7 @@ and it has `classes`, `descriptions` (a text a class each), `templates` ("... {}
 import dataclasses
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -62,63 +63,58 @@ class Videos:
         return {"video": str(path), "label": label, "key": key}
 
 
-def load(
-    root: str, annotations="train.csv", videos=".", classes="classes.json", descriptions=None
-) -> Videos:
+def load(root: str, annotations="train.csv", videos=".", classes="classes.json") -> Videos:
     """A list file with its classes, as FROSTER publishes them.
 
     Args:
       root: folder that the other paths start from.
-      annotations: `path,label` a line, the path below `videos`.
-      classes: json {label: name}.
-      descriptions: json {label: "Name: description"}; None: the names alone.
+      annotations: see read_list(); the paths below `videos`.
+      classes: see read_classes().
 
     Raises:
       ValueError: a file that is not what it should be; names the row.
       FileNotFoundError: a file or videos that are not there.
     """
-    names = read_classes(Path(root, classes))
-    texts = read_descriptions(Path(root, descriptions)) if descriptions else names
-    if len(texts) != len(names):
-        raise ValueError(f"{descriptions} has {len(texts)} classes and {classes} {len(names)}")
+    names, descriptions = read_classes(Path(root, classes))
     rows = read_list(Path(root, annotations))
-    return Videos(((Path(root, videos, p), label, key) for p, label, key in rows), names, texts)
+    rows = ((Path(root, videos, path), label, key) for path, label, key in rows)
+    return Videos(rows, names, descriptions)
 
 
 def read_list(path: Path) -> list[tuple[str, int, str]]:
-    """(path, label, key) of each row of a list file, `path,label` a line.
+    """(path, label, key) of each row of a list file, `path,label` or `path label` a line.
 
     Raises:
       ValueError: an empty file or a row that is no such line.
     """
     rows = []
     for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
-        # A path may hold commas; a label does not.
-        name, _, label = line.rpartition(",")
-        if not (name.strip() and label.strip().isdigit()):
+        # A path may hold commas and blanks; a label does not.
+        match = re.fullmatch(r"\s*(.*\S)\s*[,\s]\s*(\d+)\s*", line)
+        if not match:
             raise ValueError(f"{path}, line {number}: {line!r} should be path,label")
-        rows.append((name.strip(), int(label), f"{path}, line {number}"))
+        rows.append((match[1], int(match[2]), f"{path}, line {number}"))
     if not rows:
         raise ValueError(f"{path} is empty: it should have a line path,label for each video")
     return rows
 
 
-def read_classes(path: Path) -> list[str]:
-    """Texts by label, of json {"0": text, "1": text, ...}.
+def read_classes(path: Path) -> tuple[list[str], list[str]]:
+    """Names and descriptions by label, of json {"0": "Name: description", ...}.
+
+    A class without a description is described by its name.
 
     Raises:
       ValueError: it is no such json.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-        return [content[str(label)] for label in range(len(content))]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f'{path} should be json {{"0": text, "1": text, ..}}: {error!r}') from None
-
-
-def read_descriptions(path: Path) -> list[str]:
-    """Descriptions by label, of json {"0": "Name: description", ...}; the names are left out."""
-    return [text.partition(": ")[2] or text for text in read_classes(path)]
+        texts = [content[str(label)].partition(": ") for label in range(len(content))]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f'{path} should be json {{"0": "name: description", "1": ..}}: {error!r}'
+        ) from None
+    return [name for name, _, _ in texts], [text or name for name, _, text in texts]
 
 
 def read_frames(video, choose: Callable[[int, float], np.ndarray]) -> np.ndarray:

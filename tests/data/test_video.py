@@ -122,20 +122,28 @@ def test_templates_are_clips_28_for_kinetics():
     assert "a demonstration of a person practicing {}." in video.TEMPLATES
 
 
-def test_real_list_files_have_the_papers_counts(shared):
-    folder = shared / "data" / "froster"
-    for name, counts in (("ucf101", (816, 2088, 1695)), ("hmdb", (416, 780, 750))):
-        found = []
-        for file, split in (("train", "train"), ("val", "train"), ("test", "test")):
-            rows = video.read_list(folder / f"B2N_{name}" / f"{file}.csv")
-            classes = video.read_classes(folder / f"B2N_{name}" / f"raw_{split}_idx2cls.json")
-            texts = video.read_descriptions(folder / f"B2N_{name}" / f"{split}_rephrased.json")
-            assert len(classes) == len(texts) and {label for _, label, _ in rows} == set(
-                range(len(classes))
-            )
-            assert not any(text.startswith(f"{c}:") for c, text in zip(classes, texts, strict=True))
-            found.append(len(rows))
-        assert tuple(found) == counts
+@pytest.mark.parametrize("name, counts", [("ucf101", (816, 2088, 1695)), ("hmdb", (416, 780, 750))])
+def test_real_list_files_have_the_papers_counts(shared, name, counts):
+    folder = shared / "data" / "froster" / f"B2N_{name}"
+    found = []
+    for file, split in (("train", "train"), ("val", "train"), ("test", "test")):
+        rows = video.read_list(folder / f"{file}.csv")
+        names, texts = video.read_classes(folder / f"{split}_rephrased.json")
+        assert {label for _, label, _ in rows} == set(range(len(names)))
+        assert all(row[0].endswith((".avi", ".mp4")) for row in rows)
+        plain, same = video.read_classes(folder / f"raw_{split}_idx2cls.json")
+        assert plain == same
+        assert [n.lower() for n in names] == [n.lower() for n in plain]
+        assert not any(text.startswith(n) for n, text in zip(names, texts, strict=True))
+        found.append(len(rows))
+    assert tuple(found) == counts
+
+
+def test_labels_may_stand_behind_a_blank(shared):
+    folder = shared / "data" / "froster" / "B2N_hmdb"
+    commas, blanks = (video.read_list(folder / file) for file in ("train.csv", "train_1.csv"))
+    assert [label for _, label, _ in commas] == [label for _, label, _ in blanks]
+    assert blanks[0][0] == "Cocktail_Pouring_pour_u_nm_np2_ri_med_0.avi"
 
 
 @pytest.fixture
@@ -143,13 +151,12 @@ def listed(tmp_path):
     for i in range(3):
         write(tmp_path / f"{i}, a.avi", total=9 + i)
     (tmp_path / "train.csv").write_text("0, a.avi,1\n1, a.avi,0\n2, a.avi,1\n")
-    (tmp_path / "classes.json").write_text(json.dumps({"0": "run", "1": "jump"}))
-    (tmp_path / "texts.json").write_text(json.dumps({"0": "Run: on legs", "1": "Jump: up: high"}))
+    (tmp_path / "classes.json").write_text(json.dumps({"0": "run: on legs", "1": "jump: up: high"}))
     return tmp_path
 
 
 def test_a_source_of_list_files(listed):
-    source = sources.load("video", listed, descriptions="texts.json")
+    source = sources.load("video", listed)
     assert len(source) == 3 and source.classes == ["run", "jump"]
     assert source.descriptions == ["on legs", "up: high"]
     record = source[0]
@@ -171,13 +178,15 @@ def test_a_source_of_list_files(listed):
         ("train.csv", "0, a.avi,0\nb.avi,1\n", "1 of 2 videos are missing, the first is .*b.avi"),
         ("classes.json", "{", "classes.json should be json"),
         ("classes.json", '{"0": "run", "2": "jump"}', "classes.json should be json"),
-        ("texts.json", '{"0": "run"}', "texts.json has 1 classes and classes.json 2"),
+        ("classes.json", '{"0": "run", "1": 2}', "classes.json should be json"),
+        ("classes.json", '["run"]', "classes.json should be json"),
+        ("classes.json", '{"0": "run"}', "line 1: label 1, but there are 1 classes"),
     ],
 )
 def test_bad_list_files_are_named(listed, file, content, message):
     (listed / file).write_text(content)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        sources.load("video", listed, descriptions="texts.json")
+        sources.load("video", listed)
 
 
 def test_a_video_source_has_no_split():
