@@ -105,6 +105,7 @@ def read_pairs(path: Path) -> list[dict]:
             f"{path}: expected {{id: {{{', '.join(KEYS)}}}}}, found a {type(content).__name__}"
         )
     for key, row in content.items():
-        if not isinstance(row, dict) or not all(isinstance(row.get(k), str) for k in KEYS):
+        texts = [row.get(k) for k in KEYS] if isinstance(row, dict) else [None]
+        if not all(isinstance(text, str) and text.strip() for text in texts):
             raise ValueError(f"{path}: row {key!r} needs the texts {', '.join(KEYS)}")
     return list(content.values())

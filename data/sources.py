@@ -124,11 +124,11 @@ def coco(root, annotations="annotations/captions_train2014.json", images="train2
     records = {}
     for key, row in _rows(file, "images: [{id, file_name}]", content["images"], "images"):
         image = str(folder / _text(row, "file_name", key))
-        records[_field(row, "id", key)] = {"image": image, "captions": [], "key": key}
+        records[_id(row, "id", key)] = {"image": image, "captions": [], "key": key}
     for key, row in _rows(
         file, "annotations: [{image_id, caption}]", content["annotations"], "annotations"
     ):
-        image_id = _field(row, "image_id", key)
+        image_id = _id(row, "image_id", key)
         if image_id not in records:
             raise ValueError(f"{key}: image_id {image_id!r} is not among the file's images")
         records[image_id]["captions"].append(_text(row, "caption", key))
@@ -145,7 +145,7 @@ def degla(root, annotations="degla.json", images="train2014", pattern="COCO_trai
     file, folder = Path(root, annotations), Path(root, images)
     records = []
     for key, row in _rows(file, "[{image_id, original, enhanced: [..]}]"):
-        image_id = str(_field(row, "image_id", key)).strip()
+        image_id = str(_id(row, "image_id", key)).strip()
         if not image_id:
             raise ValueError(f"{key}: 'image_id' is empty")
         name = pattern % int(image_id) if image_id.isdecimal() else image_id
@@ -164,27 +164,19 @@ def negclip(root, annotations="train_neg_clip.tsv", images="."):
     """NegCLIP's tsv: columns title, filepath, and neg_caption holding a Python list of captions."""
     file, folder = Path(root, annotations), Path(root, images)
     records = []
-    with _open(file) as lines:
-        reader = csv.DictReader(lines, delimiter="\t")
-        missing = {"title", "filepath", "neg_caption"} - set(reader.fieldnames or ())
-        if missing:
-            raise ValueError(f"{file} has no column {', '.join(sorted(missing))} (tab-separated)")
-        for row in reader:
-            key = f"{file} line {reader.line_num}"
-            try:
-                row["neg_caption"] = ast.literal_eval(row["neg_caption"])
-            except (SyntaxError, ValueError):
-                pass  # left as the text it is, which the check for a list refuses
-            records.append(
-                {
-                    "image": str(folder / _text(row, "filepath", key)),
-                    "captions": [_text(row, "title", key)],
-                    "negatives": _texts(row, "neg_caption", key),
-                    "key": key,
-                }
-            )
-    if not records:
-        raise ValueError(f"{file} has no rows")
+    for key, row in _read_tsv(file, {"title", "filepath", "neg_caption"}):
+        try:
+            row["neg_caption"] = ast.literal_eval(row["neg_caption"])
+        except (SyntaxError, TypeError, ValueError):
+            pass  # left as the text it is, which the check for a list refuses
+        records.append(
+            {
+                "image": str(folder / _text(row, "filepath", key)),
+                "captions": [_text(row, "title", key)],
+                "negatives": _texts(row, "neg_caption", key),
+                "key": key,
+            }
+        )
     return Records(records)
 
 
@@ -249,7 +241,7 @@ def _check_images(paths):
         try:
             with os.scandir(folder) as entries:
                 there = {entry.name for entry in entries}
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # no name of a folder at all
             there = ()
         missing += [(folder, name) for name in names if name not in there]
     if missing:
@@ -278,8 +270,24 @@ def _read_json(file):
     with _open(file) as stream:
         try:
             return json.load(stream)
-        except ValueError as error:  # bad JSON and bad UTF-8 alike
+        except (ValueError, RecursionError) as error:  # bad JSON and bad UTF-8 alike
             raise ValueError(f"{file} is not valid JSON: {error}") from None
+
+
+def _read_tsv(file, columns):
+    """(key, row) of every row of a tab-separated file that has these columns."""
+    with _open(file) as lines:
+        try:
+            reader = csv.DictReader(lines, delimiter="\t")
+            missing = columns - set(reader.fieldnames or ())
+            rows = [(f"{file} line {reader.line_num}", row) for row in reader]
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"{file} is not tab-separated text: {error}") from None
+    if missing:
+        raise ValueError(f"{file} has no column {', '.join(sorted(missing))} (tab-separated)")
+    if not rows:
+        raise ValueError(f"{file} has no rows")
+    return rows
 
 
 def _rows(file, expected, rows=None, name=""):
@@ -306,6 +314,13 @@ def _field(row, name, key):
     if name not in row:
         raise ValueError(f"{key} has no {name!r}; it has {_first([str(k) for k in row])}")
     return row[name]
+
+
+def _id(row, name, key):
+    value = _field(row, name, key)
+    if not isinstance(value, int | str):
+        raise ValueError(f"{key}: {name!r} should be a number or a text: {_shape(value)}")
+    return value
 
 
 def _text(row, name, key):

@@ -115,6 +115,8 @@ def test_no_image_at_all_stops_even_a_partial_run(toy, tmp_path):
         ("[]", "add_obj.json: expected .* found a list"),
         ('{"7": {"filename": "a.jpg", "caption": "near"}}', "add_obj.json: row '7' needs"),
         ('{"7": {"filename": "a.jpg", "caption": 3, "negative_caption": "x"}}', "row '7'"),
+        ('{"7": {"filename": "a.jpg", "caption": "x", "negative_caption": " "}}', "row '7'"),
+        ('{"7": ["a.jpg", "near", "far"]}', "row '7'"),
     ],
 )
 def test_broken_annotations_are_named(toy, content, message):
