@@ -1,5 +1,6 @@
 """What a run tells: metrics.jsonl and TensorBoard for machines, a bar or lines for people."""
 
+import contextlib
 import json
 import sys
 import time
@@ -7,7 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import jax
-import tensorboardX
+from tensorboardX import summary
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import RecordWriter
 from tqdm import tqdm
 
 from training.checkpoints import write_atomically
@@ -29,13 +32,17 @@ class MetricLogger:
         self._start_time = self._last_time = time.monotonic()
         if not self._active:
             return
-        path = Path(workdir) / METRICS_FILE
+        self._workdir = Path(workdir)
+        path, board = self._workdir / METRICS_FILE, self._workdir / "tensorboard"
         if path.exists():
             write_atomically(path, _until(path, start_step) if start_step else "")
         self._file = path.open("a", buffering=1)
-        self._board = tensorboardX.SummaryWriter(
-            str(Path(workdir) / "tensorboard"), purge_step=start_step + 1
-        )
+        board.mkdir(exist_ok=True)
+        # Not a SummaryWriter: on a full disk its thread dies, and the next metric waits for ever.
+        self._board = RecordWriter(str(board / f"events.out.tfevents.{time.time_ns()}"))
+        self._event(file_version="brain.Event:2")
+        purge_from = start_step + 1 if start_step else 0
+        self._event(step=purge_from, session_log=SessionLog(status=SessionLog.START))
         self._bar = None
         if sys.stderr.isatty():
             self._bar = tqdm(total=total_steps, initial=start_step, unit="step", smoothing=0.05)
@@ -60,13 +67,27 @@ class MetricLogger:
         )
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Logs scalars to metrics.jsonl and TensorBoard."""
+        """Logs scalars to metrics.jsonl and TensorBoard.
+
+        Raises:
+          OSError: they could not be written, for want of room.
+        """
         if not self._active:
             return
         metrics = {name: float(value) for name, value in metrics.items()}
-        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
-        for name, value in metrics.items():
-            self._board.add_scalar(name, value, step)
+        try:
+            self._file.write(json.dumps({"step": step, **metrics}) + "\n")
+            for name, value in metrics.items():
+                self._event(step=step, summary=summary.scalar(name, value))
+            self._board.flush()
+        except OSError as error:
+            raise OSError(
+                f"cannot log step {step} in {self._workdir}: {error.strerror}; make room, and the "
+                "same command goes on from the last checkpoint"
+            ) from error
+
+    def _event(self, **fields) -> None:
+        self._board.write(Event(wall_time=time.time(), **fields).SerializeToString())
 
     def say(self, text: str) -> None:
         """Prints a message without breaking the bar."""
@@ -78,8 +99,9 @@ class MetricLogger:
             return
         if self._bar is not None:
             self._bar.close()
-        self._board.close()
-        self._file.close()
+        for opened in (self._board, self._file):
+            with contextlib.suppress(OSError):  # all is on the disk, or write() has said why not
+                opened.close()
 
 
 def _until(path: Path, step: int) -> str:
