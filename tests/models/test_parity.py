@@ -33,7 +33,7 @@ def check_against(arrays, config, layout, *, gradients=True):
     np.testing.assert_allclose(out.image, arrays["image_embeds"], atol=1e-5, rtol=0)
     np.testing.assert_allclose(out.text, arrays["text_embeds"], atol=1e-5, rtol=0)
     np.testing.assert_allclose(logits, arrays["logits"], atol=1e-4, rtol=0)
-    np.testing.assert_allclose(loss, arrays["loss"], rtol=1e-4)
+    np.testing.assert_allclose(loss, arrays["loss"], rtol=1e-5)
     if gradients:
         theirs = section(arrays, "gradients/")
         ours = weights.to_torch(grads, config, layout)
@@ -41,7 +41,8 @@ def check_against(arrays, config, layout, *, gradients=True):
         for name, value in theirs.items():
             # Relative to the tensor: a key's bias, for one, has no gradient but rounding's.
             scale = max(np.abs(value).max(), 1e-2 * np.abs(theirs["logit_scale"]).max())
-            np.testing.assert_allclose(ours[name], value, atol=1e-4 * scale, rtol=0, err_msg=name)
+            atol = min(1e-5, 1e-4 * scale)
+            np.testing.assert_allclose(ours[name], value, atol=atol, rtol=0, err_msg=name)
 
 
 @pytest.mark.parametrize("name", NAMES)
