@@ -167,6 +167,13 @@ def test_another_mesh_gives_the_same_losses(photographs, whole, tmp_path):
     )
 
 
+def test_texts_cut_to_the_longest_train_as_packed_ones(photographs, whole, tmp_path):
+    train(tiny(photographs, **{"data.text_rows": ()}), tmp_path)
+    np.testing.assert_allclose(
+        list(losses(tmp_path).values()), list(losses(whole).values()), rtol=1e-4
+    )
+
+
 REFUSED = {
     "method.name": ("degal", "degla"),
     "model.name": ("tinny", "tiny"),
@@ -174,6 +181,8 @@ REFUSED = {
     "data.negatives": ("rule", "records or rules"),
     "data.num_negatives": (0, "needs negatives"),
     "batch_size": (12, "config.batch_size=12 is not divisible"),
+    "checkpoint.every_steps": (0, "config.checkpoint.every_steps=0 must be at least 1"),
+    "checkpoint.keep_last": (0, "config.checkpoint.keep_last=0 must be at least 1"),
     "optimizer.warmup_steps": (6, "warmup_steps"),
     "mesh.fsdp": (3, "8"),
     "epochs": (2, "total_steps or config.epochs"),
@@ -222,10 +231,34 @@ def test_a_broken_photograph_is_one_line(photographs, tmp_path):
         ("--config.optimzer.b1=0.8", "did you mean 'optimizer'"),
         ("--config.optimizer.learning_rat=1", "did you mean 'learning_rate'"),
         ("--config.batch_size=many", "batch_size=many"),
+        # A section whose keys are the experiment's own.
+        ("--config.method.options.ema_deca=0.9", "did you mean 'ema_decay'? It has: ema_decay"),
+        ("--config.data.options.image=x", "it is empty, and the experiment's file is where"),
     ],
 )
 def test_a_misspelt_key_names_the_nearest(photographs, tmp_path, flag, hint):
     result = finished(command(photographs, tmp_path, flag), env=environment(1))
+    assert result.returncode == 1
+    assert hint in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("", "Flag --config must have a value"),
+        ("config.optimizer.learning_rat = 1", "sets 'learning_rat': did you mean 'learning_rate'?"),
+        (None, "No such file or directory: 'experiment.py'"),
+    ],
+)
+def test_an_experiment_that_cannot_be_read_is_one_line(tmp_path, line, hint):
+    run = [sys.executable, str(ROOT / "train.py")]
+    if line != "":
+        run += ["--config=experiment.py", "--config.seed=1"]
+    if line:
+        source = (ROOT / "tpu_configs" / "flickr8k_tiny.py").read_text()
+        source = source.replace("    return config", f"    {line}\n    return config")
+        (tmp_path / "experiment.py").write_text(source)
+    result = subprocess.run(run, capture_output=True, text=True, cwd=tmp_path, env=environment(1))
     assert result.returncode == 1
     assert hint in result.stderr and "Traceback" not in result.stderr
 

@@ -23,11 +23,22 @@ def read_config(workdir: Path) -> dict[str, Any]:
 
     Raises:
       FileNotFoundError: the directory holds no run.
+      ValueError: its config is not readable.
     """
     path = Path(workdir) / CONFIG_FILE
     if not path.is_file():
         raise FileNotFoundError(f"{workdir} is not a run directory: it has no {CONFIG_FILE}")
-    return json.loads(path.read_text())
+    return _read_object(path)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} should hold an object, not {content!r:.40}")
+    return content
 
 
 def claim_run_directory(
@@ -52,7 +63,7 @@ def claim_run_directory(
         difference
         for name, content in files.items()
         if (workdir / name).exists()
-        for difference in _differences(json.loads((workdir / name).read_text()), content, resumable)
+        for difference in _differences(_read_object(workdir / name), content, resumable)
     ]
     if different:
         raise ValueError(
@@ -75,10 +86,17 @@ def _differences(there: Mapping, here: Mapping, resumable: Iterable[str]) -> lis
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Writes a file so that a reader, or a kill, never sees half of it."""
+    """Writes a file so that a reader, or a kill, never sees half of it.
+
+    Raises:
+      OSError: it cannot be written; says where.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
@@ -126,6 +144,9 @@ class Checkpoints:
     ):
         if best_mode not in ("min", "max"):
             raise ValueError(f"config.checkpoint.best_mode is '{best_mode}'; give min or max")
+        for name, count in (("every_steps", every_steps), ("keep_last", keep_last)):
+            if count < 1:
+                raise ValueError(f"config.checkpoint.{name}={count} must be at least 1")
 
         worst = float("inf" if best_mode == "min" else "-inf")
 

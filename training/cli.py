@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import re
+import runpy
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
@@ -17,7 +18,8 @@ def run(main: Callable[[], None], define_flags: Callable[[], None], **defaults: 
       main: reads flags.FLAGS itself.
       define_flags: called here, so that train.py and eval.py may have flags of the same names
         when one imports the other.
-      defaults: a config for each ml_collections flag by name, whose keys an error can list.
+      defaults: a config for each ml_collections flag by name, whose keys an error can list; a
+        flag that is defined without a default must be given.
     """
 
     def quiet_main(_):
@@ -28,11 +30,12 @@ def run(main: Callable[[], None], define_flags: Callable[[], None], **defaults: 
             main()
 
     def parse(argv):
-        with _unknown_keys_named(defaults):
+        with one_line_errors(), _unknown_keys_named(defaults):
             return app.parse_flags_with_usage(argv)
 
     with _unknown_keys_named(defaults):
         define_flags()
+        flags.mark_flags_as_required(f for f in defaults if flags.FLAGS[f].default is None)
         _define_distributed_flags()
     app.run(quiet_main, flags_parser=parse)
 
@@ -44,7 +47,8 @@ def one_line_errors() -> Iterator[None]:
         yield
     except (ValueError, OSError) as error:
         logging.debug("the traceback:", exc_info=True)
-        raise SystemExit(f"error: {error} (--verbosity=1 shows the traceback)") from None
+        text = " ".join(line.strip() for line in str(error).splitlines())
+        raise SystemExit(f"error: {text} (--verbosity=1 shows the traceback)") from None
 
 
 def _define_distributed_flags() -> None:
@@ -68,12 +72,19 @@ def _unknown_keys_named(defaults: Mapping) -> Iterator[None]:
     try:
         yield
     except (AttributeError, KeyError, TypeError) as error:
-        # ml_collections raises these for an override of a key that the config does not have.
-        problems = (_unknown_key(defaults, argument) for argument in sys.argv)
-        problem = next(filter(None, problems), None)
+        # ml_collections raises these for a key that the config does not have.
+        problem = _unknown_key_in_file(error) or next(
+            filter(None, (_unknown_key(defaults, argument) for argument in sys.argv)), None
+        )
         if problem is None:
             raise
         raise SystemExit(f"error: {problem}") from error
+
+
+def _unknown_key_in_file(error: Exception) -> str | None:
+    """What is wrong with the experiment's file, if it sets a key that is not there."""
+    match = re.search(r'cannot be added.*Did you mean "(\w+)" instead of "(\w+)"', str(error))
+    return match and f"the experiment's file sets '{match[2]}': did you mean '{match[1]}'?"
 
 
 def _unknown_key(defaults: Mapping, argument: str) -> str | None:
@@ -81,14 +92,23 @@ def _unknown_key(defaults: Mapping, argument: str) -> str | None:
     match = re.match(r"--(\w+)\.([\w.]+)", argument)
     if not match or match[1] not in defaults:
         return None
-    where, section = match[1], defaults[match[1]]
+    where, section = match[1], _experiment(match[1]) or defaults[match[1]]
     for key in match[2].split("."):
         if not hasattr(section, "keys"):
             return f"--{where} is a value: it has no key '{key}'"
         keys = list(section.keys())
         if key not in keys:
             nearest = difflib.get_close_matches(key, keys, n=1, cutoff=0)
-            hint = f"did you mean '{nearest[0]}'? It" if nearest else "this experiment's file"
-            return f"--{where} has no key '{key}': {hint} has: {', '.join(keys) or 'none'}"
+            hint = "it is empty, and the experiment's file is where it gets keys"
+            if nearest:
+                hint = f"did you mean '{nearest[0]}'? It has: {', '.join(keys)}"
+            return f"--{where} has no key '{key}': {hint}"
         where, section = f"{where}.{key}", section[key]
     return None
+
+
+def _experiment(flag: str) -> Mapping | None:
+    """The config in the file that the command line gives for a flag, if it gives one."""
+    given = (argument.partition("=") for argument in sys.argv)
+    files = [value for name, _, value in given if name == f"--{flag}" and value]
+    return runpy.run_path(files[-1])["get_config"]() if files else None

@@ -58,8 +58,11 @@ def fit(
       evaluate_first: run it before the first step of all, too.
 
     Raises:
-      ValueError: the loss or its gradient is not finite; the last checkpoint is good.
+      ValueError: the loss or its gradient is not finite, and the last checkpoint is good; or
+        log_every is below 1.
     """
+    if log_every < 1:
+        raise ValueError(f"config.log_every_steps={log_every} must be at least 1")
     stop = _stop_on_sigterm()
     done = int(state.step)
     counts = Counter()
@@ -107,10 +110,11 @@ def _check_finite(step: int, metrics: Mapping, checkpoints: Checkpoints) -> None
         value = float(metrics[name])
         if not math.isfinite(value):
             checkpoints.wait()
+            good = checkpoints.latest_step
+            kept = f"the last good checkpoint is of step {good}" if good else "no checkpoint yet"
             raise ValueError(
-                f"{name} is {value} at step {step}; the last good checkpoint is of step "
-                f"{checkpoints.latest_step}: lower config.optimizer.learning_rate or set "
-                "config.optimizer.grad_clip_norm, and use a new --workdir"
+                f"{name} is {value} at step {step}; {kept}: lower config.optimizer.learning_rate "
+                "or set config.optimizer.grad_clip_norm, and use a new --workdir"
             )
 
 

@@ -39,7 +39,7 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices=None) -> M
     """
     devices = jax.devices() if devices is None else devices
     if data == -1:
-        data = max(1, len(devices) // (fsdp * tensor))
+        data = max(1, len(devices) // max(1, fsdp * tensor))
     shape = (data, fsdp, tensor)
     if np.prod(shape) != len(devices):
         sizes = ", ".join(f"{axis}={size}" for axis, size in zip(MESH_AXES, shape, strict=True))
@@ -117,8 +117,10 @@ def batch_shards(mesh: Mesh) -> int:
 
 
 def check_batch_size(mesh: Mesh, batch_size: int) -> None:
-    """Raises ValueError where the mesh or the hosts do not divide the global batch."""
+    """Raises ValueError where the mesh does not divide the global batch, or there is none."""
     ways = batch_shards(mesh)
+    if batch_size < 1:
+        raise ValueError(f"config.batch_size={batch_size} must be at least 1")
     if batch_size % ways:
         raise ValueError(
             f"config.batch_size={batch_size} is not divisible by the {ways} shards of the batch "

@@ -13,7 +13,7 @@ from methods.base import load
 from tests.training import linear
 from training import loop
 from training import mesh as meshes
-from training.checkpoints import Checkpoints, claim_run_directory
+from training.checkpoints import Checkpoints, claim_run_directory, read_config
 from training.logging import METRICS_FILE, MetricLogger
 from training.optimizer import make_optimizer
 from training.state import abstract_state, init_state
@@ -41,6 +41,7 @@ def run(
     evaluate=None,
     best=None,
     first=False,
+    log_every=1,
 ):
     """Trains as train.py does; `stop_at` cuts the run off there, as a kill would."""
     mesh = meshes.make_mesh(fsdp=fsdp)
@@ -64,7 +65,7 @@ def run(
             source,
             mesh=mesh,
             total_steps=stop_at or total,
-            log_every=1,
+            log_every=log_every,
             checkpoints=checkpoints,
             logger=logger,
             config={"seed": 0},
@@ -147,6 +148,12 @@ def test_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_path):
     assert int(run(tmp_path, total=4).step) == 4
 
 
+def test_not_finite_before_the_first_checkpoint(tmp_path):
+    poisoned = ({**batch, "image": batch["image"] * np.nan} for batch in linear.batches())
+    with pytest.raises(ValueError, match="loss is nan at step 1; no checkpoint yet: lower"):
+        run(tmp_path, batches=poisoned)
+
+
 @pytest.mark.parametrize("best", [None, "score"])
 def test_sigterm_saves_and_leaves(tmp_path, best):
     def terminating():
@@ -161,6 +168,14 @@ def test_sigterm_saves_and_leaves(tmp_path, best):
     signal.signal(signal.SIGTERM, before)
     assert int(state.step) == 5 == Checkpoints(tmp_path, read_only=True).latest_step
     assert int(run(tmp_path, **options).step) == TOTAL
+
+
+def test_intervals_of_no_steps_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="config.log_every_steps=0 must be at least 1"):
+        run(tmp_path, log_every=0)
+    for name in ("every_steps", "keep_last"):
+        with pytest.raises(ValueError, match=f"config.checkpoint.{name}=0 must be at least 1"):
+            Checkpoints(tmp_path, **{name: 0})
 
 
 def test_a_metric_may_be_named_later(tmp_path):
@@ -203,10 +218,34 @@ def test_another_config_is_refused_with_the_differences(tmp_path):
     claim_run_directory(tmp_path, {**config, "mesh": {"data": 2}}, stamp, ["mesh"])
 
 
+@pytest.mark.parametrize("content", ["", "{", "[1]"])
+def test_a_config_that_is_none_is_named(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    for read in (read_config, lambda path: claim_run_directory(path, {}, {})):
+        with pytest.raises(ValueError, match=r"config.json (is not valid|should hold)[^\n]*$"):
+            read(tmp_path)
+
+
 def test_a_directory_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         claim_run_directory(tmp_path / "file" / "run", {}, {})
+
+
+def test_a_read_only_directory(tmp_path, monkeypatch):
+    claim_run_directory(tmp_path, {"seed": 0}, {})
+    tmp_path.chmod(0o555)
+    monkeypatch.chdir(tmp_path)  # whoever root turns into may not reach it by its full path
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        with pytest.raises(OSError, match=r"cannot write config.json: Permission denied[^\n]*$"):
+            claim_run_directory(".", {"seed": 0}, {})
+        with pytest.raises(OSError, match="Permission denied: 'run'"):
+            claim_run_directory("run", {"seed": 0}, {})
+    finally:
+        os.seteuid(user)
 
 
 def test_the_step_compiles_once(tmp_path):

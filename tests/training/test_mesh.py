@@ -15,7 +15,7 @@ def test_data_takes_what_the_others_leave():
     assert dict(mesh.shape) == {"data": 2, "fsdp": 2, "tensor": 2}
 
 
-@pytest.mark.parametrize("sizes", [{"data": 3}, {"fsdp": 3}, {"data": 2, "fsdp": 2, "tensor": 4}])
+@pytest.mark.parametrize("sizes", [{"data": 3}, {"fsdp": 3}, {"fsdp": 0}, {"data": 2, "tensor": 8}])
 def test_a_mesh_that_does_not_fit_the_devices(sizes):
     with pytest.raises(ValueError, match="there are 8"):
         meshes.make_mesh(**sizes)
@@ -47,6 +47,8 @@ def test_batch_size_must_be_divisible():
     meshes.check_batch_size(mesh, 16)
     with pytest.raises(ValueError, match="batch_size=12.*8 shards"):
         meshes.check_batch_size(mesh, 12)
+    with pytest.raises(ValueError, match="batch_size=0 must be at least 1"):
+        meshes.check_batch_size(mesh, 0)
 
 
 def test_put_batch_spreads_rows_in_order():
