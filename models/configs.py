@@ -128,7 +128,11 @@ def _hf_images(images: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_hf(config: CLIPConfig) -> tuple[dict[str, Any], dict[str, Any]]:
-    """config.json and preprocessor_config.json of a shape."""
+    """config.json and preprocessor_config.json of a shape.
+
+    Raises:
+      ValueError: transformers would run it otherwise.
+    """
     siglip = config.vision.pool == "map"
     names = {ours: theirs for theirs, ours in _HF_ACTIVATIONS.items()}
 
@@ -143,6 +147,11 @@ def to_hf(config: CLIPConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         )
 
     kind, vision, text = "siglip" if siglip else "clip", config.vision, config.text
+    if not siglip and text.eos_token_id == 2 != text.vocab_size - 1:
+        raise ValueError(
+            "transformers takes an end token of 2 for the largest id, as old configs mean it, so "
+            "the layout hf cannot hold this model; use tutelage"
+        )
     projection = "projection_size" if siglip else "projection_dim"
     model = {
         "architectures": [f"{_HF_MODELS[kind]}Model"],
@@ -234,7 +243,7 @@ def _open_clip_tower(tower: Mapping[str, Any], quick_gelu: bool) -> dict[str, An
 
 
 def _open_clip_vision(vision: Mapping[str, Any], quick_gelu: bool) -> dict[str, Any]:
-    if not isinstance(vision["layers"], int):
+    if isinstance(vision["layers"], list):
         raise ValueError("vision_cfg.layers is a list: a ResNet, and the image tower is a ViT")
     heads = vision["width"] // vision.get("head_width", 64)
     tower = _open_clip_tower(vision, quick_gelu)

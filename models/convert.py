@@ -27,13 +27,13 @@ def main(arguments: list[str] | None = None) -> int:
         if args.describe:
             print(describe(source))
             return 0
-        if args.image_size:
+        if args.image_size is not None:
             config = config or source.config
             if config is None:
                 raise ValueError(f"{source.name} is a bare state dict: name its shape (--model)")
             vision = dataclasses.replace(config.vision, image_size=args.image_size)
             config = dataclasses.replace(config, vision=vision)
-        loaded = pretrained.load(source, config=config, resize=bool(args.image_size))
+        loaded = pretrained.load(source, config=config, resize=args.image_size is not None)
         pretrained.save(
             args.destination,
             loaded.config,
@@ -72,6 +72,7 @@ def describe(source: sources.Source) -> str:
     else:
         stored = fingerprint.fingerprint(source.config, source.tokenizer_hash)
         lines |= fingerprint.flatten(stored)
+        lines |= {f"video.{key}": value for key, value in (stored["video"] or {}).items()}
     lines["tokenizer"] = source.tokenizer or "none"
     return "\n".join(f"{key}: {value}" for key, value in lines.items())
 

@@ -2,10 +2,20 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from models.clip import CLIPConfig, VideoConfig
-from models.towers import TextConfig, VisionConfig
+from models.towers import ACTIVATIONS, TextConfig, VisionConfig
+
+_CHOICES = {
+    "vision.activation": tuple(ACTIVATIONS),
+    "vision.pool": ("class", "map"),
+    "vision.interpolation": ("bicubic", "bilinear"),
+    "vision.resize": ("shortest", "squash"),
+    "text.activation": tuple(ACTIVATIONS),
+    "text.pool": ("end", "last"),
+}
 
 
 def fingerprint(config: CLIPConfig, tokenizer_hash: str | None = None) -> dict[str, Any]:
@@ -17,8 +27,11 @@ def fingerprint(config: CLIPConfig, tokenizer_hash: str | None = None) -> dict[s
     return dataclasses.asdict(config) | {"tokenizer_hash": tokenizer_hash}
 
 
-def config_of(stored: Mapping[str, Any]) -> CLIPConfig:
+def config_of(stored: Mapping[str, Any], source: str | Path) -> CLIPConfig:
     """The shape that a fingerprint describes.
+
+    Args:
+      source: the file that holds it, for the message.
 
     Raises:
       ValueError: it is not a fingerprint.
@@ -34,8 +47,54 @@ def config_of(stored: Mapping[str, Any]) -> CLIPConfig:
             video=video and VideoConfig(**video),
             **stored,
         )
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"not a fingerprint of this version: {error}") from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{source}: not a fingerprint of this version: {error}") from None
+
+
+def check_shape(config: CLIPConfig, source: str) -> None:
+    """Stops at the first field that no model can have: a file may state anything.
+
+    Args:
+      source: what states it, for the message.
+
+    Raises:
+      ValueError: the field, its value and what it must be.
+    """
+
+    def number(value) -> bool:
+        return type(value) in (int, float)
+
+    vision, text = config.vision, config.text
+    values = {key: value for key, value in vars(config).items() if key.endswith(("dim", "init"))}
+    for name, tower in (("vision", vision), ("text", text)):
+        values |= {f"{name}.{key}": value for key, value in vars(tower).items()}
+    for key, value in values.items():
+        if key in _CHOICES:
+            fits, wanted = value in _CHOICES[key], f"one of {', '.join(_CHOICES[key])}"
+        elif key in ("vision.mean", "vision.std"):
+            fits, wanted = len(value) == 3 and all(map(number, value)), "three numbers"
+        elif key.endswith("ln_epsilon"):
+            fits, wanted = number(value) and value > 0, "a number above 0"
+        elif key == "text.eos_token_id":
+            fits, wanted = (
+                type(value) is int and 0 <= value < text.vocab_size,
+                "an id below vocab_size",
+            )
+        elif key.endswith("_init"):
+            fits, wanted = number(value) or value is None, "a number"
+        else:
+            fits, wanted = type(value) is int and value > 0, "a whole number above 0"
+        if not fits:
+            raise ValueError(f"{source}: {key} is {value!r}; it must be {wanted}")
+    for key, tower in (("vision", vision), ("text", text)):
+        if tower.width % tower.heads:
+            raise ValueError(
+                f"{source}: {key}.width, {tower.width}, is no multiple of its {tower.heads} heads"
+            )
+    if vision.image_size < vision.patch_size:
+        raise ValueError(
+            f"{source}: images of {vision.image_size} pixels hold no patch of {vision.patch_size}"
+        )
 
 
 def flatten(stored: Mapping[str, Any]) -> dict[str, Any]:

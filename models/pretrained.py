@@ -6,11 +6,12 @@
 docs/weights.md says what was verified how.
 """
 
+import contextlib
 import dataclasses
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from models.interpolation import resize_positions
 from models.sources import FILES, Source, find, tokenizer_files
 
 OPENAI_VOCAB_SIZE = 49408
+# What FROSTER's training adds to a CLIP (models/video.py).
+RESIDUAL_HEADS = ("image_head", "text_head")
 # What state dicts carry that is no parameter.
 _BUFFERS = re.compile(r"(.*\.)?(position_ids|attn_mask)|input_resolution|context_length|vocab_size")
 
@@ -69,6 +72,7 @@ def load(
             "its image statistics: name the shape, such as ViT-B-32-quickgelu for OpenAI's"
         )
     config = config or stored
+    fingerprint.check_shape(config, source.name)
     if resize:
         vision = dataclasses.replace(stored.vision, image_size=config.vision.image_size)
         there = dataclasses.replace(stored, vision=vision)
@@ -139,12 +143,16 @@ def save(
 
 def _read_file(source: Source, stored: CLIPConfig, config: CLIPConfig, shardings: Mapping):
     file = tensors.open_tensors(source.path)
-    names = {_plain(name, stored): name for name in file.shapes if not _BUFFERS.fullmatch(name)}
+    kept = [name for name in file.shapes if not _BUFFERS.fullmatch(name)]
+    names = {_plain(name, stored): name for name in kept}
+    if twice := set(kept) - set(names.values()):
+        raise ValueError(f"{source.path} holds a tensor under two names, one is {min(twice)}")
     table, shapes = weights.table(source.layout, stored), weights.parameter_shapes(stored)
     expected = {}
     for entry in table:
         expected |= weights.torch_shapes(entry, shapes[entry.path])
-    _check_tensors(source, expected, {name: file.shapes[there] for name, there in names.items()})
+    shapes_there = {name: file.shapes[there] for name, there in names.items()}
+    _check_tensors(source.path, expected, shapes_there)
     for there in names.values():
         if not tensors.is_float(file.dtypes[there]):
             raise ValueError(f"{source.path}: {there} is {file.dtypes[there]}, which no weight is")
@@ -167,7 +175,7 @@ def _plain(name: str, config: CLIPConfig) -> str:
     return name if config.text.pool == "last" else name.removeprefix("text.")
 
 
-def _check_tensors(source: Source, expected: Mapping, there: Mapping) -> None:
+def _check_tensors(path: Path, expected: Mapping, there: Mapping) -> None:
     def some(names):
         names = sorted(names)
         return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
@@ -182,9 +190,7 @@ def _check_tensors(source: Source, expected: Mapping, there: Mapping) -> None:
         wrong = [f"{name} {there[name]} instead of {expected[name]}" for name in wrong]
         problems.append(f"misshapen {some(wrong)}")
     if problems:
-        raise ValueError(
-            f"{source.path} does not hold the tensors of its shape: {'; '.join(problems)}"
-        )
+        raise ValueError(f"{path} does not hold the tensors of its shape: {'; '.join(problems)}")
 
 
 def _place(path: str, value: np.ndarray, config: CLIPConfig, shardings: Mapping) -> jax.Array:
@@ -195,23 +201,49 @@ def _place(path: str, value: np.ndarray, config: CLIPConfig, shardings: Mapping)
     return jax.make_array_from_callback(value.shape, shardings[path], lambda index: value[index])
 
 
+@contextlib.contextmanager
+def _whole(folder: Path) -> Iterator[None]:
+    """What goes wrong while Orbax reads, in one line."""
+    try:
+        yield
+    except Exception as error:  # of many types, with TensorStore's whole specification
+        reason = str(error).split("\n")[0].split(" [tensorstore_spec")[0]
+        raise ValueError(
+            f"cannot read the checkpoint {folder} ({reason}); where a file of it is missing or "
+            "broken, give another step of the run"
+        ) from error
+
+
 def _read_run(source: Source, stored: CLIPConfig, config: CLIPConfig, shardings: Mapping):
     import orbax.checkpoint as ocp
+
+    folder = (source.path / "params").absolute()
+    shapes = weights.parameter_shapes(stored)
+    with _whole(folder):
+        metadata = ocp.PyTreeCheckpointHandler().metadata(folder).tree
+        there = {
+            path: tuple(leaf.shape)
+            for path, leaf in traverse_util.flatten_dict(metadata, sep="/").items()
+        }
+    if heads := sorted({path.split("/")[0] for path in there} & set(RESIDUAL_HEADS)):
+        logging.warning("%s: %s left out, which only training uses", folder, " and ".join(heads))
+    there = {path: shape for path, shape in there.items() if path.split("/")[0] not in heads}
+    _check_tensors(folder, shapes, there)
 
     resized = stored.vision.positions != config.vision.positions
     first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     abstract = {}
-    for path, shape in weights.parameter_shapes(stored).items():
+    for path, shape in shapes.items():
         moved = resized and path == "vision/position_embedding"
         sharding = first if moved else shardings.get(path, first)
         abstract[path] = jax.ShapeDtypeStruct(shape, np.float32, sharding=sharding)
     abstract = traverse_util.unflatten_dict(abstract, sep="/")
-    # In part: what a method adds to train with, FROSTER's residual heads, is no part of a CLIP.
+    # In part: without the heads.
     restore = ocp.args.PyTreeRestore(
         abstract, ocp.checkpoint_utils.construct_restore_args(abstract), partial_restore=True
     )
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        params = checkpointer.restore((source.path / "params").absolute(), args=restore)
+    with _whole(folder), ocp.PyTreeCheckpointer() as checkpointer:
+        params = checkpointer.restore(folder, args=restore)
     if resized:
         table = np.asarray(params["vision"]["position_embedding"])
         path = "vision/position_embedding"

@@ -63,18 +63,24 @@ def find(name: str | Path) -> Source:
       FileNotFoundError: nothing is there, or the hub is out of reach.
       ValueError: a config file is not what its name says, or belongs to other weights.
     """
-    path = Path(name)
+    found = _find(str(name), Path(name))
+    if found.config is not None:
+        fingerprint.check_shape(found.config, found.name)
+    return found
+
+
+def _find(name: str, path: Path) -> Source:
     if path.is_file():
-        return _find_file(str(name), path)
+        return _find_file(name, path)
     if path.is_dir():
         run = path if (path / RUN_FILE).is_file() else path.parent.parent
         if (run / RUN_FILE).is_file() and (run / "checkpoints").is_dir():
-            return _find_run(str(name), run, path)
-        return _find_in_folder(str(name), path, lambda file: path / file)
-    if _HUB_ID.fullmatch(str(name)):
-        hub_id = str(name).removeprefix("hf-hub:")
+            return _find_run(name, run, path)
+        return _find_in_folder(name, path, lambda file: path / file)
+    if _HUB_ID.fullmatch(name):
+        hub_id = name.removeprefix("hf-hub:")
         folder = _download(hub_id, ("*.json", *_TOKENIZER_FILES))
-        return _find_in_folder(str(name), folder, lambda file: _download(hub_id, (file,)) / file)
+        return _find_in_folder(name, folder, lambda file: _download(hub_id, (file,)) / file)
     raise FileNotFoundError(f"{name}: no such file or folder, and no hub id (owner/name)")
 
 
@@ -83,7 +89,7 @@ def _find_file(name: str, path: Path) -> Source:
     named = (layout for layout, (_, names) in FILES.items() if path.name in names)
     if stored is None:
         return Source(name, next(named, "open_clip"), path)
-    config = fingerprint.config_of(stored)
+    config = fingerprint.config_of(stored, path)
     return Source(name, next(named, "tutelage"), path, config, None, stored.get("tokenizer_hash"))
 
 
@@ -92,7 +98,7 @@ def _find_in_folder(name: str, folder: Path, fetch: Callable[[str], Path]) -> So
     candidates = (
         (layout, config_file, path)
         for layout, (config_file, names) in FILES.items()
-        if config_file is None or (folder / config_file).is_file()
+        if config_file is None or _is_config(folder / config_file)
         for path in map(fetch, names)
         if path.is_file()
     )
@@ -106,7 +112,7 @@ def _find_in_folder(name: str, folder: Path, fetch: Callable[[str], Path]) -> So
     found = Source(name, layout, path, tokenizer=folder if tokenizer_files(folder) else None)
     stored = tensors.read_fingerprint(path)
     if stored is not None:
-        config = fingerprint.config_of(stored)
+        config = fingerprint.config_of(stored, path)
         found = dataclasses.replace(
             found, config=config, tokenizer_hash=stored.get("tokenizer_hash")
         )
@@ -118,7 +124,16 @@ def _find_in_folder(name: str, folder: Path, fetch: Callable[[str], Path]) -> So
     if stored is not None:
         here = fingerprint.fingerprint(config, stored.get("tokenizer_hash"))
         fingerprint.check(stored, here, f"{path} (there; {config_file} beside it: here)")
+        # How it sees video has no place in the config files of others.
+        config = dataclasses.replace(config, video=found.config.video)
     return dataclasses.replace(found, config=config)
+
+
+def _is_config(path: Path) -> bool:
+    """Whether a config file is there, and not timm's of that name beside open_clip's."""
+    if path.name == "config.json" and (path.parent / FILES["open_clip"][0]).is_file():
+        return path.is_file() and "model_type" in _read_json(path)
+    return path.is_file()
 
 
 def _read_config(name: str, folder: Path, layout: str) -> CLIPConfig:
@@ -134,6 +149,11 @@ def _read_config(name: str, folder: Path, layout: str) -> CLIPConfig:
         return configs.from_open_clip(content)
     except ValueError as error:
         raise ValueError(f"{folder / config_file}: {error}") from None
+    except (TypeError, AttributeError, ZeroDivisionError) as error:
+        raise ValueError(
+            f"{folder / config_file}, or the image statistics with it, holds a value of the wrong "
+            f"kind: {error}"
+        ) from None
 
 
 def _read_image_processor(folder: Path) -> dict[str, Any]:
@@ -163,15 +183,13 @@ def _find_run(name: str, run: Path, path: Path) -> Source:
         if not steps:
             raise FileNotFoundError(f"{run} has no checkpoint yet")
         path = run / "checkpoints" / str(max(steps))
+    config = fingerprint.config_of(stored, run / RUN_FILE)
+    own = path / "config" / "metadata"  # of the run when the checkpoint was written
+    if own.is_file() and (there := _read_json(own).get("fingerprint")):
+        fingerprint.check(there, stored, f"{path} (there; {run / RUN_FILE}: here)")
     tokenizer = run / "tokenizer"
-    return Source(
-        name,
-        "run",
-        path,
-        fingerprint.config_of(stored),
-        tokenizer if tokenizer.is_dir() else None,
-        stored.get("tokenizer_hash"),
-    )
+    folder = tokenizer if tokenizer.is_dir() else None
+    return Source(name, "run", path, config, folder, stored.get("tokenizer_hash"))
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
@@ -188,6 +206,6 @@ def _download(hub_id: str, patterns) -> Path:
     except Exception as error:  # of many types: no network, no such model, no right to it
         reason = str(error).strip().split("\n")[0]
         raise FileNotFoundError(
-            f"cannot get {hub_id} from the hub ({reason}); download it where the hub can be "
-            "reached and give the folder"
+            f"{hub_id} is no folder here, and cannot get {hub_id} from the hub ({reason}); "
+            "download it where the hub can be reached and give the folder"
         ) from None

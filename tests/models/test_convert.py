@@ -2,15 +2,20 @@
 
 import dataclasses
 import json
+import re
 import shutil
+import subprocess
+import sys
+from pathlib import Path
+from unittest import mock
 
 import jax
 import numpy as np
 import pytest
 
 from data.tokenizer import load_tokenizer, train_tokenizer
-from models import convert, fingerprint, pretrained, sources
-from models.clip import CLIP, init_params
+from models import convert, fingerprint, pretrained, sources, weights
+from models.clip import CLIP, VideoConfig, init_params
 from tests.models.goldens import NAMES
 from tests.models.test_pretrained import assert_trees_equal, write_golden
 from training import mesh as meshes
@@ -76,16 +81,25 @@ def test_destination_and_layout_go_together(tmp_path):
         convert.main([str(tmp_path)])
 
 
-def make_run(folder, config, steps):
-    """A run directory with a checkpoint for each step: parameters times the step."""
+@pytest.mark.parametrize("size", [0, -4, 3])
+def test_an_image_size_below_a_patch_is_one_line(size, tmp_path, capsys):
+    write_golden("gelu", tmp_path / "a")
+    arguments = [f"{tmp_path}/a", f"{tmp_path}/b", "--layout=hf", f"--image_size={size}"]
+    assert convert.main(arguments) == 1
+    error = capsys.readouterr().err
+    assert str(size) in error and error.count("\n") == 1 and not (tmp_path / "b").exists()
+
+
+def make_run(folder, config, steps, **kept):
+    """A run directory with a checkpoint of the parameters for each step; kept: with each."""
     folder.mkdir()
     TOKENIZER.save(folder / "tokenizer")
     stored = fingerprint.fingerprint(config, TOKENIZER.fingerprint())
     (folder / sources.RUN_FILE).write_text(json.dumps(stored))
-    checkpoints = Checkpoints(folder, keep_last=len(steps))
+    checkpoints = Checkpoints(folder, keep_last=max(1, len(steps)))
     for step, params in steps.items():
         state = TrainState(step=np.int32(step), params=params, opt_state=(), teacher=None, carry=())
-        checkpoints.save(step, state, {}, {"loss": 1.0})
+        checkpoints.save(step, state, kept, {"loss": 1.0})
     checkpoints.close()
 
 
@@ -139,3 +153,77 @@ def test_run_without_a_checkpoint_is_one_line(tmp_path, capsys):
     make_run(tmp_path / "run", config, {})
     assert convert.main(["--describe", f"{tmp_path}/run"]) == 1
     assert capsys.readouterr().err == f"models.convert: {tmp_path}/run has no checkpoint yet\n"
+
+
+@pytest.mark.parametrize("layout", weights.LAYOUTS)
+def test_a_model_of_video_leaves_as_clip_and_its_window_is_kept(layout, tmp_path, capsys):
+    config, _ = write_golden("quick_gelu", tmp_path / "a")
+    config = dataclasses.replace(config, video=VideoConfig(window=2, edge="masked"))
+    params = pretrained.load(tmp_path / "a").params
+    heads = {name: {"kernel": np.ones((2, 2), np.float32)} for name in pretrained.RESIDUAL_HEADS}
+    make_run(tmp_path / "run", config, {3: {**params, **heads}})
+    with mock.patch.object(pretrained.logging, "warning") as warning:
+        assert convert.main([f"{tmp_path}/run", f"{tmp_path}/out", f"--layout={layout}"]) == 0
+    (text, *values), _ = warning.call_args
+    assert "image_head and text_head left out, which only training uses" in text % tuple(values)
+    again = pretrained.load(tmp_path / "out")
+    assert again.config.video == config.video
+    assert_trees_equal(again.params, params)
+    capsys.readouterr()
+    assert convert.main(["--describe", f"{tmp_path}/out"]) == 0
+    assert {"video.window: 2", "video.edge: masked"} <= set(capsys.readouterr().out.splitlines())
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"logit_bias_init": -10.0}, "missing logit_bias"),
+        ({"embed_dim": 8}, r"misshapen text/projection/kernel \(16, 12\) instead of \(16, 8\)"),
+        ({"embed_dim": "x"}, "embed_dim is 'x'; it must be a whole number above 0"),
+    ],
+)
+def test_a_run_whose_shape_was_changed_is_one_line(change, message, tmp_path, capsys):
+    config, _ = write_golden("gelu", tmp_path / "a")
+    make_run(tmp_path / "run", config, {3: pretrained.load(tmp_path / "a").params})
+    path = tmp_path / "run" / sources.RUN_FILE
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert convert.main([f"{tmp_path}/run", f"{tmp_path}/out", "--layout=tutelage"]) == 1
+    error = capsys.readouterr().err
+    assert re.search(message, error) and error.count("\n") == 1 and str(tmp_path / "run") in error
+
+
+def test_a_run_whose_fingerprint_was_swapped_is_one_line(tmp_path, capsys):
+    config, _ = write_golden("quick_gelu", tmp_path / "a")
+    stamp = fingerprint.fingerprint(config, TOKENIZER.fingerprint())
+    params = pretrained.load(tmp_path / "a").params
+    make_run(tmp_path / "run", config, {3: params}, fingerprint=stamp)
+    assert convert.main([f"{tmp_path}/run", f"{tmp_path}/b", "--layout=hf"]) == 0
+    path = tmp_path / "run" / sources.RUN_FILE
+    path.write_text(path.read_text().replace("quick_gelu", "gelu"))
+    capsys.readouterr()
+    assert convert.main([f"{tmp_path}/run", f"{tmp_path}/c", "--layout=hf"]) == 1
+    error = capsys.readouterr().err
+    assert "vision.activation is quick_gelu there and gelu here" in error
+    assert error.count("\n") == 1
+
+
+def test_a_damaged_checkpoint_is_one_line(tmp_path, capsys):
+    config, _ = write_golden("gelu", tmp_path / "a")
+    params = pretrained.load(tmp_path / "a").params
+    make_run(tmp_path / "run", config, {1: params, 2: params, 3: params})
+    one, two, three = (tmp_path / f"run/checkpoints/{step}/params" for step in (1, 2, 3))
+    (one / "_METADATA").unlink()
+    (two / "_METADATA").write_text("{")
+    for file in three.rglob("d/*"):
+        file.write_bytes(file.read_bytes()[:100])
+    arguments = (f"{tmp_path}/b", "--layout=hf")
+    for folder in (one, two):
+        assert convert.main([str(folder.parent), *arguments]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith(f"models.convert: cannot read the checkpoint {folder} (")
+        assert error.count("\n") == 1
+    # A process of its own: TensorStore's threads may complain when Orbax has given up already.
+    command = [sys.executable, "-m", "models.convert", str(three.parent), *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert run.returncode == 1
+    assert f"models.convert: cannot read the checkpoint {three} (" in run.stderr

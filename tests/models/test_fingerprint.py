@@ -78,14 +78,50 @@ def test_published_configs_are_the_named_shapes(model, images, name):
 def test_there_and_back_through_json(name):
     config = zoo.shape(name)
     stored = json.loads(json.dumps(fingerprint.fingerprint(config, "abc")))
-    assert fingerprint.config_of(stored) == config
+    assert fingerprint.config_of(stored, name) == config
     assert not fingerprint.differences(stored, fingerprint.fingerprint(config, "abc"))
 
 
-@pytest.mark.parametrize("stored", [{}, {"vision": {}}, {"vision": {"mean": 1, "std": 2}}])
+@pytest.mark.parametrize(
+    "stored", [{}, {"vision": {}}, {"vision": {"mean": 1, "std": 2}}, [1], "x", 3]
+)
 def test_what_is_no_fingerprint_is_said(stored):
-    with pytest.raises(ValueError, match="not a fingerprint of this version"):
-        fingerprint.config_of(stored)
+    with pytest.raises(ValueError, match="a/file: not a fingerprint of this version"):
+        fingerprint.config_of(stored, "a/file")
+
+
+@pytest.mark.parametrize("tower", ["vision", "text"])
+@pytest.mark.parametrize("value", [None, -3, 1.5, True, "x", (1,), {"a": 1}])
+def test_a_field_that_no_model_can_have_is_named(tower, value):
+    """No field of a tower takes any of these, but ln_epsilon a float."""
+    config = zoo.shape("tiny")
+    part = getattr(config, tower)
+    for field in dataclasses.fields(part):
+        if (field.name, value) == ("ln_epsilon", 1.5):
+            continue
+        given = (value,) if field.name in ("mean", "std") else value
+        changed = dataclasses.replace(part, **{field.name: given})
+        with pytest.raises(ValueError, match=rf"^a/file: {tower}\.{field.name} is .*; it must be"):
+            fingerprint.check_shape(dataclasses.replace(config, **{tower: changed}), "a/file")
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"heads": 3}, "vision.width, 128, is no multiple of its 3 heads"),
+        ({"image_size": 15}, "images of 15 pixels hold no patch of 16"),
+    ],
+)
+def test_numbers_that_do_not_go_together_are_named(change, message):
+    config = zoo.shape("tiny")
+    vision = dataclasses.replace(config.vision, **change)
+    with pytest.raises(ValueError, match=message):
+        fingerprint.check_shape(dataclasses.replace(config, vision=vision), "a/file")
+
+
+@pytest.mark.parametrize("name", zoo.SHAPES)
+def test_named_shapes_are_shapes(name):
+    fingerprint.check_shape(zoo.shape(name), name)
 
 
 def test_every_field_that_matters_is_compared():

@@ -113,6 +113,10 @@ def test_wrappers_and_buffers_in_names_are_seen_through(tmp_path):
             r"misshapen text_projection.weight \(16, 12\) instead of \(12, 16\)",
         ),
         ({"logit_scale": np.array(3)}, "logit_scale is I64"),
+        (
+            {"module.logit_scale": np.array(3, np.float32)},
+            "under two names, one is (module.)?logit_scale",
+        ),
     ],
 )
 def test_wrong_tensors_are_named(changes, message, tmp_path):
@@ -245,6 +249,40 @@ def test_wrong_open_clip_config_is_one_line(change, message, tmp_path):
         pretrained.load(tmp_path)
 
 
+def leaves(content, path=()):
+    """The path of every value of nested dicts, the dicts themselves too."""
+    if path:
+        yield "__".join(path)
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield from leaves(value, (*path, key))
+
+
+@pytest.mark.parametrize("name", ["gelu", "siglip", "open_clip_quick_gelu"])
+@pytest.mark.parametrize("value", [None, "x", [1], {"a": 1}, 0, -3, 1.5])
+def test_nonsense_anywhere_in_a_config_is_one_line(name, value, tmp_path):
+    """A value that still makes a shape is fine; whatever else happens is said in one line."""
+    write_golden(name, tmp_path)
+    for path in tmp_path.glob("*.json"):
+        whole = path.read_text()
+        for key in leaves(json.loads(whole)):
+            change_json(path, **{key: value})
+            try:
+                weights.parameter_shapes(sources.find(tmp_path).config)
+            except ValueError as error:
+                assert str(tmp_path) in str(error) and "\n" not in str(error), key
+            path.write_text(whole)
+
+
+def test_timms_config_beside_open_clips_is_passed_over(tmp_path):
+    """As timm's repositories on the hub have it: its own image tower in the same folder."""
+    config, _ = write_golden("open_clip_quick_gelu", tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "vit_base_patch32_clip_224"}))
+    safetensors.numpy.save_file({"head.weight": np.zeros(3)}, tmp_path / "model.safetensors")
+    found = sources.find(tmp_path)
+    assert (found.layout, found.config) == ("open_clip", config)
+
+
 def test_what_is_not_there_is_named(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="nowhere: no such file or folder, and no hub id"):
         sources.find(tmp_path / "nowhere")
@@ -262,7 +300,9 @@ def test_what_is_not_there_is_named(tmp_path, monkeypatch):
         raise OSError("no network\nand more")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
-    with pytest.raises(FileNotFoundError, match=r"openai/x from the hub \(no network\); download"):
+    with pytest.raises(
+        FileNotFoundError, match=r"openai/x is no folder here.* \(no network\); download"
+    ):
         sources.find("openai/x")
 
 
@@ -322,3 +362,6 @@ def test_layouts_refuse_what_they_cannot_hold():
     end = dataclasses.replace(config.text, eos_token_id=3)
     with pytest.raises(ValueError, match="pools at the largest id, 40.*is 3"):
         configs.to_open_clip(dataclasses.replace(config, text=end))
+    two = dataclasses.replace(config.text, eos_token_id=2)
+    with pytest.raises(ValueError, match="takes an end token of 2 for the largest id"):
+        configs.to_hf(dataclasses.replace(config, text=two))
