@@ -5,6 +5,7 @@ Nothing is ever executed from a file: torch's pickles are read with weights_only
 
 import json
 import re
+import warnings
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -97,7 +98,8 @@ def _read_torch(path: Path) -> dict[str, Any]:
             "weights as safetensors"
         ) from None
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # torch's advice to those who wrote it
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken file makes torch raise almost anything
         forbidden = re.search(r"(?:GLOBAL|Unsupported class) (\S+)", str(error))
         if forbidden:
@@ -119,4 +121,10 @@ def _read_torch(path: Path) -> dict[str, Any]:
     for name, value in state.items():
         if not isinstance(value, torch.Tensor):
             raise ValueError(f"{path}: '{name}' in the state dict is a {type(value).__name__}")
+        if not isinstance(name, str):
+            raise ValueError(f"{path}: the state dict has a tensor of the name {name!r}, no text")
+        if value.layout != torch.strided or value.is_quantized or value.is_meta:
+            raise ValueError(
+                f"{path}: '{name}' is sparse, quantized or without values; give a plain tensor"
+            )
     return dict(state)

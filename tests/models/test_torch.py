@@ -1,7 +1,9 @@
 """Against the torch libraries themselves: what we write they load, what torch writes we load."""
 
 import dataclasses
+import functools
 import os
+import pickle
 import sys
 
 import jax
@@ -11,7 +13,8 @@ from flax.core import meta
 
 from data import tokenizer
 from models import configs, pretrained, sources, weights, zoo
-from models.clip import CLIP, init_params
+from models.clip import CLIP, VideoConfig, init_params
+from models.video import VideoCLIP
 from tests.models.goldens import make_clip, read_golden, section
 from tests.models.test_parity import check_against
 from tests.models.test_pretrained import assert_trees_equal, write_golden
@@ -56,6 +59,24 @@ def test_transformers_loads_what_we_write(torch, name, tmp_path):
     check_embeddings(torch, model, params, config, arrays)
     processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / "out", use_fast=True)
     assert tuple(processor.image_mean) == config.vision.mean and processor.resample == 3
+
+
+def test_transformers_runs_a_model_of_video_as_clip(torch, tmp_path):
+    """Frames apart: what the export gives is what the teacher sees, heads and window aside."""
+    import transformers
+
+    config, layout, arrays = read_golden("quick_gelu")
+    params = weights.from_torch(section(arrays, "weights/"), config, layout)
+    student = VideoCLIP(dataclasses.replace(config, video=VideoConfig()), residual_heads=True)
+    heads = dict.fromkeys(pretrained.RESIDUAL_HEADS, {"fc": {"kernel": np.ones((12, 12))}})
+    pretrained.save(tmp_path / "out", student.config, params | heads, "hf")
+    model, info = transformers.CLIPModel.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    encode = functools.partial(student.teacher().apply, method="encode_video")
+    teacher = jax.jit(encode)({"params": params}, arrays["image"][:, None])
+    with torch.no_grad():
+        image, *_ = make_clip["encode"](model.eval(), arrays["image"], arrays["text"])
+    np.testing.assert_allclose(teacher[:, 0], image.numpy(), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["gelu", "quick_gelu", "open_clip_gelu"])
@@ -210,6 +231,11 @@ def test_other_torch_files_are_one_line(torch, tmp_path):
         "is no whole torch file": [whole[: len(whole) // 2], whole[:10], b""],
         "holds no state dict": [[1, 2], {"state_dict": {}}],
         "'a' in the state dict is a int": [{"a": 1}],
+        "tensor of the name 1, no text": [{1: torch.zeros(2)}],
+        "'a' is sparse, quantized or without values": [
+            {"a": torch.eye(3).to_sparse()},
+            {"a": torch.zeros(3, device="meta")},
+        ],
     }
     for message, contents in cases.items():
         for content in contents:
@@ -220,6 +246,27 @@ def test_other_torch_files_are_one_line(torch, tmp_path):
             with pytest.raises(ValueError, match=message) as error:
                 pretrained.load(path, config=config)
             assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_plain_pickles_run_nothing_either(torch, protocol, tmp_path):
+    trap, path = tmp_path / "trap", tmp_path / "weights.pt"
+    path.write_bytes(pickle.dumps({"state_dict": Malicious(trap)}, protocol))
+    with pytest.raises(ValueError, match="weights.pt (holds more than|is no whole)"):
+        pretrained.load(path, config=zoo.shape("tiny"))
+    assert not trap.exists()
+    pickle.loads(path.read_bytes())
+    assert trap.exists()
+
+
+@pytest.mark.parametrize("dtype", ["int8", "bool", "complex64", "float8_e4m3fn"])
+def test_types_that_no_weight_has(torch, dtype, tmp_path):
+    config, tensors = training_checkpoint(torch, tmp_path / "weights.pt")
+    state = {name: torch.tensor(value) for name, value in tensors.items()}
+    state["ln_final.bias"] = state["ln_final.bias"].to(getattr(torch, dtype))
+    torch.save(state, tmp_path / "weights.pt")
+    with pytest.raises(ValueError, match=f"weights.pt: ln_final.bias is {dtype}, which no weight"):
+        pretrained.load(tmp_path / "weights.pt", config=config)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
