@@ -27,6 +27,7 @@ from data.tokenizer import Tokenizer, load_tokenizer
 from models import fingerprint, pretrained, zoo
 from models import sources as weights
 from models.clip import CLIP, init_params
+from models.interpolation import as_alpha
 from models.interpolation import wise_ft as interpolate
 from models.towers import VisionConfig
 from tpu_configs import base
@@ -168,7 +169,7 @@ def score(
     shape: str | None = None,
     tokenizer: str | None = None,
     wise_ft: str | None = None,
-    alphas: Sequence[float] = (),
+    alphas: Sequence[float | str] = (),
 ) -> None:
     """Scores a model; prints tables and writes a json file.
 
@@ -183,6 +184,7 @@ def score(
     Raises:
       ValueError, OSError: the weights or an option are not what they should be.
     """
+    alphas = [as_alpha(alpha) for alpha in alphas]
     if not output.parent.is_dir():
         raise FileNotFoundError(f"{output.parent}: no such folder; give another --output")
     options = base.get_config().eval
@@ -263,7 +265,7 @@ def main() -> None:
         shape=args.shape,
         tokenizer=args.tokenizer,
         wise_ft=args.wise_ft,
-        alphas=[float(alpha) for alpha in args.alphas],
+        alphas=args.alphas,
     )
 
 

@@ -223,8 +223,12 @@ def test_wise_ft_ends_at_both_models(run, shared, tmp_path):
     assert line["0.5"] not in ends
 
 
-def test_an_alpha_out_of_range(run, shared, tmp_path):
-    with pytest.raises(ValueError, match="alpha is 2"):
+@pytest.mark.parametrize("alpha", [2, "half"])
+def test_an_alpha_out_of_range_is_found_before_anything_is_scored(
+    alpha, run, shared, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(evaluation, "restore", None)
+    with pytest.raises(ValueError, match=f"alpha is {alpha}; give a number from 0 to 1"):
         evaluation.score(
-            str(run), flickr8k(shared), tmp_path / "r.json", wise_ft=str(run), alphas=(2,)
+            str(run), flickr8k(shared), tmp_path / "r.json", wise_ft=str(run), alphas=(0, alpha)
         )
