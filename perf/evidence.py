@@ -1,6 +1,6 @@
-"""Fine-tunes the shipped weights by every method and writes what it did to docs/results.md.
+"""Fine-tunes the shipped weights by every method of a study, and writes what it did to a page.
 
-    python -m perf.evidence --output=DIR [--jobs=2] [--seeds=1,2,3,4,5]
+    python -m perf.evidence --output=DIR [--study=world] [--jobs=2] [--seeds=1,2,3,4,5]
     python -m perf.evidence --output=DIR --report=docs/results.md    # of the runs that are there
 
 A run is `train.py` and `eval.py --wise_ft` as a user would call them, with another seed and
@@ -26,21 +26,12 @@ from absl import flags
 from matplotlib.figure import Figure
 from scipy import stats
 
+from perf.studies import STUDIES, Study
 from training import cli
 
 REPOSITORY = Path(__file__).parents[1]
 WEIGHTS = REPOSITORY / "weights" / "world"
-LEARNING_RATES = ("3e-4", "1e-3", "2e-3")
-ALPHAS = ("0.2", "0.4", "0.6", "0.8", "1")  # of WiSE-FT; 1: the run itself
-METHODS = ("clip", "negclip", "ce_clip", "igc_tgc", "degla", "degla_frozen")
-# DeGLA less one part, at each learning rate too: name -> (config, flags).
-ABLATIONS = {
-    "degla without IGC": ("degla", ("--config.method.options.igc_weight=0.0",)),
-    "degla without TGC": ("degla", ("--config.method.options.tgc_weight=0.0",)),
-    "degla, released mask": ("degla", ("--config.method.options.tgc_mask=released",)),
-}
-VARIANTS = {name: (name, ()) for name in METHODS} | ABLATIONS
-LEARNT, KEPT = "composition", "zero_shot_unseen"
+BEFORE = "before.json"  # scores of the weights themselves
 
 
 class Run(NamedTuple):
@@ -56,36 +47,35 @@ class Run(NamedTuple):
 Scores = Mapping[Run, Mapping[str, Mapping[str, float]]]  # run -> alpha -> name -> percent
 
 
-def perform(run: Run, output: Path, cores: SimpleQueue) -> None:
+def perform(study: Study, run: Run, output: Path, cores: SimpleQueue) -> None:
     """Trains and scores one run on a core of its own, unless it was done before."""
     folder = run.folder(output)
     results = folder / "results.json"
     if results.is_file():
         return
-    config, options = VARIANTS[run.variant]
+    config, options = study.variants[run.variant]
     folder.mkdir(parents=True, exist_ok=True)
-    commands = (
-        (
-            "train.py",
-            f"--config=tpu_configs/world_{config}.py",
-            f"--config.seed={run.seed}",
-            f"--config.optimizer.learning_rate={run.learning_rate}",
-            f"--workdir={folder}",
-            *options,
-        ),
-        (
-            "eval.py",
-            f"--workdir={folder}",
-            "--eval.benchmarks=world",
-            f"--wise_ft={WEIGHTS}",
-            f"--alphas={','.join(ALPHAS)}",
-            f"--output={results}",
-        ),
+    train = (
+        "train.py",
+        f"--config=tpu_configs/{config}.py",
+        f"--config.seed={run.seed}",
+        f"--config.optimizer.learning_rate={run.learning_rate}",
+        "--config.eval.benchmarks=",
+        f"--workdir={folder}",
+        *options,
+    )
+    score = (
+        "eval.py",
+        f"--workdir={folder}",
+        f"--eval.benchmarks={study.benchmark}",
+        f"--wise_ft={WEIGHTS}",
+        f"--alphas={','.join(study.alphas)}",
+        f"--output={results}",
     )
     core = cores.get()
     try:
         with open(folder / "log.txt", "w") as log:
-            for command in commands:
+            for command in (train, score):
                 subprocess.run(
                     [sys.executable, *command],
                     cwd=REPOSITORY,
@@ -101,23 +91,48 @@ def perform(run: Run, output: Path, cores: SimpleQueue) -> None:
     print(f"done: {' '.join(map(str, run))}", flush=True)
 
 
-def read(output: Path) -> Scores:
-    """The scores of all the runs that are done."""
+def score_start(study: Study, output: Path) -> None:
+    """Scores the weights that all runs start from, unless it was done before."""
+    if (output / BEFORE).is_file():
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    config, _ = study.variants[study.ours]
+    command = (
+        "eval.py",
+        f"--workdir={WEIGHTS}",
+        f"--config=tpu_configs/{config}.py",
+        f"--eval.benchmarks={study.benchmark}",
+        f"--output={output / BEFORE}",
+    )
+    subprocess.run(
+        [sys.executable, *command], cwd=REPOSITORY, stdout=subprocess.DEVNULL, check=True
+    )
+
+
+def read(study: Study, output: Path) -> tuple[dict[str, float], Scores]:
+    """The scores before, and those of all the runs that are done.
+
+    Raises:
+      FileNotFoundError: no run is done.
+    """
+
+    def values(benchmarks):
+        return {k: row["value"] for k, row in benchmarks[study.benchmark]["scores"].items()}
+
     scores = {}
-    for run in all_runs(range(100)):
+    for run in all_runs(study, range(100)):
         results = run.folder(output) / "results.json"
         if results.is_file():
             line = json.loads(results.read_text())["wise_ft"]["alphas"]
-            scores[run] = {
-                alpha: {k: row["value"] for k, row in found["world"]["scores"].items()}
-                for alpha, found in line.items()
-            }
-    return scores
+            scores[run] = {alpha: values(found) for alpha, found in line.items()}
+    if not scores or not (output / BEFORE).is_file():
+        raise FileNotFoundError(f"{output}: no run is done yet: run this without --report first")
+    return values(json.loads((output / BEFORE).read_text())["benchmarks"]), scores
 
 
-def all_runs(seeds: Iterable[int]) -> list[Run]:
+def all_runs(study: Study, seeds: Iterable[int]) -> list[Run]:
     # Whole seeds first, so that an unfinished set compares all methods.
-    runs = itertools.product(seeds, LEARNING_RATES, VARIANTS)
+    runs = itertools.product(seeds, study.learning_rates, study.variants)
     return [Run(variant, rate, seed) for seed, rate, variant in runs]
 
 
@@ -151,111 +166,115 @@ def advantage(ours: Iterable[tuple[float, float]], theirs: Iterable[tuple[float,
     return float(np.mean(np.interp(x, x1, y1) - np.interp(x, x2, y2)))
 
 
-def points(
-    scores: Scores, variant: str, seed: int, alphas: Sequence[str] = ("1",)
-) -> list[tuple[float, float]]:
-    """(composition, retention) of a variant's runs of one seed, at all learning rates."""
-    return [
-        (line[alpha][LEARNT], line[alpha][KEPT])
-        for run, line in scores.items()
-        if (run.variant, run.seed) == (variant, seed)
-        for alpha in alphas
-    ]
-
-
-def report(scores: Scores, path: Path) -> None:
-    """Writes the tables to path, and the figure beside it.
-
-    Raises:
-      ValueError: no run is done.
-    """
-    if not scores:
-        raise ValueError("no run is done yet: run this without --report first")
-    before = json.loads((WEIGHTS / "scores.json").read_text())["benchmarks"]["world"]["scores"]
-    start = {name: row["value"] for name, row in before.items()}
+def report(study: Study, before: Mapping[str, float], scores: Scores, path: Path) -> None:
+    """Writes the tables to path, and the figure beside it."""
+    plane(study, before, scores).savefig(path.with_suffix(".png"), dpi=110)
     seeds = sorted({run.seed for run in scores})
-    plane(scores, start).savefig(path.with_suffix(".png"), dpi=110)
+    name = next(name for name, known in STUDIES.items() if known is study)
+    command = f"python -m perf.evidence --study={name} --output=DIR"
     text = f"""\
-    # Results on the embedded world
+    # {study.title}
 
-    `python -m perf.evidence --output=DIR --report={path}` writes this page from the runs of
-    `python -m perf.evidence --output=DIR`: every method from `weights/world`, on the same scenes of
-    the classes called seen, over the same learning rates, with seeds {", ".join(map(str, seeds))}.
-    Scores are of test scenes, in percent; ± is half a 95 % interval of Student's t over seeds.
-    Composition is the mean over types of negative and both class splits; retention is zero-shot
-    top-1 on the classes that fine-tuning never showed.
+    `{command} --report={path}`
+    writes this page from the runs of `{command}`: every
+    method from `weights/world`, over the same steps, data and learning rates. Scores are of
+    held-out scenes, in percent; ± is half a 95 % interval of Student's t over the seeds
+    {", ".join(map(str, seeds))}.
 
-    ![composition against retention]({path.with_suffix(".png").name})
     """
     sections = [
-        textwrap.dedent(text),
-        "## Every run\n\n" + runs_table(scores, start),
-        "## Frontiers\n\n" + frontiers_table(scores, seeds),
+        textwrap.dedent(text) + textwrap.dedent(study.about),
+        f"![what is learnt against what is kept]({path.with_suffix('.png').name})",
+        "## Every run",
+        runs_table(study, before, scores),
+        f"## {study.ours} less the others",
+        "Differences in points, paired by seed, at the same learning rate.",
+        differences_table(study, scores),
+        "## Frontiers",
+        f"By how many points of {_words(study.kept)} the frontier of {study.ours} over learning\n"
+        f"rates lies above another, at matched {_words(study.learnt)}: the mean over what both\n"
+        "reach, paired by seed.",
+        frontiers_table(study, scores, seeds),
     ]
-    path.write_text("\n".join(sections), encoding="utf-8")
+    path.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
 
 
-COLUMNS = (
-    LEARNT,
-    "unseen_swaps",
-    "unseen_replace_relation",
-    "zero_shot_seen",
-    KEPT,
-    "zero_shot_all",
-    "image_to_text_recall@1",
-)
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
-def runs_table(scores: Scores, start: Mapping[str, float]) -> str:
-    lines = [
-        "| method | learning rate | seeds | " + " | ".join(n.replace("_", " ") for n in COLUMNS),
-        "|---|---|---|" + "---|" * len(COLUMNS),
-        "| before | | | " + " | ".join(f"{start[name]:.1f}" for name in COLUMNS),
-    ]
-    for variant, rate in itertools.product(VARIANTS, LEARNING_RATES):
-        rows = [line["1"] for run, line in scores.items() if run[:2] == (variant, rate)]
-        if rows:
-            cells = (interval([row[name] for row in rows]) for name in COLUMNS)
-            lines.append(f"| {variant} | {rate} | {len(rows)} | " + " | ".join(cells))
-    return "".join(line.rstrip() + " |\n" for line in lines).replace("| |\n", "|\n")
+def _table(heading: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    heading = list(heading)
+    lines = [heading, ["---"] * len(heading), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def frontiers_table(scores: Scores, seeds: Sequence[int]) -> str:
-    lines = [
-        "By how many points of retention DeGLA's frontier (over learning rates) lies above another",
-        "at matched composition: the mean over the compositions that both reach, paired by seed.\n",
-        "| against | points |",
-        "|---|---|",
-    ]
-    for variant in VARIANTS:
-        for words, alphas in (("", ("1",)), (" + WiSE-FT", ALPHAS)):
-            if variant == "degla" and not words:
-                continue
-            gains = [
-                advantage(points(scores, "degla", seed), points(scores, variant, seed, alphas))
-                for seed in seeds
-            ]
-            known = [gain for gain in gains if not np.isnan(gain)]
-            lines.append(f"| {variant}{words} | {interval(known) if known else 'none shared'} |")
-    return "\n".join(lines) + "\n"
+def _rows(scores: Scores, variant: str, rate: str) -> dict[int, Mapping[str, float]]:
+    """Seed -> scores of a variant's runs at a learning rate."""
+    return {run.seed: line["1"] for run, line in scores.items() if run[:2] == (variant, rate)}
 
 
-def plane(scores: Scores, start: Mapping[str, float]) -> Figure:
-    """Composition against retention: a line of means over seeds for each method."""
-    drawing = Figure(figsize=(7, 5), layout="constrained")
-    axes = drawing.add_subplot(xlabel="composition, %", ylabel="zero-shot on unseen classes, %")
-    axes.plot(start[LEARNT], start[KEPT], "k*", markersize=12, label="before")
-    for variant in METHODS:
-        means = [
-            np.mean([(line["1"][LEARNT], line["1"][KEPT]) for line in rows], axis=0)
-            for rate in LEARNING_RATES
-            if (rows := [line for run, line in scores.items() if run[:2] == (variant, rate)])
+def runs_table(study: Study, before: Mapping[str, float], scores: Scores) -> str:
+    lines = [["before", "", "", *(f"{before[name]:.1f}" for name in study.columns)]]
+    for variant, rate in itertools.product(study.variants, study.learning_rates):
+        if rows := _rows(scores, variant, rate).values():
+            cells = (interval([row[name] for row in rows]) for name in study.columns)
+            lines.append([variant, rate, str(len(rows)), *cells])
+    return _table(["method", "learning rate", "seeds", *map(_words, study.columns)], lines)
+
+
+def differences_table(study: Study, scores: Scores) -> str:
+    lines = []
+    for variant, rate in itertools.product(study.variants, study.learning_rates):
+        ours, theirs = (_rows(scores, name, rate) for name in (study.ours, variant))
+        if variant != study.ours and (seeds := ours.keys() & theirs.keys()):
+            lines.append([variant, rate, str(len(seeds))])
+            for name in study.columns:
+                lines[-1].append(interval([ours[s][name] - theirs[s][name] for s in seeds]))
+    return _table(["less", "learning rate", "seeds", *map(_words, study.columns)], lines)
+
+
+def frontiers_table(study: Study, scores: Scores, seeds: Sequence[int]) -> str:
+    def points(variant, seed, alphas):
+        return [
+            (line[alpha][study.learnt], line[alpha][study.kept])
+            for run, line in scores.items()
+            if (run.variant, run.seed) == (variant, seed)
+            for alpha in alphas
         ]
-        if means:
-            (drawn,) = axes.plot(*np.array(means).T, "o-", label=variant)
-        for run, line in scores.items():
-            if run.variant == variant:
-                axes.plot(*(line["1"][n] for n in (LEARNT, KEPT)), ".", color=drawn.get_color())
+
+    lines = []
+    for variant in study.variants:
+        for words, alphas in (("", ("1",)), (" + WiSE-FT", study.alphas)):
+            gains = [
+                advantage(points(study.ours, seed, ("1",)), theirs)
+                for seed in seeds
+                if (theirs := points(variant, seed, alphas))
+            ]
+            if variant != study.ours or words:
+                known = [gain for gain in gains if not np.isnan(gain)]
+                lines.append([variant + words, interval(known) if known else "none shared"])
+    return _table(["against", "points"], lines)
+
+
+def plane(study: Study, before: Mapping[str, float], scores: Scores) -> Figure:
+    """What is learnt against what is kept: a line of means over seeds for each method."""
+    drawing = Figure(figsize=(7, 5), layout="constrained")
+    axes = drawing.add_subplot(
+        xlabel=f"{_words(study.learnt)}, %", ylabel=f"{_words(study.kept)}, %"
+    )
+    place = [study.learnt, study.kept]
+    axes.plot(*(before[name] for name in place), "k*", markersize=12, label="before")
+    for variant in study.methods:
+        clouds = [
+            np.array([[row[name] for name in place] for row in rows])
+            for rate in study.learning_rates
+            if (rows := _rows(scores, variant, rate).values())
+        ]
+        if clouds:
+            means = np.array([cloud.mean(axis=0) for cloud in clouds])
+            (drawn,) = axes.plot(*means.T, "o-", label=variant)
+            axes.plot(*np.concatenate(clouds).T, ".", alpha=0.5, color=drawn.get_color())
     axes.grid(alpha=0.3)
     axes.legend()
     return drawing
@@ -263,19 +282,21 @@ def plane(scores: Scores, start: Mapping[str, float]) -> Figure:
 
 def main() -> None:
     args = flags.FLAGS
-    output = Path(args.output).absolute()
+    study, output = STUDIES[args.study], Path(args.output).absolute()
     if args.report:
-        report(read(output), Path(args.report))
+        report(study, *read(study, output), Path(args.report))
         return
+    score_start(study, output)
     cores = SimpleQueue()
     for core in sorted(os.sched_getaffinity(0))[: args.jobs]:
         cores.put(core)
     with ThreadPoolExecutor(cores.qsize()) as pool:
-        runs = all_runs(map(int, args.seeds))
-        list(pool.map(functools.partial(perform, output=output, cores=cores), runs))
+        runs = all_runs(study, map(int, args.seeds))
+        list(pool.map(functools.partial(perform, study, output=output, cores=cores), runs))
 
 
 def define_flags() -> None:
+    flags.DEFINE_enum("study", "world", list(STUDIES), "Which experiments.")
     flags.DEFINE_string("output", None, "Folder of the runs.", required=True)
     flags.DEFINE_integer("jobs", 2, "Runs at a time, each on a core of its own.")
     flags.DEFINE_list("seeds", ["1", "2", "3", "4", "5"], "Of the data order.")

@@ -1,5 +1,6 @@
 """The evidence's arithmetic, and its page from runs with made-up scores."""
 
+import importlib
 import json
 import subprocess
 from queue import SimpleQueue
@@ -9,6 +10,7 @@ import pytest
 
 from perf import evidence
 from perf.evidence import Run, advantage, frontier, interval
+from perf.studies import STUDIES
 
 
 def test_frontier_is_what_nothing_beats():
@@ -32,51 +34,82 @@ def test_interval_is_students():
     assert interval([4.0]) == "4.0"
 
 
+@pytest.fixture(params=STUDIES)
+def study(request):
+    return STUDIES[request.param]
+
+
 @pytest.fixture
-def runs(tmp_path):
-    """Every run done: DeGLA keeps 6 points more, and a learning rate gains 5 for 10."""
-    for run in evidence.all_runs([1, 2]):
-        step = evidence.LEARNING_RATES.index(run.learning_rate)
-        score = dict.fromkeys(evidence.COLUMNS, 50.0) | {
-            evidence.LEARNT: 70.0 + 5 * step + run.seed / 10,
-            evidence.KEPT: 80.0 - 10 * step + 6 * run.variant.startswith("degla") + run.seed / 10,
+def runs(study, tmp_path):
+    """Every run done: ours keeps 6 points more, and a learning rate gains 5 for 10."""
+    for run in evidence.all_runs(study, [1, 2]):
+        step = study.learning_rates.index(run.learning_rate)
+        score = dict.fromkeys(study.columns, 50.0) | {
+            study.learnt: 70.0 + 5 * step + run.seed / 10,
+            study.kept: 80.0 - 10 * step + 6 * (run.variant == study.ours) + run.seed / 10,
         }
-        rows = {name: {"value": value} for name, value in score.items()}
-        line = {alpha: {"world": {"scores": rows}} for alpha in evidence.ALPHAS}
+        line = {alpha: as_results(study, score) for alpha in study.alphas}
         folder = run.folder(tmp_path / "runs")
         folder.mkdir(parents=True)
         (folder / "results.json").write_text(json.dumps({"wise_ft": {"alphas": line}}))
+    before = {"benchmarks": as_results(study, dict.fromkeys(study.columns, 33.3))}
+    (tmp_path / "runs" / evidence.BEFORE).write_text(json.dumps(before))
     return tmp_path / "runs"
 
 
-def test_report_shows_all_runs_and_the_frontiers(runs, tmp_path):
+def as_results(study, score):
+    rows = {name: {"value": value} for name, value in score.items()}
+    return {study.benchmark: {"scores": rows}}
+
+
+def test_report_shows_all_runs_and_what_they_differ_by(study, runs, tmp_path):
     page = tmp_path / "results.md"
-    evidence.report(evidence.read(runs), page)
-    lines = page.read_text().splitlines()
-    rows = [line.split(" | ") for line in lines if line.startswith("| ")]
-    shown = {(row[0].strip("| "), row[1]) for row in rows if len(row) > 2}
-    assert {run[:2] for run in evidence.all_runs([1])} <= shown
-    gains = {row[0].strip("| "): row[1].strip("| ") for row in rows if len(row) == 2}
-    assert gains["negclip"] == gains["ce_clip + WiSE-FT"] == "6.0 ± 0.0"
-    assert gains["degla_frozen"] == "0.0 ± 0.0"
+    evidence.report(study, *evidence.read(study, runs), page)
+    tables = [[]]
+    for line in page.read_text().splitlines():
+        if line.startswith("| "):
+            tables[-1].append(line.strip("| ").split(" | "))
+        elif tables[-1]:
+            tables.append([])
+    shown, less, above = ([heading, *rows] for heading, _, *rows in tables[:3])
+    assert {run[:2] for run in evidence.all_runs(study, [1])} < {tuple(row[:2]) for row in shown}
+    kept = 3 + study.columns.index(study.kept)
+    assert len(less) == 1 + (len(study.variants) - 1) * len(study.learning_rates)
+    assert {row[kept] for row in less[1:]} == {"6.0 ± 0.0"}
+    assert {row[3 + study.columns.index(study.learnt)] for row in less[1:]} == {"0.0 ± 0.0"}
+    gains = dict(above[1:])
+    assert gains.pop(f"{study.ours} + WiSE-FT") == "0.0 ± 0.0"
+    assert set(gains.values()) == {"6.0 ± 0.0"} and len(gains) == 2 * (len(study.variants) - 1)
     assert page.with_suffix(".png").stat().st_size > 1000
 
 
-def test_report_of_nothing_says_so(tmp_path):
-    with pytest.raises(ValueError, match="no run is done"):
-        evidence.report(evidence.read(tmp_path), tmp_path / "results.md")
+def test_report_of_nothing_says_so(study, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no run is done"):
+        evidence.read(study, tmp_path)
 
 
-def test_a_run_is_train_and_eval_once(tmp_path, monkeypatch):
+def test_a_run_is_train_and_eval_once(study, tmp_path, monkeypatch):
     commands = []
     monkeypatch.setattr(subprocess, "run", lambda command, **_: commands.append(command[1:]))
     cores = SimpleQueue()
     cores.put(0)
-    run = Run("degla without IGC", "1e-3", 7)
-    evidence.perform(run, tmp_path, cores)
+    variant = list(study.variants)[-1]
+    run = Run(variant, "1e-3", 7)
+    evidence.perform(study, run, tmp_path, cores)
     (train, *flags), (score, *_) = commands
     assert (train, score) == ("train.py", "eval.py") and cores.qsize() == 1
-    assert {"--config.seed=7", "--config.method.options.igc_weight=0.0"} <= set(flags)
+    assert {"--config.seed=7", *study.variants[variant][1]} <= set(flags)
     (run.folder(tmp_path) / "results.json").write_text("{}")
-    evidence.perform(run, tmp_path, cores)
+    evidence.perform(study, run, tmp_path, cores)
     assert len(commands) == 2
+
+
+def test_every_variant_is_an_experiment_that_knows_its_flags(study):
+    for config, options in study.variants.values():
+        config = importlib.import_module(f"tpu_configs.{config}").get_config()
+        for option in options:
+            key, _, value = option.removeprefix("--config.").partition("=")
+            *sections, last = key.split(".")
+            for name in sections:
+                config = config[name]
+            assert str(config[last]) != value, f"{option} changes nothing"

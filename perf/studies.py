@@ -1,0 +1,96 @@
+"""What perf/evidence.py compares: methods, learning rates and scores of each study."""
+
+import dataclasses
+from collections.abc import Mapping
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """Methods that start from the same weights, compared by what they learn and what they keep.
+
+    Attributes:
+      title, about: of the page; what the scores mean.
+      benchmark: a file of benchmarks/.
+      variants: name -> (experiment of tpu_configs/, flags of train.py); the first is the one that
+        the others are compared with.
+      methods: the variants that the figure shows.
+      learning_rates: each variant's.
+      alphas: of WiSE-FT; 1 is the run itself.
+      learnt, kept: the two scores of the figure and of the frontiers.
+      columns: the scores that the tables show.
+    """
+
+    title: str
+    about: str
+    benchmark: str
+    variants: Mapping[str, tuple[str, tuple[str, ...]]]
+    methods: tuple[str, ...]
+    learning_rates: tuple[str, ...]
+    alphas: tuple[str, ...]
+    learnt: str
+    kept: str
+    columns: tuple[str, ...]
+
+    @property
+    def ours(self) -> str:
+        return next(iter(self.variants))
+
+
+def _degla(**options) -> tuple[str, tuple[str, ...]]:
+    flags = (f"--config.method.options.{key}={value}" for key, value in options.items())
+    return "world_degla", tuple(flags)
+
+
+STUDIES = {
+    "world": Study(
+        title="Composition on the embedded world",
+        about="""\
+            Composition is the mean over types of negative and both class splits; retention is
+            zero-shot top-1 on the classes that fine-tuning never showed.""",
+        benchmark="world",
+        variants={
+            "degla": ("world_degla", ()),
+            **{name: (f"world_{name}", ()) for name in ("clip", "negclip", "ce_clip")},
+            "degla without distillation": ("world_igc_tgc", ()),
+            "degla, frozen teacher": ("world_degla_frozen", ()),
+            "degla without IGC": _degla(igc_weight=0.0),
+            "degla without TGC": _degla(tgc_weight=0.0),
+            "degla, released mask": _degla(tgc_mask="released"),
+        },
+        methods=(
+            *("degla", "clip", "negclip", "ce_clip"),
+            *("degla without distillation", "degla, frozen teacher"),
+        ),
+        learning_rates=("3e-4", "1e-3", "2e-3"),
+        alphas=("0.2", "0.4", "0.6", "0.8", "1"),
+        learnt="composition",
+        kept="zero_shot_unseen",
+        columns=(
+            *("composition", "unseen_swaps", "unseen_replace_relation", "zero_shot_seen"),
+            *("zero_shot_unseen", "zero_shot_all", "image_to_text_recall@1"),
+        ),
+    ),
+    "moving": Study(
+        title="Actions in the embedded clips",
+        about="""\
+            Base are the classes that training showed, novel other things in the same actions.
+            Pairs are the clips nearer to their own action than to the one that no single frame
+            tells from it; chance is 50.""",
+        benchmark="video",
+        variants={
+            "froster": ("moving_froster", ()),
+            "plain fine-tuning": ("moving_plain", ()),
+            "distillation without heads": ("moving_distill", ()),
+            "froster, window 0": ("moving_froster", ("--config.model.video.window=0",)),
+        },
+        methods=(
+            *("froster", "plain fine-tuning", "distillation without heads"),
+            "froster, window 0",
+        ),
+        learning_rates=("3e-4", "1e-3"),
+        alphas=("0.5", "1"),
+        learnt="base_top1",
+        kept="novel_top1",
+        columns=("base_top1", "novel_top1", "harmonic_mean", "base_pairs", "novel_pairs"),
+    ),
+}
