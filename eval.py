@@ -2,8 +2,9 @@
 
     python eval.py --workdir=RUN --eval.benchmarks=retrieval,sugarcrepe --eval.retrieval.root=DIR
 
-What is not given is as in the run's own config.eval. With --wise_ft=REFERENCE every benchmark is
-scored along the line from those weights to these (WiSE-FT, arXiv 2109.01903).
+What is not given is as in the run's own config.eval, or as in that of a --config. With
+--wise_ft=REFERENCE every benchmark is scored along the line from those weights to these (WiSE-FT,
+arXiv 2109.01903).
 """
 
 import contextlib
@@ -165,6 +166,7 @@ def score(
     given: Mapping[str, Any],
     output: Path,
     *,
+    config: ConfigDict | None = None,
     step: int | None = None,
     shape: str | None = None,
     tokenizer: str | None = None,
@@ -177,6 +179,7 @@ def score(
       source, step: see find_model().
       given: dotted keys of config.eval that replace the run's own.
       output: the json file.
+      config: an experiment, whose config.eval replaces the run's own too.
       shape: see restore().
       tokenizer: folder or hub id, for weights that bring none.
       wise_ft: weights to interpolate with, in any layout; alphas: how far from them, 0 to 1.
@@ -188,9 +191,11 @@ def score(
     if not output.parent.is_dir():
         raise FileNotFoundError(f"{output.parent}: no such folder; give another --output")
     options = base.get_config().eval
-    if (Path(source) / weights.RUN_FILE).is_file():
-        with options.unlocked():
+    with options.unlocked():
+        if (Path(source) / weights.RUN_FILE).is_file():
             options.update(read_config(Path(source))["eval"])
+        if config is not None:
+            options.update(config.eval.to_dict())
     options.update_from_flattened_dict(given)
     runs = load_benchmarks(options)
     if not runs:
@@ -261,6 +266,7 @@ def main() -> None:
         args.workdir,
         config_flags.get_override_values(args["eval"]),
         Path(args.output or Path(args.workdir) / "results.json"),
+        config=args.config,
         step=args.step,
         shape=args.shape,
         tokenizer=args.tokenizer,
@@ -279,8 +285,11 @@ def define_flags() -> None:
     flags.DEFINE_string("wise_ft", None, "Interpolate with these weights, as --workdir takes them.")
     flags.DEFINE_list("alphas", ["0", "0.25", "0.5", "0.75", "1"], "0: --wise_ft; 1: --workdir.")
     flags.DEFINE_string("output", None, "Default: results.json in the run directory.")
+    config_flags.DEFINE_config_file(
+        "config", None, "Take config.eval from this file of tpu_configs/, as for weights of no run."
+    )
     config_flags.DEFINE_config_dict("eval", base.get_config().eval, "See tpu_configs/base.py.")
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags, eval=base.get_config().eval)
+    cli.run(main, define_flags, eval=base.get_config().eval, config=base.get_config())

@@ -2,6 +2,7 @@
 
 import functools
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -9,15 +10,17 @@ import numpy as np
 import optax
 import pytest
 from flax.core import meta
+from ml_collections import ConfigDict
 
 import eval as evaluation
 from data import images
+from data.moving import Moving
 from data.tokenizer import load_tokenizer, train_tokenizer
 from methods import base as methods
 from models import fingerprint, pretrained, zoo
 from models import sources as weights
 from models.clip import init_params
-from tpu_configs import base
+from tpu_configs import base, moving_froster
 from training import mesh as meshes
 from training.checkpoints import Checkpoints, claim_run_directory
 from training.state import create_state
@@ -232,3 +235,33 @@ def test_an_alpha_out_of_range_is_found_before_anything_is_scored(
         evaluation.score(
             str(run), flickr8k(shared), tmp_path / "r.json", wise_ft=str(run), alphas=(0, alpha)
         )
+
+
+def test_frozen_clip_takes_its_benchmarks_from_an_experiment(tmp_path):
+    folder = Path(evaluation.__file__).parent / "weights" / "world"
+    config = moving_froster.get_config()
+    config.eval.video.sets = ConfigDict({"novel": dict(nouns="unseen", part="test", length=24)})
+    evaluation.score(str(folder), {}, tmp_path / "results.json", config=config)
+    scores = json.loads((tmp_path / "results.json").read_text())["benchmarks"]["video"]["scores"]
+
+    tokenizer = load_tokenizer(folder)
+    model, params = evaluation.restore(weights.find(str(folder)), meshes.make_mesh(), tokenizer)
+
+    def unit_mean(rows):
+        return np.mean(rows, axis=0) / np.linalg.norm(np.mean(rows, axis=0))
+
+    def encode(method, batch):
+        full = np.resize(batch, (8, *batch.shape[1:]))  # one for each device
+        return np.asarray(model.apply({"params": params}, full, method=method))[: len(batch)]
+
+    source = Moving(nouns="unseen", part="test")
+    classes = []
+    for name, description in zip(source.classes, source.descriptions, strict=True):
+        texts = [f"{template.format(name)} {description}" for template in source.templates]
+        tokens, _ = tokenizer.encode([*texts, description], model.config.text.context_length)
+        classes.append(unit_mean(encode("encode_text", tokens)))
+    right = [
+        np.argmax(classes @ encode("encode_image", record["video"]).mean(axis=0)) == record["label"]
+        for record in map(source.__getitem__, range(24))
+    ]
+    assert scores["novel_top1"]["value"] == pytest.approx(100 * np.mean(right))
