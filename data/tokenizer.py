@@ -78,11 +78,18 @@ class Tokenizer:
         return ids, truncated
 
     def save(self, folder):
-        """Writes a new folder that transformers.CLIPTokenizer and load_tokenizer read."""
+        """Writes a new folder that transformers.CLIPTokenizer and load_tokenizer read.
+
+        Raises:
+          OSError: it cannot be written.
+        """
         tokenizer = _clip_tokenizer()(vocab=self._vocab, merges=self._merges, model_max_length=77)
         # Whole or not at all: a run may be killed here.
         temporary = Path(f"{folder}.tmp")
-        tokenizer.save_pretrained(str(temporary))
+        try:
+            tokenizer.save_pretrained(str(temporary))
+        except Exception as error:  # the libraries raise it bare
+            raise OSError(f"cannot write {temporary}: {error}") from None
         temporary.replace(folder)
 
     def fingerprint(self) -> str:

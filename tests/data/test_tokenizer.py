@@ -1,6 +1,7 @@
 import json
 import pickle
 import random
+import resource
 from pathlib import Path
 
 import huggingface_hub
@@ -65,6 +66,20 @@ def test_save_and_load_change_nothing(openai, tmp_path):
     assert loaded.fingerprint() == openai.fingerprint()
     texts = [case["text"] for case in json.loads(GOLDEN.read_text())]
     np.testing.assert_array_equal(loaded.encode(texts)[0], openai.encode(texts)[0])
+
+
+def test_a_disk_that_is_full_is_one_line(tmp_path):
+    small = tokenizers.train_tokenizer(["a dog"], 520)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))  # what a quota does
+    try:
+        with pytest.raises(OSError, match=r"cannot write .*tokenizer.tmp: File too large[^\n]*$"):
+            small.save(tmp_path / "tokenizer")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not (tmp_path / "tokenizer").exists()
+    small.save(tmp_path / "tokenizer")
+    assert tokenizers.load_tokenizer(tmp_path / "tokenizer").fingerprint() == small.fingerprint()
 
 
 def test_reads_the_older_layout_of_two_files(openai, tmp_path):
