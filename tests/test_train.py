@@ -281,18 +281,20 @@ def test_a_disk_that_fills_up_meanwhile_is_one_line(photographs, tmp_path):
     assert "File too large" in error and "the last whole one is of step 0" in error
 
 
-def test_starts_from_weights_and_the_teacher_with_it(photographs, whole, tmp_path):
-    exported = tmp_path / "exported"
-    loaded = pretrained.load(whole / "checkpoints" / "6")
-    pretrained.save(
-        exported,
-        loaded.config,
-        loaded.params,
-        "hf",
-        tokenizer=loaded.tokenizer,
-        tokenizer_hash=loaded.tokenizer_hash,
-    )
-    changes = {"init.from": str(exported), "total_steps": 1, "optimizer.warmup_steps": 0}
+@pytest.mark.parametrize("layout", ["run", "hf"])
+def test_starts_from_weights_and_the_teacher_with_it(layout, photographs, whole, tmp_path):
+    loaded = pretrained.load(whole)
+    source = whole if layout == "run" else tmp_path / "exported"
+    if source != whole:
+        pretrained.save(
+            source,
+            loaded.config,
+            loaded.params,
+            layout,
+            tokenizer=loaded.tokenizer,
+            tokenizer_hash=loaded.tokenizer_hash,
+        )
+    changes = {"init.from": str(source), "total_steps": 1, "optimizer.warmup_steps": 0}
     still = {"optimizer.learning_rate": 0.0, "method.options.ema_decay": 0.5}
     train(tiny(photographs, **changes, **still), tmp_path / "run")
     for part in ("params", "teacher"):
@@ -306,6 +308,15 @@ def test_weights_of_another_activation_are_refused(photographs, whole, tmp_path)
     with pytest.raises(ValueError, match="activation.*gelu.*quick_gelu"):
         train(tiny(photographs, **changes), tmp_path)
     assert not (tmp_path / "checkpoints").exists() or not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_weights_are_named_on_the_command_line(photographs, tmp_path):
+    """'from' is a keyword of Python, as which ml_collections would read the flag."""
+    flag = f"--config.init.from={tmp_path}/none.from/if"
+    result = finished(command(photographs, tmp_path / "run", flag), env=environment(1))
+    assert result.returncode == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"error: {tmp_path}/none.from/if: no such file or folder")
 
 
 def test_a_hub_out_of_reach_says_what_to_do(photographs, tmp_path, monkeypatch):

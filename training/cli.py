@@ -6,6 +6,7 @@ import re
 import runpy
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from keyword import iskeyword
 
 import jax
 from absl import app, flags, logging
@@ -33,6 +34,7 @@ def run(main: Callable[[], None], define_flags: Callable[[], None], **defaults: 
         with one_line_errors(), _unknown_keys_named(defaults):
             return app.parse_flags_with_usage(argv)
 
+    sys.argv[:] = map(_quote_keywords, sys.argv)
     with _unknown_keys_named(defaults):
         define_flags()
         flags.mark_flags_as_required(f for f in defaults if flags.FLAGS[f].default is None)
@@ -49,6 +51,15 @@ def one_line_errors() -> Iterator[None]:
         logging.debug("the traceback:", exc_info=True)
         text = " ".join(line.strip() for line in str(error).splitlines())
         raise SystemExit(f"error: {text} (--verbosity=1 shows the traceback)") from None
+
+
+def _quote_keywords(argument: str) -> str:
+    """--config.init.from=X as --config.init["from"]=X: ml_collections parses keys as Python."""
+    flag, equals, value = argument.partition("=")
+    if flag.startswith("--"):
+        words = (f'["{word}"]' if iskeyword(word) else f".{word}" for word in flag.split("."))
+        flag = "".join(words).removeprefix(".")
+    return flag + equals + value
 
 
 def _define_distributed_flags() -> None:
