@@ -292,4 +292,5 @@ def define_flags() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags, eval=base.get_config().eval, config=base.get_config())
+    defaults = base.get_config()
+    cli.run(main, define_flags, optional=("config",), eval=defaults.eval, config=defaults)

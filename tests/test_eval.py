@@ -2,6 +2,8 @@
 
 import functools
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -265,3 +267,11 @@ def test_frozen_clip_takes_its_benchmarks_from_an_experiment(tmp_path):
         for record in map(source.__getitem__, range(24))
     ]
     assert scores["novel_top1"]["value"] == pytest.approx(100 * np.mean(right))
+
+
+def test_from_the_command_line_an_experiment_need_not_be_named(run):
+    command = [sys.executable, evaluation.__file__, f"--workdir={run}", f"--wise_ft={run}"]
+    result = subprocess.run([*command, "--alphas=0,half"], capture_output=True, text=True)
+    assert result.returncode == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: alpha is half; give a number from 0 to 1")

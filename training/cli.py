@@ -5,20 +5,27 @@ import difflib
 import re
 import runpy
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from keyword import iskeyword
 
 import jax
 from absl import app, flags, logging
 
 
-def run(main: Callable[[], None], define_flags: Callable[[], None], **defaults: Mapping) -> None:
+def run(
+    main: Callable[[], None],
+    define_flags: Callable[[], None],
+    *,
+    optional: Container[str] = (),
+    **defaults: Mapping,
+) -> None:
     """Runs a command: defines its flags, parses them, and calls its main function.
 
     Args:
       main: reads flags.FLAGS itself.
       define_flags: called here, so that train.py and eval.py may have flags of the same names
         when one imports the other.
+      optional: flags of defaults that need not be given.
       defaults: a config for each ml_collections flag by name, whose keys an error can list; a
         flag that is defined without a default must be given.
     """
@@ -37,7 +44,8 @@ def run(main: Callable[[], None], define_flags: Callable[[], None], **defaults: 
     sys.argv[:] = map(_quote_keywords, sys.argv)
     with _unknown_keys_named(defaults):
         define_flags()
-        flags.mark_flags_as_required(f for f in defaults if flags.FLAGS[f].default is None)
+        needed = (flag for flag in defaults if flag not in optional)
+        flags.mark_flags_as_required(f for f in needed if flags.FLAGS[f].default is None)
         _define_distributed_flags()
     app.run(quiet_main, flags_parser=parse)
 
