@@ -64,7 +64,7 @@ def fit(
     if log_every < 1:
         raise ValueError(f"config.log_every_steps={log_every} must be at least 1")
     stop = _stop_on_sigterm()
-    done = int(state.step)
+    start = done = int(state.step)
     counts = Counter()
     previous = None
     if evaluate_first and done == 0:
@@ -100,8 +100,7 @@ def fit(
             break
     checkpoints.wait()
     for name, count in counts.items():
-        if count:
-            logger.say(f"{count} {COUNTERS[name]}")
+        logger.say(f"steps {start + 1} to {done}: {count} {COUNTERS[name]}")
     return state
 
 

@@ -193,7 +193,10 @@ def test_begun_anew_the_log_is_too(tmp_path):
 def test_counters_stay_on_the_host_and_are_told(tmp_path, capsys):
     run(tmp_path, total=3)
     assert [row["truncated"] for row in logged(tmp_path)] == [1, 2, 3]
-    assert "3 samples with a text cut" in capsys.readouterr().err
+    assert "steps 1 to 3: 3 samples with a text cut" in capsys.readouterr().err
+    none = ({**batch, "truncated": np.zeros(8, bool)} for batch in linear.batches())
+    run(tmp_path, total=5, batches=none)
+    assert "steps 4 to 5: 0 samples with a text cut" in capsys.readouterr().err
 
 
 def test_restore_names_the_steps_there_are(tmp_path):
