@@ -6,7 +6,8 @@ from setuptools import setup
 
 PACKAGES = "models losses methods training data captions benchmarks tpu_configs perf".split()
 
-TEST = ["hypothesis", "pytest", "pytest-xdist", "ruff", "tensorboard"]
+VIDEO = ["av>=15"]
+TEST = ["hypothesis", "pytest", "pytest-xdist", "ruff", "tensorboard", *VIDEO]
 # open_clip needs torchvision; this pair of releases is known to import together.
 PARITY = ["torch==2.14.1", "torchvision==0.29.1", "open_clip_torch>=3.2"]
 
@@ -47,7 +48,8 @@ setup(
     extras_require={
         "test": TEST,
         "parity": PARITY,
-        "video": ["av>=15"],
+        "video": VIDEO,
         "captions": [],
+        "tpu": ["libtpu"],  # the TPU compiler, for perf/compile.py on a machine without a TPU
     },
 )

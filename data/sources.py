@@ -55,7 +55,10 @@ def load(name, root, *, split="all", test_size=100, train_size=None, **options):
 
 
 def all_captions(source) -> list[str]:
-    """Every caption of a source."""
+    """Every caption of a source; of videos, every text of their classes."""
+    if hasattr(source, "classes"):
+        texts_of = pipeline_of(source).class_texts
+        return [text for template in source.templates for text in texts_of(source, template)]
     of = getattr(source, "captions", lambda i: source[i]["captions"])
     return [caption for i in range(len(source)) for caption in of(i)]
 

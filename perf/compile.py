@@ -88,7 +88,14 @@ def abstract_batch(config: ConfigDict, shape, mesh, fields, num_classes: int) ->
 
 def main() -> None:
     args = flags.FLAGS
-    memory = compile_step(args.config, args.topology, args.classes).memory_analysis()
+    try:
+        compiled = compile_step(args.config, args.topology, args.classes)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        first = str(error).splitlines()[0]
+        raise ValueError(f"the step does not fit the memory of {args.topology}: {first}") from None
+    memory = compiled.memory_analysis()
     sizes = {
         "state and batch": memory.argument_size_in_bytes,
         "temporary": memory.temp_size_in_bytes,

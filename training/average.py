@@ -60,7 +60,7 @@ def average_run(workdir: Path, output: Path, first_epoch: int, last_epoch: int) 
         )
     if output.exists():
         raise FileExistsError(f"{output} is there: give another --output")
-    averaged = average_weights(map(_read, folders))
+    averaged = average_weights(map(read_weights, folders))
     with ocp.StandardCheckpointer() as writer:
         writer.save(output / "checkpoints" / str(steps[-1]) / "params", averaged)
         writer.wait_until_finished()
@@ -71,8 +71,8 @@ def average_run(workdir: Path, output: Path, first_epoch: int, last_epoch: int) 
     return steps
 
 
-def _read(folder: Path):
-    """The weights of a checkpoint, as arrays of the host."""
+def read_weights(folder: Path):
+    """The weights in a checkpoint's folder params, as arrays of the host."""
     with ocp.PyTreeCheckpointer() as reader:
         there = reader.metadata(folder).item_metadata.tree
         on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), there)

@@ -1,0 +1,58 @@
+"""Every experiment builds, and FROSTER's name files as its repository has them."""
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import base as benchmarks
+from data import sources
+from methods import base as methods
+from models import zoo
+from train import source_options
+from training.optimizer import make_optimizer
+
+FOLDER = Path(__file__).parents[1] / "tpu_configs"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("__init__", "base"))
+
+
+def get_config(name):
+    return importlib.import_module(f"tpu_configs.{name}").get_config()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_experiments_parts_take_its_options(name):
+    config = get_config(name)
+    assert config.is_locked and (config.epochs is None) != (config.total_steps is None)
+    method = methods.load(config.method.name, config.method.options)
+    assert ("video" in method.batch_fields) == (config.model.video.window is not None)
+    model = zoo.build(**config.model, vocab_size=49408, eos_token_id=49407)
+    assert model.example().keys() <= set(method.batch_fields)
+    make_optimizer(**config.optimizer, total_steps=10**6, steps_per_epoch=100)
+    for benchmark in config.eval.benchmarks:
+        benchmarks.load(benchmark, config.eval.get(benchmark))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("froster")])
+def test_frosters_files_are_those_of_its_repository(name, tmp_path, shared):
+    config = get_config(name)
+    config.data.root = str(tmp_path)
+    sets = {"train": config.data.options, **config.eval.video.sets}
+    for options in sets.values():
+        for path, content in (
+            (options.annotations, "a b,c.mp4,0\n"),
+            (options.classes, json.dumps({"0": "Name: text"})),
+            (f"{options.videos}/a b,c.mp4", ""),
+        ):
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path).write_text(content)
+    assert len(sources.load("video", config.data.root, **source_options(config.data))) == 1
+    for options in config.eval.video.sets.values():
+        assert len(sources.load("video", config.eval.video.root, **options)) == 1
+    # Of the lists, some of the real ones are at hand.
+    there = shared / "data" / "froster"
+    for options in sets.values():
+        lists = Path(options.annotations)
+        if (there / lists.parent.name).is_dir():
+            assert (there / lists.parent.name / lists.name).is_file()
