@@ -20,11 +20,11 @@ from data.world import COLOURS, PREFIXES, background
 PAIRS = {
     ("appearing", "blinking"): "tile",
     ("arriving", "peeking"): "glyph",
-    ("crossing", "bouncing"): "corner",
+    ("joining", "visiting"): "second",
     ("growing", "pulsing"): "size",
 }
 _THINGS = 12  # of each class split
-_TILE, _GLYPH, _SMALL = 0.48, 0.42, 0.18  # sides of a tile and a glyph, shares of a frame's
+_TILE, _GLYPH, _SMALL = 0.48, 0.44, 0.28  # sides of a tile and a glyph, shares of a frame's
 
 
 def _classes(nouns: str) -> list[tuple[str, str]]:
@@ -79,7 +79,7 @@ class Moving:
 
     @property
     def descriptions(self) -> list[str]:
-        return [f"{action} {thing}" for thing, action in self._class_list]
+        return [f"{article(thing)} {thing}" for thing, _ in self._class_list]
 
     @property
     def templates(self) -> list[str]:
@@ -107,31 +107,37 @@ class Moving:
         pair = next(pair for pair in PAIRS if action in pair)
         colour = list(COLOURS.values())[int(rng.random() * len(COLOURS))]
         empty = background(self.size, rng)
-        at = (rng.random(), rng.random())
+        corner = [self.size // 6 * int(4 * rng.random()) for _ in range(2)]  # as in data/world.py
         poses = (0, 1) if rng.random() < 0.5 else (1, 0)
         half = self.num_frames // 2
         steps = np.repeat(poses, half) if action == pair[0] else np.tile(poses, half)
-        drawn = [self._pose(thing, PAIRS[pair], step, at, colour, empty.copy()) for step in (0, 1)]
+        drawn = [self._pose(thing, PAIRS[pair], step, corner, colour, empty) for step in (0, 1)]
         return np.stack([drawn[step] for step in steps])
 
-    def _pose(self, thing: str, what: str, step: int, at, colour, image) -> np.ndarray:
-        """Draws one of the two poses: a tile at a place (shares of the room) with its glyph."""
+    def _pose(self, thing: str, what: str, step: int, corner, colour, empty) -> np.ndarray:
+        """Draws one of the two poses: what changes is less of itself in pose 0."""
+        image, less = empty.copy(), what if not step else ""
+        if what == "second":
+            corner = [0 if at < self.size // 4 else self.size // 2 for at in corner]
+            if not less:
+                self._draw(image, thing, [self.size // 2 - at for at in corner], colour, _GLYPH)
+        if less != "tile":
+            extent = {"glyph": 0.0, "size": _SMALL}.get(less, _GLYPH)
+            self._draw(image, thing, corner, colour, extent)
+        return image
+
+    def _draw(self, image, thing: str, corner, colour, extent: float) -> None:
+        """Draws a tile, and a glyph of that extent in its middle."""
         tile = round(_TILE * self.size)
-        if what == "corner":  # of the diagonal that the place is nearer to
-            at = (step, step if (at[0] < 0.5) == (at[1] < 0.5) else 1 - step)
-        top, left = (round((self.size - tile) * share) for share in at)
-        if what == "tile" and not step:
-            return image
+        top, left = corner
         image[top : top + tile, left : left + tile] = colour
-        if what == "glyph" and not step:
-            return image
-        small = what == "size" and not step
-        times, keep = sprite(thing, round((_SMALL if small else _GLYPH) * self.size))
+        if not extent:
+            return
+        times, keep = sprite(thing, round(extent * self.size))
         height, width = keep.shape[:2]
         y, x = top + (tile - height) // 2, left + (tile - width) // 2
         under = image[y : y + height, x : x + width]
         under[:] = (under * keep + times + 127) // 255
-        return image
 
 
 def load(root: str = "", **options) -> Moving:
