@@ -1,41 +1,93 @@
-"""Prints how many photographs a second one core decodes and crops for training.
+"""Prints how many photographs, or clips of videos, one core decodes and crops a second.
 
-python perf/images.py FOLDER [--size 224] [--seconds 10]
+python -m perf.images FOLDER [--size 224] [--seconds 10]
+python -m perf.images --rendered    # videos written for the purpose
 """
 
 import argparse
+import functools
 import itertools
+import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from data import images
+from data import images, video
+from data.moving import Moving
+
+PHOTOGRAPHS, VIDEOS = (".jpg", ".jpeg"), (".avi", ".mkv", ".mp4", ".webm")
+
+
+def write_videos(folder: Path, count: int = 8, seconds: int = 10) -> None:
+    """Rendered clips with noise, 340 x 256 pixels at 30 frames a second, H.264 in mp4."""
+    import av
+
+    source, rng = Moving(size=256), np.random.default_rng(0)
+    for i in range(count):
+        with av.open(str(folder / f"{i}.mp4"), "w") as container:
+            stream = container.add_stream("h264", rate=video.TARGET_FPS)
+            stream.width, stream.height, stream.pix_fmt = 340, 256, "yuv420p"
+            frames = np.pad(source[i]["video"], [(0, 0), (0, 0), (42, 42), (0, 0)], "edge")
+            for t in range(seconds * video.TARGET_FPS):
+                noise = rng.integers(0, 24, frames.shape[1:], np.uint8)
+                pixels = frames[t // video.TARGET_FPS % len(frames)] // 2 + noise
+                frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+
+
+def measure(one, contents, seconds: float) -> float:
+    """Calls of one(content) a second of this process."""
+    count, start = 0, time.process_time()
+    for content in itertools.cycle(contents):
+        one(content)
+        count += 1
+        if (spent := time.process_time() - start) > seconds:
+            return count / spent
+
+
+def photographs(paths: list[Path], size: int, seconds: float) -> str:
+    contents = [path.read_bytes() for path in paths[:500]]  # decoding is measured, not the disk
+    width, height = np.mean([images.decode(content).size for content in contents], axis=0)
+    one = functools.partial(images.train_image, size=size, rng=np.random.default_rng(0))
+    return (
+        f"{measure(one, contents, seconds):.0f} images/s/core: {len(contents)} JPEGs of "
+        f"{width:.0f} x {height:.0f} pixels on average to {size} x {size} "
+        f"(Pillow {Image.__version__})"
+    )
+
+
+def videos(paths: list[Path], size: int, seconds: float) -> str:
+    one = functools.partial(video.train_clip, size=size, rng=np.random.default_rng(0))
+    clips = measure(one, paths, seconds)
+    return (
+        f"{clips:.1f} clips/s/core, {8 * clips:.0f} images/s/core: 8 frames of a clip of each of "
+        f"{len(paths)} videos to {size} x {size}"
+    )
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("folder", type=Path, help="folder of photographs")
+    parser.add_argument("folder", type=Path, nargs="?", help="folder of photographs or videos")
+    parser.add_argument("--rendered", action="store_true", help="write videos and measure them")
     parser.add_argument("--size", type=int, default=224, help="pixels a side of the crop")
     parser.add_argument("--seconds", type=float, default=10, help="how long to measure")
     options = parser.parse_args()
-    paths = sorted(p for p in options.folder.iterdir() if p.suffix.lower() in (".jpg", ".jpeg"))
-    if not paths:
-        parser.error(f"no .jpg files in {options.folder}")
-    contents = [path.read_bytes() for path in paths[:500]]  # decoding is measured, not the disk
-    sizes = [images.decode(content).size for content in contents]
-    rng, count, start = np.random.default_rng(0), 0, time.process_time()
-    for content in itertools.cycle(contents):
-        images.train_image(content, options.size, rng)
-        count += 1
-        if (seconds := time.process_time() - start) > options.seconds:
-            break
-    width, height = np.mean(sizes, axis=0)
-    print(
-        f"{count / seconds:.0f} images/s/core: {len(contents)} JPEGs of {width:.0f} x {height:.0f} "
-        f"pixels on average to {options.size} x {options.size} (Pillow {Image.__version__})"
-    )
+    if (options.folder is None) != options.rendered:
+        parser.error("give either a folder or --rendered")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        if options.rendered:
+            write_videos(folder)
+        for suffixes, report in ((PHOTOGRAPHS, photographs), (VIDEOS, videos)):
+            paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
+            if paths:
+                print(report(paths, options.size, options.seconds))
+                break
+        else:
+            parser.error(f"no {', '.join((*PHOTOGRAPHS, *VIDEOS))} files in {folder}")
 
 
 if __name__ == "__main__":
