@@ -63,9 +63,9 @@ def load_benchmarks(options: ConfigDict) -> dict[str, Callable[[Encoder], benchm
     Raises:
       ValueError: an unknown benchmark or option, or one that is needed and not given.
     """
-    # A flag's a,b arrives as the one string "a,b".
+    # A flag's a,b arrives as the one string "a,b", and none as "".
     names = [name.strip() for entry in options.benchmarks for name in entry.split(",")]
-    return {name: benchmarks.load(name, options.get(name, {})) for name in names}
+    return {name: benchmarks.load(name, options.get(name, {})) for name in names if name}
 
 
 def make_encoder(

@@ -86,6 +86,8 @@ def perform(study: Study, run: Run, output: Path, cores: SimpleQueue) -> None:
                     stderr=subprocess.STDOUT,
                     check=True,
                 )
+    except subprocess.CalledProcessError as error:
+        raise ChildProcessError(f"{error.cmd[1]} failed: see {folder / 'log.txt'}") from None
     finally:
         cores.put(core)
     print(f"done: {' '.join(map(str, run))}", flush=True)

@@ -3,6 +3,7 @@
 import importlib
 import json
 import subprocess
+import sys
 from queue import SimpleQueue
 
 import numpy as np
@@ -102,6 +103,15 @@ def test_a_run_is_train_and_eval_once(study, tmp_path, monkeypatch):
     (run.folder(tmp_path) / "results.json").write_text("{}")
     evidence.perform(study, run, tmp_path, cores)
     assert len(commands) == 2
+
+
+def test_a_run_that_fails_names_its_log(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "false")
+    cores = SimpleQueue()
+    cores.put(0)
+    with pytest.raises(OSError, match=r"train.py failed: see .*seed1/log.txt"):
+        evidence.perform(study, Run(study.ours, "1e-3", 1), tmp_path, cores)
+    assert cores.qsize() == 1
 
 
 def test_every_variant_is_an_experiment_that_knows_its_flags(study):
