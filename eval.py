@@ -90,9 +90,9 @@ def make_encoder(
 
 def load_image(vision: VisionConfig, image) -> np.ndarray:
     """A path, PIL image or array as the model takes it: uint8 [image_size, image_size, 3]."""
-    if vision.resize == "shortest":
-        return images.eval_image(image, vision.image_size)
     resample = Image.Resampling[vision.interpolation.upper()]
+    if vision.resize == "shortest":
+        return images.eval_image(image, vision.image_size, resample=resample)
     return np.asarray(images.decode(image).resize((vision.image_size,) * 2, resample))
 
 

@@ -48,7 +48,9 @@ def train_image(image, size: int, rng: np.random.Generator, scale=(0.9, 1.0), ra
         return np.asarray(pixels.resize((size, size), Image.Resampling.BICUBIC, box))
 
 
-def eval_image(image, size: int, resize_to: int | None = None) -> np.ndarray:
+def eval_image(
+    image, size: int, resize_to: int | None = None, resample=Image.Resampling.BICUBIC
+) -> np.ndarray:
     """Returns CLIP's own preprocessing: short side to resize_to (size), bicubic, centre crop.
 
     Returns:
@@ -64,7 +66,7 @@ def eval_image(image, size: int, resize_to: int | None = None) -> np.ndarray:
     least = min(pixels.size)
     # Rounded down, as torchvision and transformers do; so is the crop's corner.
     width, height = (int(short * side / least) for side in pixels.size)
-    pixels = pixels.resize((width, height), Image.Resampling.BICUBIC)
+    pixels = pixels.resize((width, height), resample)
     left, top = (width - size) // 2, (height - size) // 2
     return np.asarray(pixels.crop((left, top, left + size, top + size)))
 

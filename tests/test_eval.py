@@ -1,5 +1,6 @@
 """eval.py on a run directory and on exported weights, against the model called by hand."""
 
+import dataclasses
 import functools
 import json
 import subprocess
@@ -13,6 +14,7 @@ import optax
 import pytest
 from flax.core import meta
 from ml_collections import ConfigDict
+from PIL import Image
 
 import eval as evaluation
 from data import images
@@ -182,6 +184,14 @@ def test_a_squashing_model_gets_the_whole_image():
     assert squashed.shape == cropped.shape == (224, 224, 3)
     assert squashed.mean() == pytest.approx(255 / 4, rel=0.02)
     assert cropped.mean() == 0
+
+
+def test_images_are_resized_as_the_fingerprint_says():
+    vision = dataclasses.replace(zoo.shape("ViT-B-16").vision, image_size=16)
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    for name, resample in (("bicubic", 3), ("bilinear", 2)):
+        found = evaluation.load_image(dataclasses.replace(vision, interpolation=name), image)
+        np.testing.assert_array_equal(found, Image.fromarray(image).resize((16, 16), resample))
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path, shared):

@@ -33,9 +33,14 @@ def jpeg(array, **options):
     return stream.getvalue()
 
 
-@pytest.mark.parametrize("size, resize_to", [(224, None), (96, 128)])
-def test_eval_image_equals_transformers(photographs, size, resize_to):
+@pytest.mark.parametrize(
+    "size, resize_to, resample",
+    [(224, None, "BICUBIC"), (96, 128, "BICUBIC"), (96, 128, "BILINEAR")],
+)
+def test_eval_image_equals_transformers(photographs, size, resize_to, resample):
+    resample = Image.Resampling[resample]
     processor = CLIPImageProcessorPil(
+        resample=resample,
         size={"shortest_edge": resize_to or size},
         crop_size={"height": size, "width": size},
         do_normalize=False,
@@ -45,7 +50,7 @@ def test_eval_image_equals_transformers(photographs, size, resize_to):
     for path in photographs:
         with Image.open(path) as photograph:
             expected = processor(photograph, return_tensors="np")["pixel_values"][0]
-        found = images.eval_image(path, size, resize_to)
+        found = images.eval_image(path, size, resize_to, resample)
         assert found.shape == (size, size, 3) and found.dtype == np.uint8
         differences.append(np.abs(found - expected.transpose(1, 2, 0).astype(float)).mean())
     assert max(differences) <= 1, max(differences)
