@@ -231,9 +231,8 @@ class Transformer(nn.Module):
         unroll = self.compute.unroll_layers
         block = Block
         if self.compute.remat != "none":
-            policy = REMAT_POLICIES[self.compute.remat]
             # Inside a loop nothing can be merged with the forward pass; unrolled, it could.
-            block = nn.remat(Block, policy=policy, prevent_cse=unroll)
+            block = nn.remat(Block, policy=REMAT_POLICIES[self.compute.remat], prevent_cse=unroll)
         stack = nn.scan(
             block,
             variable_axes={"params": 0},
@@ -351,9 +350,8 @@ class TextTower(nn.Module):
         )(ids)
         table = _normal(0.01, "position", "embed")
         position = self.param("position_embedding", table, (shape.context_length, shape.width))
-        position = position.astype(dtype)
         position = position[places] if packing else position[:length][None]
-        x = self.compute.constrain(x + position, ("batch", None, None))
+        x = self.compute.constrain(x + position.astype(dtype), ("batch", None, None))
 
         attend = functools.partial(jax.nn.dot_product_attention, is_causal=not siglip)
         x = Transformer(shape, attend, self.compute, name="transformer")(x, mask)
@@ -379,10 +377,8 @@ def _unpack(text, slots):
       places belong to one text.
     """
     shards, _, row_length = slots.shape
-    by_shard = text.reshape(shards, -1)
-    ids = jnp.take_along_axis(
-        by_shard, slots.reshape(shards, -1), axis=1, mode="fill", fill_value=0
-    )
+    text_of, slot_of = text.reshape(shards, -1), slots.reshape(shards, -1)
+    ids = jnp.take_along_axis(text_of, slot_of, axis=1, mode="fill", fill_value=0)
     owner, position = jnp.divmod(slots.reshape(-1, row_length), text.shape[1])
     mask = owner[:, None, :, None] == owner[:, None, None, :]
     return ids.reshape(-1, row_length), position, mask
@@ -399,7 +395,6 @@ def normalize(image, mean, std):
 def _patches(x, size: int):
     """[N, H, W, C] -> [N, H//size * W//size, size * size * C]: a convolution's windows."""
     n, height, width, channels = x.shape
-    height, width = height // size * size, width // size * size
-    x = x[:, :height, :width]
-    x = x.reshape(n, height // size, size, width // size, size, channels)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(n, -1, size * size * channels)
+    rows, columns = height // size, width // size
+    x = x[:, : rows * size, : columns * size].reshape(n, rows, size, columns, size, channels)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(n, rows * columns, size * size * channels)
