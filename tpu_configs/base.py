@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
     model.image_size = placeholder(int)  # pixels; given, position embeddings are interpolated to it
     model.dtype = "auto"  # of the computation: float32 on CPU, bfloat16 elsewhere; or a dtype
     # What the backward pass recomputes: none, full, dots, dots_no_batch (all but the products with
-    # weights; a third of the memory of none and, on CPU, faster: docs/performance.md).
+    # weights, docs/performance.md).
     model.remat = "dots_no_batch"
     model.unroll_layers = False  # no loop over the layers; slower to compile
     model.logit_scale_init = placeholder(float)  # logarithm; the shape's own where None
