@@ -8,11 +8,15 @@ and it has `classes`, `descriptions` (a text a class each), `templates` ("... {}
 `pipeline`, which is "video".
 """
 
+import argparse
 import dataclasses
+import functools
+import inspect
 import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -178,18 +182,21 @@ def train_clip(
     frame_stride: int = 16,
     jitter: Sequence[int] = (224, 256),
     flip: bool = True,
-) -> np.ndarray:
+) -> tuple[np.ndarray, bool]:
     """A clip at a random time, its short side scaled to a length in jitter, cropped, flipped.
 
     Args:
       frame_stride: frames between the clip's, at TARGET_FPS.
 
     Returns:
-      uint8 [num_frames, size, size, 3].
+      uint8 [num_frames, size, size, 3], and whether the video is shorter than that.
     """
+    short = False
 
     def choose(total, rate):
+        nonlocal short
         length = num_frames * frame_stride * rate / TARGET_FPS
+        short = total < length
         start = rng.random() * max(total - length, 0)
         return clip_indices(total, start, length, num_frames)
 
@@ -198,7 +205,7 @@ def train_clip(
     side = size / rng.integers(jitter[0], jitter[1] + 1) * min(height, width)
     left, top = rng.random() * (width - side), rng.random() * (height - side)
     frames = _cropped(frames, (left, top, left + side, top + side), size)
-    return frames[:, :, ::-1] if flip and rng.random() < 0.5 else frames
+    return frames[:, :, ::-1] if flip and rng.random() < 0.5 else frames, short
 
 
 def test_clips(
@@ -257,7 +264,8 @@ def train_batches(
       video uint8 [N, num_frames, image_size, image_size, 3]; label int32 [N];
       class_text int32 [C, 2, L], for all processes alike: each class by one template, drawn anew
     for each step, with its description, and the description alone (FROSTER, section 4.1);
-      truncated bool [N], whether any of these texts was cut to fit the context.
+      truncated bool [N], whether any of these texts was cut to fit the context; short bool [N],
+    whether the video is shorter than a clip, whose last frame then repeats.
 
     Args:
       source: records, see above.
@@ -316,7 +324,64 @@ class _Clip:
 
     def __call__(self, record, rng):
         try:
-            clip = train_clip(record["video"], rng, **dataclasses.asdict(self))
+            clip, short = train_clip(record["video"], rng, **dataclasses.asdict(self))
         except ValueError as error:
             raise ValueError(f"{record['key']}: {error}") from None
-        return {"video": clip, "label": np.int32(record["label"])}
+        return {"video": clip, "label": np.int32(record["label"]), "short": short}
+
+
+def faults(videos, seconds: float, workers: int | None = None) -> Iterator[str]:
+    """Decodes all of every video and says, a line each, which cannot be used as they should.
+
+    Args:
+      videos: a source.
+      seconds: length of a clip; videos that are shorter repeat their last frame.
+      workers: processes; None: one for each core.
+    """
+    records = map(videos.__getitem__, range(len(videos)))
+    with ProcessPoolExecutor(workers) as pool:
+        found = pool.map(functools.partial(_fault, seconds=seconds), records, chunksize=16)
+        yield from filter(None, found)
+
+
+def _fault(record, seconds: float) -> str | None:
+    told = []
+
+    def last(total, rate):
+        told.append((total, rate))
+        return np.array([total - 1])
+
+    try:
+        read_frames(record["video"], last)
+    except ValueError as error:
+        return f"{record['key']}: {error}"
+    ((total, rate),) = told
+    if total < seconds * rate:
+        return f"{record['key']}: {record['video']} lasts {total / rate:.2f} s, less than a clip"
+    return None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m data.video",
+        description="Names the videos of a list that are broken or short.",
+    )
+    parser.add_argument("root", help="folder that the other paths start from")
+    for name, parameter in inspect.signature(load).parameters.items():
+        if name != "root":
+            parser.add_argument(f"--{name}", default=parameter.default, help="see load()")
+    parser.add_argument("--seconds", type=float, default=8 * 16 / TARGET_FPS, help="of a clip")
+    options = vars(parser.parse_args())
+    seconds = options.pop("seconds")
+    try:
+        videos, count = load(**options), 0
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"error: {error}") from None
+    for fault in faults(videos, seconds):
+        print(fault)
+        count += 1
+    print(f"{count} of {len(videos)} videos")
+
+
+if __name__ == "__main__":
+    main()

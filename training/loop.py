@@ -17,6 +17,7 @@ from training.state import TrainState
 COUNTERS = {
     "truncated": "samples with a text cut to fit the context",
     "filled": "hard negatives whose type did not apply, filled by another type",
+    "short": "clips longer than their video, whose last frame repeats",
 }
 
 

@@ -100,7 +100,7 @@ def test_training_clips_move_in_time_and_space_and_are_mirrored():
     frames[..., 2] = np.arange(100)[:, None, None]
     rng = np.random.default_rng(0)
     options = dict(size=24, num_frames=4, frame_stride=5, jitter=(24, 30))
-    clips = [video.train_clip(frames, rng, **options) for _ in range(64)]
+    clips = [video.train_clip(frames, rng, **options)[0] for _ in range(64)]
     starts = [int(clip[0, 0, 0, 2]) for clip in clips]
     assert min(starts) < 15 and 60 < max(starts) <= 80
     for clip in clips:
@@ -112,7 +112,7 @@ def test_training_clips_move_in_time_and_space_and_are_mirrored():
     spans = [abs(int(clip[0, 0, -1, 0]) - int(clip[0, 0, 0, 0])) for clip in clips]
     assert 135 < min(spans) < 155 and 170 < max(spans) < 185
     assert not any(
-        video.train_clip(frames, rng, **options, flip=False)[0, 0, 0, 0] > 128 for _ in range(8)
+        video.train_clip(frames, rng, **options, flip=False)[0][0, 0, 0, 0] > 128 for _ in range(8)
     )
 
 
@@ -241,6 +241,24 @@ def test_a_video_that_cannot_be_read_stops_with_its_row(listed, tokenizer):
     source = sources.load("video", listed)
     with pytest.raises(ValueError, match=r"train.csv, line 2: .*1, a.avi is no video"):
         list(itertools.islice(batches(tokenizer, source, batch_size=3), 1))
+
+
+def test_videos_shorter_than_a_clip_are_counted_and_repeat_their_last_frame(listed, tokenizer):
+    options = dict(batch_size=3, num_frames=5, frame_stride=2)  # ten frames of files of 9, 10, 11
+    batch = next(batches(tokenizer, sources.load("video", listed), **options))
+    assert sorted(batch["short"]) == [False, False, True]
+    clip, short = video.train_clip(
+        str(listed / "0, a.avi"), np.random.default_rng(0), size=32, num_frames=4, frame_stride=5
+    )
+    assert short and list(indices(clip)) == [0, 6, 8, 8]
+
+
+def test_faulty_videos_are_all_named(listed):
+    (listed / "1, a.avi").write_bytes(b"x" * 99)
+    said = list(video.faults(sources.load("video", listed), seconds=10 / 30, workers=2))
+    assert len(said) == 2
+    assert "train.csv, line 1: " in said[0] and "0, a.avi lasts 0.30 s, less than a clip" in said[0]
+    assert "train.csv, line 2: " in said[1] and "1, a.avi is no video" in said[1]
 
 
 def test_class_texts_that_do_not_fit_are_counted(tokenizer):
