@@ -32,8 +32,8 @@ def run(
 
     <set>_top1, <set>_top5; of sets called base and novel, harmonic_mean of their top-1; of sets
     called <name>/<split>, <name>_mean and <name>_std of their top-1 over the splits (of the
-    sample, n - 1); <set>_pairs: where a source tells which two classes no frame tells apart, the
-    share of videos nearer to their own of the two.
+    sample, n - 1). Where a source tells which two classes no frame tells apart, <set>_pairs: the
+    share of videos nearer to their own of the two, and <set>_things: of those nearest to either.
 
     Args:
       sets: name -> options of the source, such as annotations and classes of data.video.load.
@@ -56,9 +56,9 @@ def run(
             outcomes[f"{name}_top{k}"] = np.sum(scores >= right, axis=1) <= k
             ties[f"{name}_top{k}"] = tied
         if hasattr(videos, "twins"):
-            other = scores[np.arange(len(labels)), np.array(videos.twins)[labels]]
-            pairs[f"{name}_pairs"] = right[:, 0] > other
-            ties[f"{name}_pairs"] = int((right[:, 0] == other).sum())
+            for kind, margin in twin_margins(scores, labels, videos.twins).items():
+                pairs[f"{name}_{kind}"] = margin > 0
+                ties[f"{name}_{kind}"] = int((margin == 0).sum())
     return Scores(summarise(outcomes | pairs, ties, aggregates(sets)))
 
 
@@ -68,6 +68,15 @@ def similarities(encoder, videos, sampling: Mapping) -> tuple[np.ndarray, np.nda
     frames = encoder.videos([record["video"] for record in records], **sampling)
     scores = frames.mean(axis=2).sum(axis=1) @ class_embeddings(encoder, videos).T
     return scores, np.array([record["label"] for record in records])
+
+
+def twin_margins(scores, labels, twins) -> dict[str, np.ndarray]:
+    """By how much own scores lead, [n]: before the twin's, and the better of the two before all."""
+    both = np.stack([labels, np.array(twins)[labels]], axis=1)
+    own, twin = np.take_along_axis(scores, both, axis=1).T
+    others = scores.copy()
+    np.put_along_axis(others, both, -np.inf, axis=1)
+    return {"pairs": own - twin, "things": np.maximum(own, twin) - others.max(axis=1)}
 
 
 def class_embeddings(encoder, videos) -> np.ndarray:

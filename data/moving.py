@@ -23,16 +23,15 @@ PAIRS = {
     ("joining", "visiting"): "second",
     ("growing", "pulsing"): "size",
 }
-_THINGS = 12  # of each class split
 _TILE, _GLYPH, _SMALL = 0.48, 0.44, 0.28  # sides of a tile and a glyph, shares of a frame's
 
 
-def _classes(nouns: str) -> list[tuple[str, str]]:
+def _classes(nouns: str, things: int) -> list[tuple[str, str]]:
     """(thing, action) of a class split: each thing has the two actions of a pair."""
-    step = len(NOUNS[nouns]) // _THINGS
-    things = NOUNS[nouns][::step][:_THINGS]
+    step = len(NOUNS[nouns]) // things
+    names = NOUNS[nouns][::step][:things]
     pairs = list(PAIRS)
-    return [(thing, action) for i, thing in enumerate(things) for action in pairs[i % len(pairs)]]
+    return [(name, action) for i, name in enumerate(names) for action in pairs[i % len(pairs)]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +42,7 @@ class Moving:
       length: number of clips.
       part: "train" or "test": clips drawn independently.
       nouns: class split of data/glyphs.py, "seen" or "unseen": the things of the classes.
+      things: how many of them; there are two classes of each.
       size: side of a frame, pixels.
       num_frames: T, even.
       seed: another seed is another set of clips.
@@ -51,6 +51,7 @@ class Moving:
     length: int = 10_000
     part: str = "train"
     nouns: str = "seen"
+    things: int = 12
     size: int = 48
     num_frames: int = 8
     seed: int = 0
@@ -59,9 +60,13 @@ class Moving:
         for name, known in (("part", ("train", "test")), ("nouns", ("seen", "unseen"))):
             if getattr(self, name) not in known:
                 raise ValueError(f"moving has no {name} {getattr(self, name)!r}: use {known}")
-        for name, least in (("length", 1), ("size", 32), ("num_frames", 4)):
+        for name, least in (("length", 1), ("things", 1), ("size", 32), ("num_frames", 4)):
             if getattr(self, name) < least:
                 raise ValueError(f"moving's {name} is {getattr(self, name)}, must be >= {least}")
+        if self.things > len(NOUNS[self.nouns]):
+            raise ValueError(
+                f"moving's things is {self.things}, but {len(NOUNS[self.nouns])} are {self.nouns}"
+            )
         if self.num_frames % 2:
             raise ValueError(f"moving's num_frames is {self.num_frames}, must be even")
 
@@ -71,7 +76,7 @@ class Moving:
 
     @functools.cached_property
     def _class_list(self) -> list[tuple[str, str]]:
-        return _classes(self.nouns)
+        return _classes(self.nouns, self.things)
 
     @property
     def classes(self) -> list[str]:

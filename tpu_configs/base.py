@@ -227,6 +227,8 @@ def get_moving_config() -> ConfigDict:
         dict(
             base=dict(nouns="seen", part="test", length=480),
             novel=dict(nouns="unseen", part="test", length=480),
+            # As many classes as there are: what was forgotten shows.
+            all_novel=dict(nouns="unseen", part="test", length=480, things=154),
         )
     )
     return config

@@ -120,6 +120,13 @@ def test_twins_are_scored_as_pairs():
     assert len(Moving(**sets["base"])) == scores["base_pairs"].count
 
 
+def test_twins_margins_are_those_of_the_pair_and_of_its_thing():
+    scores = np.array([[5, 3, 1, 2], [3, 5, 1, 2], [1, 2, 5, 5], [4, 4, 4, 0.0]])
+    found = benchmark.twin_margins(scores, np.array([0, 0, 2, 1]), [1, 0, 3, 2])
+    np.testing.assert_array_equal(found["pairs"], [2, -2, 0, 0])
+    np.testing.assert_array_equal(found["things"], [3, 3, 3, 0])
+
+
 def test_no_sets_is_an_error():
     with pytest.raises(ValueError, match="no sets of videos"):
         benchmark.run(None, sets={})

@@ -28,6 +28,13 @@ def test_base_and_novel_classes_share_actions_and_no_thing():
     assert not set(seen.classes) & set(unseen.classes)
 
 
+def test_every_thing_of_a_split_can_be_asked_for():
+    names = Moving(nouns="unseen", things=len(NOUNS["unseen"])).classes
+    assert len(set(names)) == 2 * len(NOUNS["unseen"])
+    with pytest.raises(ValueError, match=r"things is 1000, but \d+ are unseen"):
+        Moving(nouns="unseen", things=1000)
+
+
 def test_twins_are_the_same_frames_in_another_order():
     source = Moving()
     for label, (thing, action) in enumerate(source._class_list):
