@@ -255,8 +255,9 @@ def frontiers_table(study: Study, scores: Scores, seeds: Sequence[int]) -> str:
             ]
             if variant != study.ours or words:
                 known = [gain for gain in gains if not np.isnan(gain)]
-                lines.append([variant + words, interval(known) if known else "none shared"])
-    return _table(["against", "points"], lines)
+                gain = interval(known) if known else "none shared"
+                lines.append([variant + words, str(len(known)), gain])
+    return _table(["against", "seeds", "points"], lines)
 
 
 def plane(study: Study, before: Mapping[str, float], scores: Scores) -> Figure:
