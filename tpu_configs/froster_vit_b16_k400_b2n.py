@@ -12,7 +12,6 @@ from tpu_configs import base
 
 def get_config() -> ConfigDict:
     config = base.get_froster_b2n_config("zs_label_db/B2N_k400", videos="k400")
-    config.batch_size = 32
     # The first of the three draws of 16 clips a class.
     config.data.options.annotations = "zs_label_db/B2N_k400/train_1.csv"
     return config

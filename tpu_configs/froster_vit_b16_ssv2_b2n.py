@@ -11,6 +11,4 @@ from tpu_configs import base
 
 
 def get_config() -> ConfigDict:
-    config = base.get_froster_b2n_config("zs_label_db/B2N_ssv2", videos="ssv2")
-    config.batch_size = 32
-    return config
+    return base.get_froster_b2n_config("zs_label_db/B2N_ssv2", videos="ssv2")
