@@ -76,7 +76,7 @@ STUDIES = {
             Base are the 24 classes that training showed, novel 24 of other things in the same
             actions, all novel the 308 of every other thing. Pairs are the clips nearer to their own
             action than to the one that no single frame tells from it (chance is 50), things those
-            nearest to either.""",
+            nearest to either. Before is the frozen CLIP, which sees each frame alone.""",
         benchmark="video",
         variants={
             "froster": ("moving_froster", ()),
