@@ -56,20 +56,21 @@ def test_a_kill_loses_nothing_before_the_checkpoint_and_keeps_nothing_after(tmp_
     assert in_tensorboard(killed) == in_file(killed) == expected
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def files_of_2000_bytes():
-    """What a run meets where a quota ends."""
+    """What a run meets where a quota ends. Not a fixture: pytest's own output may be a file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_disk_that_fills_up_is_one_line_and_no_endless_wait(tmp_path, files_of_2000_bytes):
-    with logger(tmp_path) as full:
-        with pytest.raises(
-            OSError, match=r"cannot log step \d+ in [^\n]*: File too large; make ro"
-        ):
+def test_a_disk_that_fills_up_is_one_line_and_no_endless_wait(tmp_path):
+    problem = r"cannot log step \d+ in [^\n]*: File too large; make ro"
+    with files_of_2000_bytes(), logger(tmp_path) as full:
+        with pytest.raises(OSError, match=problem):
             for step in range(200):
                 full.write(step, {"loss": 1.0})
     lines = (tmp_path / METRICS_FILE).read_text().splitlines()
