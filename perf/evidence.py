@@ -72,7 +72,8 @@ def perform(study: Study, run: Run, output: Path, cores: SimpleQueue) -> None:
         f"--alphas={','.join(study.alphas)}",
         f"--output={results}",
     )
-    core = cores.get()
+    core, all_cores = cores.get(), os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})  # of this thread, and so of the processes that it starts
     try:
         with open(folder / "log.txt", "w") as log:
             for command in (train, score):
@@ -81,7 +82,6 @@ def perform(study: Study, run: Run, output: Path, cores: SimpleQueue) -> None:
                     cwd=REPOSITORY,
                     # Runs of one variant share what XLA compiles.
                     env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(output / "compiled")},
-                    preexec_fn=functools.partial(os.sched_setaffinity, 0, {core}),
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     check=True,
@@ -89,6 +89,7 @@ def perform(study: Study, run: Run, output: Path, cores: SimpleQueue) -> None:
     except subprocess.CalledProcessError as error:
         raise ChildProcessError(f"{error.cmd[1]} failed: see {folder / 'log.txt'}") from None
     finally:
+        os.sched_setaffinity(0, all_cores)
         cores.put(core)
     print(f"done: {' '.join(map(str, run))}", flush=True)
 

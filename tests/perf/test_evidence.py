@@ -6,6 +6,7 @@ import subprocess
 import sys
 from queue import SimpleQueue
 
+import jax
 import numpy as np
 import pytest
 
@@ -106,6 +107,7 @@ def test_a_run_is_train_and_eval_once(study, tmp_path, monkeypatch):
 
 
 def test_a_run_that_fails_names_its_log(study, tmp_path, monkeypatch):
+    jax.devices()  # a fork of jax's threads would warn
     monkeypatch.setattr(sys, "executable", "false")
     cores = SimpleQueue()
     cores.put(0)
