@@ -14,6 +14,7 @@ import functools
 import inspect
 import itertools
 import json
+import multiprocessing
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -339,7 +340,8 @@ def faults(videos, seconds: float, workers: int | None = None) -> Iterator[str]:
       workers: processes; None: one for each core.
     """
     records = map(videos.__getitem__, range(len(videos)))
-    with ProcessPoolExecutor(workers) as pool:
+    # Not forked: whoever calls this may have threads.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         found = pool.map(functools.partial(_fault, seconds=seconds), records, chunksize=16)
         yield from filter(None, found)
 

@@ -3,6 +3,7 @@
 import itertools
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -254,6 +255,7 @@ def test_videos_shorter_than_a_clip_are_counted_and_repeat_their_last_frame(list
 
 
 def test_faulty_videos_are_all_named(listed):
+    jax.devices()  # a fork of jax's threads would warn
     (listed / "1, a.avi").write_bytes(b"x" * 99)
     said = list(video.faults(sources.load("video", listed), seconds=10 / 30, workers=2))
     assert len(said) == 2
