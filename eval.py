@@ -161,6 +161,18 @@ def restore(
     return model, loaded.params
 
 
+def eval_options(source: str, config: ConfigDict | None, given: Mapping[str, Any]) -> ConfigDict:
+    """config.eval: the defaults, then the run's own, the experiment's, and the dotted keys given."""
+    options = base.get_config().eval
+    with options.unlocked():
+        if (Path(source) / weights.RUN_FILE).is_file():
+            options.update(read_config(Path(source))["eval"])
+        if config is not None:
+            options.update(config.eval.to_dict())
+    options.update_from_flattened_dict(given)
+    return options
+
+
 def score(
     source: str,
     given: Mapping[str, Any],
@@ -177,9 +189,8 @@ def score(
 
     Args:
       source, step: see find_model().
-      given: dotted keys of config.eval that replace the run's own.
+      given, config: see eval_options().
       output: the json file.
-      config: an experiment, whose config.eval replaces the run's own too.
       shape: see restore().
       tokenizer: folder or hub id, for weights that bring none.
       wise_ft: weights to interpolate with, in any layout; alphas: how far from them, 0 to 1.
@@ -190,13 +201,7 @@ def score(
     alphas = [as_alpha(alpha) for alpha in alphas]
     if not output.parent.is_dir():
         raise FileNotFoundError(f"{output.parent}: no such folder; give another --output")
-    options = base.get_config().eval
-    with options.unlocked():
-        if (Path(source) / weights.RUN_FILE).is_file():
-            options.update(read_config(Path(source))["eval"])
-        if config is not None:
-            options.update(config.eval.to_dict())
-    options.update_from_flattened_dict(given)
+    options = eval_options(source, config, given)
     runs = load_benchmarks(options)
     if not runs:
         there = ",".join(benchmarks.available())
