@@ -162,7 +162,7 @@ def restore(
 
 
 def eval_options(source: str, config: ConfigDict | None, given: Mapping[str, Any]) -> ConfigDict:
-    """config.eval: the defaults, then the run's own, the experiment's, and the dotted keys given."""
+    """config.eval: defaults, then the run's own, the experiment's, and the dotted keys given."""
     options = base.get_config().eval
     with options.unlocked():
         if (Path(source) / weights.RUN_FILE).is_file():
