@@ -1,4 +1,4 @@
-"""FROSTER on the embedded clips of moving things: minutes on a laptop, nothing downloaded.
+"""FROSTER on the embedded clips of moving things: a minute or two on a laptop, nothing downloaded.
 
     python train.py --config=tpu_configs/moving_froster.py --workdir=RUN
     python -m perf.evidence --study=moving --output=DIR    # and its baselines, several seeds
