@@ -8,16 +8,11 @@ and it has `classes`, `descriptions` (a text a class each), `templates` ("... {}
 `pipeline`, which is "video".
 """
 
-import argparse
 import dataclasses
-import functools
-import inspect
 import itertools
 import json
-import multiprocessing
 import re
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +42,7 @@ class Videos:
     templates = TEMPLATES
 
     def __init__(self, rows, classes: Sequence[str], descriptions: Sequence[str]):
+        pyav()  # asked before anything is compiled
         self.classes, self.descriptions = list(classes), list(descriptions)
         self._rows = list(rows)
         for _, label, key in self._rows:
@@ -93,7 +89,7 @@ def read_list(path: Path) -> list[tuple[str, int, str]]:
       ValueError: an empty file or a row that is no such line.
     """
     rows = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(_read(path).splitlines(), 1):
         # A path may hold commas and blanks; a label does not.
         match = re.fullmatch(r"\s*(.*\S)\s*[,\s]\s*(\d+)\s*", line)
         if not match:
@@ -113,13 +109,37 @@ def read_classes(path: Path) -> tuple[list[str], list[str]]:
       ValueError: it is no such json.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(_read(path))
         texts = [content[str(label)].partition(": ") for label in range(len(content))]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f'{path} should be json {{"0": "name: description", "1": ..}}: {error!r}'
         ) from None
     return [name for name, _, _ in texts], [text or name for name, _, text in texts]
+
+
+def _read(path: Path) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{path}: no such file; are the root and the paths below it right (docs/video.md)?"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text: {error}") from None
+
+
+def pyav():
+    """The module av, an extra that only video files need.
+
+    Raises:
+      ValueError: it is not installed.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise ValueError(f"video files need PyAV ({error}): pip install -e '.[video]'") from None
+    return av
 
 
 def read_frames(video, choose: Callable[[int, float], np.ndarray]) -> np.ndarray:
@@ -137,8 +157,7 @@ def read_frames(video, choose: Callable[[int, float], np.ndarray]) -> np.ndarray
     """
     if isinstance(video, np.ndarray):
         return video[choose(len(video), TARGET_FPS)]
-    import av  # an extra: only files need it
-
+    av = pyav()
     try:
         with av.open(str(video)) as container:
             stream = container.streams.video[0]
@@ -329,61 +348,3 @@ class _Clip:
         except ValueError as error:
             raise ValueError(f"{record['key']}: {error}") from None
         return {"video": clip, "label": np.int32(record["label"]), "short": short}
-
-
-def faults(videos, seconds: float, workers: int | None = None) -> Iterator[str]:
-    """Decodes all of every video and says, a line each, which cannot be used as they should.
-
-    Args:
-      videos: a source.
-      seconds: length of a clip; videos that are shorter repeat their last frame.
-      workers: processes; None: one for each core.
-    """
-    records = map(videos.__getitem__, range(len(videos)))
-    # Not forked: whoever calls this may have threads.
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        found = pool.map(functools.partial(_fault, seconds=seconds), records, chunksize=16)
-        yield from filter(None, found)
-
-
-def _fault(record, seconds: float) -> str | None:
-    told = []
-
-    def last(total, rate):
-        told.append((total, rate))
-        return np.array([total - 1])
-
-    try:
-        read_frames(record["video"], last)
-    except ValueError as error:
-        return f"{record['key']}: {error}"
-    ((total, rate),) = told
-    if total < seconds * rate:
-        return f"{record['key']}: {record['video']} lasts {total / rate:.2f} s, less than a clip"
-    return None
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m data.video",
-        description="Names the videos of a list that are broken or short.",
-    )
-    parser.add_argument("root", help="folder that the other paths start from")
-    for name, parameter in inspect.signature(load).parameters.items():
-        if name != "root":
-            parser.add_argument(f"--{name}", default=parameter.default, help="see load()")
-    parser.add_argument("--seconds", type=float, default=8 * 16 / TARGET_FPS, help="of a clip")
-    options = vars(parser.parse_args())
-    seconds = options.pop("seconds")
-    try:
-        videos, count = load(**options), 0
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from None
-    for fault in faults(videos, seconds):
-        print(fault)
-        count += 1
-    print(f"{count} of {len(videos)} videos")
-
-
-if __name__ == "__main__":
-    main()

@@ -9,6 +9,7 @@ it would there.
 
 import functools
 import os
+from importlib.util import find_spec
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +37,12 @@ def compile_step(config: ConfigDict, topology: str, num_classes: int):
     Args:
       topology: as jax.experimental.topologies names it, such as v5e:2x4.
       num_classes: of a run on videos.
+
+    Raises:
+      ValueError: the compiler is not installed, or the config and the topology do not fit.
     """
+    if find_spec("libtpu") is None:
+        raise ValueError("the TPU's compiler is not installed: pip install -e '.[tpu]'")
     # There is no TPU to ask, nor one that another process could take away.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")

@@ -22,8 +22,7 @@ PHOTOGRAPHS, VIDEOS = (".jpg", ".jpeg"), (".avi", ".mkv", ".mp4", ".webm")
 
 def write_videos(folder: Path, count: int = 8, seconds: int = 10) -> None:
     """Rendered clips with noise, 340 x 256 pixels at 30 frames a second, H.264 in mp4."""
-    import av
-
+    av = video.pyav()
     source, rng = Moving(size=256), np.random.default_rng(0)
     for i in range(count):
         with av.open(str(folder / f"{i}.mp4"), "w") as container:
@@ -80,7 +79,10 @@ def main():
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         if options.rendered:
-            write_videos(folder)
+            try:
+                write_videos(folder)
+            except ValueError as error:
+                parser.error(str(error))
         for suffixes, report in ((PHOTOGRAPHS, photographs), (VIDEOS, videos)):
             paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
             if paths:

@@ -2,12 +2,13 @@
 
 import itertools
 import json
+import sys
 
 import jax
 import numpy as np
 import pytest
 
-from data import sources, video
+from data import check, sources, video
 from data.moving import Moving
 from data.tokenizer import train_tokenizer
 
@@ -177,6 +178,7 @@ def test_a_source_of_list_files(listed):
         ("train.csv", "", "is empty"),
         ("train.csv", "0, a.avi,2\n", "line 1: label 2, but there are 2 classes"),
         ("train.csv", "0, a.avi,0\nb.avi,1\n", "1 of 2 videos are missing, the first is .*b.avi"),
+        ("train.csv", "caf\xe9.avi,0\n", "train.csv is not text: 'utf-8' codec"),
         ("classes.json", "{", "classes.json should be json"),
         ("classes.json", '{"0": "run", "2": "jump"}', "classes.json should be json"),
         ("classes.json", '{"0": "run", "1": 2}', "classes.json should be json"),
@@ -185,9 +187,23 @@ def test_a_source_of_list_files(listed):
     ],
 )
 def test_bad_list_files_are_named(listed, file, content, message):
-    (listed / file).write_text(content)
+    (listed / file).write_text(content, encoding="latin-1")
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         sources.load("video", listed)
+
+
+@pytest.mark.parametrize("file", ["train.csv", "classes.json"])
+def test_missing_list_files_are_named(listed, file):
+    (listed / file).unlink()
+    with pytest.raises(FileNotFoundError, match=rf"{file}: no such file; are the root and"):
+        sources.load("video", listed)
+
+
+def test_videos_without_pyav_say_how_to_install_it(listed, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(ValueError, match=r"pip install -e '.\[video\]'"):
+        sources.load("video", listed)
+    assert len(sources.load("moving", "")), "rendered clips need none"
 
 
 def test_a_video_source_has_no_split():
@@ -257,7 +273,7 @@ def test_videos_shorter_than_a_clip_are_counted_and_repeat_their_last_frame(list
 def test_faulty_videos_are_all_named(listed):
     jax.devices()  # a fork of jax's threads would warn
     (listed / "1, a.avi").write_bytes(b"x" * 99)
-    said = list(video.faults(sources.load("video", listed), seconds=10 / 30, workers=2))
+    said = list(check.faults(sources.load("video", listed), seconds=10 / 30, workers=2))
     assert len(said) == 2
     assert "train.csv, line 1: " in said[0] and "0, a.avi lasts 0.30 s, less than a clip" in said[0]
     assert "train.csv, line 2: " in said[1] and "1, a.avi is no video" in said[1]
