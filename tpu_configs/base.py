@@ -8,6 +8,8 @@ from pathlib import Path
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+WORLD_WEIGHTS = str(Path(__file__).parents[1] / "weights" / "world")
+
 
 def get_config() -> ConfigDict:
     """The defaults; experiments start from them."""
@@ -130,7 +132,7 @@ def get_world_config() -> ConfigDict:
     config.log_every_steps = 20
 
     config.model.name = "world"
-    config.init["from"] = str(Path(__file__).parents[1] / "weights" / "world")
+    config.init["from"] = WORLD_WEIGHTS
 
     config.optimizer.learning_rate = 1e-3
     config.optimizer.grad_clip_norm = 1.0
@@ -205,7 +207,7 @@ def get_moving_config() -> ConfigDict:
 
     config.model.name = "world"
     config.model.video.window = 1
-    config.init["from"] = str(Path(__file__).parents[1] / "weights" / "world")
+    config.init["from"] = WORLD_WEIGHTS
     config.method.name = "froster"
 
     config.optimizer.learning_rate = 1e-3
