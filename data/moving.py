@@ -112,7 +112,7 @@ class Moving:
         pair = next(pair for pair in PAIRS if action in pair)
         colour = list(COLOURS.values())[int(rng.random() * len(COLOURS))]
         empty = background(self.size, rng)
-        corner = [self.size // 6 * int(4 * rng.random()) for _ in range(2)]  # as in data/world.py
+        corner = [self.size // 4 * int(3 * rng.random()) for _ in range(2)]  # as in data/world.py
         poses = (0, 1) if rng.random() < 0.5 else (1, 0)
         half = self.num_frames // 2
         steps = np.repeat(poses, half) if action == pair[0] else np.tile(poses, half)

@@ -203,12 +203,12 @@ def background(size: int, rng: np.random.Generator) -> np.ndarray:
 def render(scene: Claim, size: int, rng: np.random.Generator) -> np.ndarray:
     """Draws a scene: uint8 [size, size, 3]; rng decides on background and places.
 
-    Tiles stand on a grid of sixths of the image, and their glyphs stray a little from the middle:
+    Tiles stand on a grid of quarters of the image, and their glyphs stray a little from the middle:
     where a thing is varies, but a small model learns what it is from few pictures.
     """
     image = background(size, rng)
     tile = round((0.92 if scene.things[0].count > 1 else 0.48) * size)
-    grid = [k * size // 6 for k in range(6) if k * size // 6 <= size - tile]
+    grid = [k * size // 4 for k in range(4) if k * size // 4 <= size - tile]
     if len(scene.things) == 1:
         _draw(image, scene.things[0], tile, _pick(rng, grid), _pick(rng, grid), rng)
         return image

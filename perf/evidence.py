@@ -136,7 +136,7 @@ def read(study: Study, output: Path) -> tuple[dict[str, float], Scores]:
 def all_runs(study: Study, seeds: Iterable[int]) -> list[Run]:
     # Whole seeds first, so that an unfinished set compares all methods.
     runs = itertools.product(seeds, study.learning_rates, study.variants)
-    return [Run(variant, rate, seed) for seed, rate, variant in runs]
+    return [Run(name, rate, seed) for seed, rate, name in runs if rate in study.rates(name)]
 
 
 def interval(values: Sequence[float]) -> str:
@@ -195,9 +195,9 @@ def report(study: Study, before: Mapping[str, float], scores: Scores, path: Path
         differences_table(study, scores),
         "## Frontiers",
         f"By how many points of {_words(study.kept)} the frontier of {study.ours} over learning\n"
-        f"rates lies above another, at matched {_words(study.learnt)}: the mean over what both\n"
-        "reach, paired by seed.",
-        frontiers_table(study, scores, seeds),
+        f"rates, alone and with WiSE-FT, lies above another, at matched {_words(study.learnt)}: the\n"
+        "mean over what both reach, paired by seed. WiSE-FT's frontiers begin at the weights before.",
+        frontiers_table(study, before, scores),
     ]
     path.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
 
@@ -237,28 +237,31 @@ def differences_table(study: Study, scores: Scores) -> str:
     return _table(["less", "learning rate", "seeds", *map(_words, study.columns)], lines)
 
 
-def frontiers_table(study: Study, scores: Scores, seeds: Sequence[int]) -> str:
-    def points(variant, seed, alphas):
-        return [
-            (line[alpha][study.learnt], line[alpha][study.kept])
+def frontiers_table(study: Study, before: Mapping[str, float], scores: Scores) -> str:
+    place = (study.learnt, study.kept)
+    start = tuple(before[name] for name in place)
+
+    def points(variant, seed, wise):
+        return [start] * wise + [
+            tuple(line[alpha][name] for name in place)
             for run, line in scores.items()
             if (run.variant, run.seed) == (variant, seed)
-            for alpha in alphas
+            for alpha in (study.alphas if wise else ("1",))
         ]
 
     lines = []
-    for variant in study.variants:
-        for words, alphas in (("", ("1",)), (" + WiSE-FT", study.alphas)):
+    for variant, wise in itertools.product(study.variants, (False, True)):
+        seeds = sorted({run.seed for run in scores if run.variant == variant})
+        lines.append([variant + " + WiSE-FT" * wise, str(len(seeds))])
+        for ours_wise in (False, True):
             gains = [
-                advantage(points(study.ours, seed, ("1",)), theirs)
+                advantage(points(study.ours, seed, ours_wise), points(variant, seed, wise))
                 for seed in seeds
-                if (theirs := points(variant, seed, alphas))
             ]
-            if variant != study.ours or words:
-                known = [gain for gain in gains if not np.isnan(gain)]
-                gain = interval(known) if known else "none shared"
-                lines.append([variant + words, str(len(known)), gain])
-    return _table(["against", "seeds", "points"], lines)
+            shared = [gain for gain in gains if not np.isnan(gain)]
+            of = "" if len(shared) == len(seeds) else f" ({len(shared)} seeds)"
+            lines[-1].append(interval(shared) + of if shared else "none shared")
+    return _table(["against", "seeds", study.ours, f"{study.ours} + WiSE-FT"], lines)
 
 
 def plane(study: Study, before: Mapping[str, float], scores: Scores) -> Figure:

@@ -14,7 +14,8 @@ class Study:
       variants: name -> (experiment of tpu_configs/, flags of train.py); the first is the one that
         the others are compared with.
       methods: the variants that the figure shows.
-      learning_rates: each variant's.
+      learning_rates: of every variant but the ablations.
+      ablations: variants that differ from the first in a part, at one learning rate each.
       alphas: of WiSE-FT; 1 is the run itself.
       learnt, kept: the two scores of the figure and of the frontiers.
       columns: the scores that the tables show.
@@ -30,10 +31,14 @@ class Study:
     learnt: str
     kept: str
     columns: tuple[str, ...]
+    ablations: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def ours(self) -> str:
         return next(iter(self.variants))
+
+    def rates(self, variant: str) -> tuple[str, ...]:
+        return (self.ablations[variant],) if variant in self.ablations else self.learning_rates
 
 
 def _degla(**options) -> tuple[str, tuple[str, ...]]:
@@ -61,13 +66,16 @@ STUDIES = {
             *("degla", "clip", "negclip", "ce_clip"),
             *("degla without distillation", "degla, frozen teacher"),
         ),
-        learning_rates=("3e-4", "1e-3", "2e-3"),
-        alphas=("0.2", "0.4", "0.6", "0.8", "1"),
+        learning_rates=("5e-4", "1e-3", "2e-3"),
+        alphas=("0.25", "0.5", "0.75", "1"),
         learnt="composition",
         kept="zero_shot_unseen",
         columns=(
             *("composition", "unseen_swaps", "unseen_replace_relation", "zero_shot_seen"),
             *("zero_shot_unseen", "zero_shot_all", "image_to_text_recall@1"),
+        ),
+        ablations=dict.fromkeys(
+            ("degla without IGC", "degla without TGC", "degla, released mask"), "1e-3"
         ),
     ),
     "moving": Study(

@@ -128,7 +128,7 @@ def get_world_config() -> ConfigDict:
     """What experiments share that fine-tune the shipped weights on the embedded world."""
     config = get_config()
     config.batch_size = 64
-    config.total_steps = config.checkpoint.every_steps = 600
+    config.total_steps = config.checkpoint.every_steps = 400
     config.log_every_steps = 20
 
     config.model.name = "world"
@@ -139,7 +139,7 @@ def get_world_config() -> ConfigDict:
 
     config.data.source = "world"
     config.data.options = ConfigDict(dict(length=50_000, nouns="seen", size=48, num_negatives=4))
-    config.data.text_rows = (0.65, 1.0)  # nearly always the first: the step compiles once or twice
+    config.data.text_rows = (0.5, 1.0)  # nearly always the first: the step compiles once or twice
     config.data.crop_scale = (1.0, 1.0)
 
     config.eval.world.size = 48

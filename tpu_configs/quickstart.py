@@ -14,7 +14,7 @@ from tpu_configs import base
 
 def get_config() -> ConfigDict:
     config = base.get_world_config()
-    config.total_steps = config.checkpoint.every_steps = 340
+    config.total_steps = config.checkpoint.every_steps = 600
     config.model.unroll_layers = True
 
     config.method.name = "degla"

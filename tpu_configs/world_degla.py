@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
             tgc_weight=0.1,
             tgc_mask="paper",
             teacher="ema",
-            ema_decay=0.992,
+            ema_decay=0.988,
             distill_weight=0.02,
         )
     )

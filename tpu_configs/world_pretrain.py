@@ -2,9 +2,8 @@
 
     python train.py --config=tpu_configs/world_pretrain.py --workdir=RUN
 
-Few captions say how two things stand to each other, and no two captions of a batch differ in their
-order alone: nothing teaches the model order, and it becomes the bag of words that real CLIPs are
-(Yuksekgonul et al. 2023, arXiv 2210.01936).
+Hardly ever do two captions of a batch differ in their order alone: nothing teaches the model order,
+and it becomes the bag of words that real CLIPs are (Yuksekgonul et al. 2023, arXiv 2210.01936).
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +14,7 @@ from tpu_configs import base
 def get_config() -> ConfigDict:
     config = base.get_config()
     config.batch_size = 256
-    config.total_steps = 3000
+    config.total_steps = 2000
     config.log_every_steps = 50
 
     config.model.name = "world"
@@ -35,15 +34,15 @@ def get_config() -> ConfigDict:
             pairs=0.5,
             colours=0.15,
             sizes=0.15,
-            relations=0.1,
+            relations=0.5,
             num_negatives=0,
         )
     )
     config.data.tokenizer_vocab_size = 2048  # every word of the world is a token
-    config.data.text_rows = (0.35, 0.4, 1.0)
+    config.data.text_rows = (0.3, 0.4, 1.0)
     config.data.crop_scale = (1.0, 1.0)
 
-    config.checkpoint.every_steps = 500
+    config.checkpoint.every_steps = 250
     config.eval.benchmarks = ("world",)
     config.eval.world.size = 48
     return config
