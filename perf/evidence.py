@@ -32,6 +32,7 @@ from training import cli
 REPOSITORY = Path(__file__).parents[1]
 WEIGHTS = REPOSITORY / "weights" / "world"
 BEFORE = "before.json"  # scores of the weights themselves
+NOTES = "## Notes\n"  # begins what is written by hand
 
 
 class Run(NamedTuple):
@@ -170,7 +171,7 @@ def advantage(ours: Iterable[tuple[float, float]], theirs: Iterable[tuple[float,
 
 
 def report(study: Study, before: Mapping[str, float], scores: Scores, path: Path) -> None:
-    """Writes the tables to path, and the figure beside it."""
+    """Writes the tables to path, and the figure beside it; the page's section NOTES is kept."""
     plane(study, before, scores).savefig(path.with_suffix(".png"), dpi=110)
     seeds = sorted({run.seed for run in scores})
     name = next(name for name, known in STUDIES.items() if known is study)
@@ -195,10 +196,13 @@ def report(study: Study, before: Mapping[str, float], scores: Scores, path: Path
         differences_table(study, scores),
         "## Frontiers",
         f"By how many points of {_words(study.kept)} the frontier of {study.ours} over learning\n"
-        f"rates, alone and with WiSE-FT, lies above another, at matched {_words(study.learnt)}: the\n"
-        "mean over what both reach, paired by seed. WiSE-FT's frontiers begin at the weights before.",
+        f"rates, alone and with WiSE-FT, lies above another, at matched {_words(study.learnt)}:\n"
+        "the mean over what both reach, paired by seed. WiSE-FT's begin at the weights before.",
         frontiers_table(study, before, scores),
     ]
+    if path.is_file():
+        _, heading, notes = path.read_text(encoding="utf-8").partition(NOTES)
+        sections += [(heading + notes).strip()] * bool(notes)
     path.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
 
 

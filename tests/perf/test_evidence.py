@@ -88,6 +88,15 @@ def test_report_shows_all_runs_and_what_they_differ_by(study, runs, tmp_path):
     assert page.with_suffix(".png").stat().st_size > 1000
 
 
+def test_report_keeps_what_is_written_by_hand(study, runs, tmp_path):
+    page, notes = tmp_path / "results.md", "## Notes\n\nWhat did not work.\n"
+    evidence.report(study, *evidence.read(study, runs), page)
+    written = page.read_text()
+    page.write_text(f"{written}\n{notes}")
+    evidence.report(study, *evidence.read(study, runs), page)
+    assert page.read_text() == f"{written}\n{notes}"
+
+
 def test_report_of_nothing_says_so(study, tmp_path):
     with pytest.raises(FileNotFoundError, match="no run is done"):
         evidence.read(study, tmp_path)
