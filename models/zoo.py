@@ -74,8 +74,8 @@ def _siglip(image_size, patch_size, vocab_size, context_length, shape) -> CLIPCo
 
 
 SHAPES = {
-    # Of images within +-0.5: at CLIP's statistics a fresh patch embedding drowns that of its place,
-    # and no tower of this size learns where things stand (docs/results.md).
+    # Of images within +-0.5: at CLIP's statistics a fresh patch embedding drowns that of its place
+    # (docs/results.md).
     "world": _clip(
         *(128, 48, 12, (128, 4, 4), (128, 3, 4)),
         context_length=32,

@@ -171,8 +171,10 @@ def advantage(ours: Iterable[tuple[float, float]], theirs: Iterable[tuple[float,
 
 
 def report(study: Study, before: Mapping[str, float], scores: Scores, path: Path) -> None:
-    """Writes the tables to path, and the figure beside it; the page's section NOTES is kept."""
+    """Writes the tables to path, a figure and all scores beside it; the page's NOTES are kept."""
     plane(study, before, scores).savefig(path.with_suffix(".png"), dpi=110)
+    lines = [json.dumps([*run, _rounded(alphas)]) for run, alphas in scores.items()]
+    path.with_suffix(".json").write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
     seeds = sorted({run.seed for run in scores})
     name = next(name for name, known in STUDIES.items() if known is study)
     command = f"python -m perf.evidence --study={name} --output=DIR"
@@ -183,7 +185,8 @@ def report(study: Study, before: Mapping[str, float], scores: Scores, path: Path
     writes this page from the runs of `{command}`: every
     method from `weights/world`, over the same steps, data and learning rates. Scores are of
     held-out scenes, in percent; ± is half a 95 % interval of Student's t over the seeds
-    {", ".join(map(str, seeds))}.
+    {", ".join(map(str, seeds))}. [All scores]({path.with_suffix(".json").name}): method, learning
+    rate, seed, and the scores at each of WiSE-FT's alphas, 1 being the run itself.
 
     """
     sections = [
@@ -204,6 +207,13 @@ def report(study: Study, before: Mapping[str, float], scores: Scores, path: Path
         _, heading, notes = path.read_text(encoding="utf-8").partition(NOTES)
         sections += [(heading + notes).strip()] * bool(notes)
     path.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+
+
+def _rounded(alphas: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    return {
+        alpha: {name: round(value, 2) for name, value in row.items()}
+        for alpha, row in alphas.items()
+    }
 
 
 def _words(name: str) -> str:
@@ -256,6 +266,8 @@ def frontiers_table(study: Study, before: Mapping[str, float], scores: Scores) -
     lines = []
     for variant, wise in itertools.product(study.variants, (False, True)):
         seeds = sorted({run.seed for run in scores if run.variant == variant})
+        if not seeds:
+            continue
         lines.append([variant + " + WiSE-FT" * wise, str(len(seeds))])
         for ours_wise in (False, True):
             gains = [
@@ -263,7 +275,7 @@ def frontiers_table(study: Study, before: Mapping[str, float], scores: Scores) -
                 for seed in seeds
             ]
             shared = [gain for gain in gains if not np.isnan(gain)]
-            of = "" if len(shared) == len(seeds) else f" ({len(shared)} seeds)"
+            of = "" if len(shared) == len(seeds) else f" ({len(shared)} of them)"
             lines[-1].append(interval(shared) + of if shared else "none shared")
     return _table(["against", "seeds", study.ours, f"{study.ours} + WiSE-FT"], lines)
 
