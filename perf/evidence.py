@@ -265,8 +265,8 @@ def frontiers_table(study: Study, before: Mapping[str, float], scores: Scores) -
 
     lines = []
     for variant, wise in itertools.product(study.variants, (False, True)):
-        seeds = sorted({run.seed for run in scores if run.variant == variant})
-        if not seeds:
+        known = ({run.seed for run in scores if run.variant == v} for v in (study.ours, variant))
+        if not (seeds := sorted(set.intersection(*known))):
             continue
         lines.append([variant + " + WiSE-FT" * wise, str(len(seeds))])
         for ours_wise in (False, True):
