@@ -33,6 +33,7 @@ REPOSITORY = Path(__file__).parents[1]
 WEIGHTS = REPOSITORY / "weights" / "world"
 BEFORE = "before.json"  # scores of the weights themselves
 NOTES = "## Notes\n"  # begins what is written by hand
+WISE = " + WiSE-FT"
 
 
 class Run(NamedTuple):
@@ -157,17 +158,16 @@ def frontier(points: Iterable[tuple[float, float]]) -> tuple[np.ndarray, np.ndar
     return tuple(np.array(kept[::-1]).T)
 
 
-def advantage(ours: Iterable[tuple[float, float]], theirs: Iterable[tuple[float, float]]) -> float:
-    """By how much the first frontier lies above the second, as mean over the x that both reach.
+def advantage(
+    ours: Iterable[tuple[float, float]], theirs: Iterable[tuple[float, float]], at: Sequence[float]
+) -> np.ndarray:
+    """By how much the first frontier lies above the second at each x of `at`.
 
-    Between its points a frontier is the line that joins them. nan where the two share no x.
+    Between its points a frontier is the line that joins them; left of the first it is level, for
+    that run reaches what is asked, and more. nan where one does not reach x.
     """
-    (x1, y1), (x2, y2) = frontier(ours), frontier(theirs)
-    low, high = max(x1[0], x2[0]), min(x1[-1], x2[-1])
-    if low > high:
-        return float("nan")
-    x = np.linspace(low, high, 101)
-    return float(np.mean(np.interp(x, x1, y1) - np.interp(x, x2, y2)))
+    heights = (np.interp(at, *frontier(points), right=np.nan) for points in (ours, theirs))
+    return np.subtract(*heights)
 
 
 def report(study: Study, before: Mapping[str, float], scores: Scores, path: Path) -> None:
@@ -199,8 +199,9 @@ def report(study: Study, before: Mapping[str, float], scores: Scores, path: Path
         differences_table(study, scores),
         "## Frontiers",
         f"By how many points of {_words(study.kept)} the frontier of {study.ours} over learning\n"
-        f"rates, alone and with WiSE-FT, lies above another, at matched {_words(study.learnt)}:\n"
-        "the mean over what both reach, paired by seed. WiSE-FT's begin at the weights before.",
+        f"rates, and over WiSE-FT's alphas where it says so, lies above another's at a level of\n"
+        f"{_words(study.learnt)}, paired by seed; in parentheses how many seeds reach it,\n"
+        "if not all do.",
         frontiers_table(study, before, scores),
     ]
     if path.is_file():
@@ -264,20 +265,30 @@ def frontiers_table(study: Study, before: Mapping[str, float], scores: Scores) -
         ]
 
     lines = []
-    for variant, wise in itertools.product(study.variants, (False, True)):
+    sides = ((False, False), (False, True), (True, True))
+    for variant, (ours_wise, wise) in itertools.product(study.methods, sides):
         known = ({run.seed for run in scores if run.variant == v} for v in (study.ours, variant))
-        if not (seeds := sorted(set.intersection(*known))):
+        seeds = sorted(set.intersection(*known))
+        if not seeds or (variant == study.ours and ours_wise == wise):
             continue
-        lines.append([variant + " + WiSE-FT" * wise, str(len(seeds))])
-        for ours_wise in (False, True):
-            gains = [
-                advantage(points(study.ours, seed, ours_wise), points(variant, seed, wise))
-                for seed in seeds
-            ]
-            shared = [gain for gain in gains if not np.isnan(gain)]
-            of = "" if len(shared) == len(seeds) else f" ({len(shared)} of them)"
-            lines[-1].append(interval(shared) + of if shared else "none shared")
-    return _table(["against", "seeds", study.ours, f"{study.ours} + WiSE-FT"], lines)
+        gains = [
+            advantage(
+                points(study.ours, seed, ours_wise), points(variant, seed, wise), study.levels
+            )
+            for seed in seeds
+        ]
+        names = [study.ours + WISE * ours_wise, variant + WISE * wise]
+        cells = (_where_reached(gain) for gain in np.transpose(gains))
+        lines.append([*names, str(len(seeds)), *cells])
+    levels = (f"at {level:g}" for level in study.levels)
+    return _table(["frontier of", "less that of", "seeds", *levels], lines)
+
+
+def _where_reached(gains: np.ndarray) -> str:
+    reached = gains[~np.isnan(gains)]
+    if not reached.size:
+        return "none"
+    return interval(reached) + f" ({reached.size})" * (reached.size < gains.size)
 
 
 def plane(study: Study, before: Mapping[str, float], scores: Scores) -> Figure:

@@ -13,11 +13,12 @@ class Study:
       benchmark: a file of benchmarks/.
       variants: name -> (experiment of tpu_configs/, flags of train.py); the first is the one that
         the others are compared with.
-      methods: the variants that the figure shows.
+      methods: the variants whose frontiers are compared and shown.
       learning_rates: of every variant but the ablations.
       ablations: variants that differ from the first in a part, at one learning rate each.
       alphas: of WiSE-FT; 1 is the run itself.
       learnt, kept: the two scores of the figure and of the frontiers.
+      levels: of what is learnt, at which the frontiers are compared.
       columns: the scores that the tables show.
     """
 
@@ -30,6 +31,7 @@ class Study:
     alphas: tuple[str, ...]
     learnt: str
     kept: str
+    levels: tuple[float, ...]
     columns: tuple[str, ...]
     ablations: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -70,6 +72,7 @@ STUDIES = {
         alphas=("0.25", "0.5", "0.75", "1"),
         learnt="composition",
         kept="zero_shot_unseen",
+        levels=(76, 78, 80, 82),
         columns=(
             *("composition", "unseen_swaps", "unseen_replace_relation", "zero_shot_seen"),
             *("zero_shot_unseen", "zero_shot_all", "image_to_text_recall@1"),
@@ -100,6 +103,7 @@ STUDIES = {
         alphas=("0.5", "1"),
         learnt="base_top1",
         kept="all_novel_top1",
+        levels=(60, 70, 80),
         columns=(
             *("base_top1", "novel_top1", "harmonic_mean", "all_novel_top1"),
             *("base_pairs", "novel_pairs", "novel_things", "all_novel_things"),

@@ -21,13 +21,13 @@ def test_frontier_is_what_nothing_beats():
     np.testing.assert_array_equal(y, [40, 30, 20])
 
 
-def test_advantage_is_the_height_between_frontiers_where_they_share_compositions():
+def test_advantage_is_the_height_between_frontiers():
     line = [(60, 50), (80, 30)]
-    assert advantage(line, line) == 0
-    assert advantage([(x, y + 7) for x, y in line], line) == pytest.approx(7)
-    # Shared are 70 to 80: there the first is at 40 to 30, the second at 30 to 20.
-    assert advantage(line, [(70, 30), (90, 10)]) == pytest.approx(10)
-    assert np.isnan(advantage([(60, 50)], [(70, 40)]))
+    higher = [(x, y + 7) for x, y in line]
+    np.testing.assert_allclose(advantage(higher, line, [60, 65, 80]), 7)
+    # At 75 the first is at 35, the second at 25; at 65 the second still has its first run's 30.
+    np.testing.assert_allclose(advantage(line, [(70, 30), (90, 10)], [65, 75]), [15, 10])
+    assert np.isnan(advantage(line, higher, [81])).all()
 
 
 def test_interval_is_students():
@@ -80,11 +80,12 @@ def test_report_shows_all_runs_and_what_they_differ_by(study, runs, tmp_path):
     assert len(less) == 1 + ours.count(False)
     assert {row[kept] for row in less[1:]} == {"6.0 ± 0.0"}
     assert {row[3 + study.columns.index(study.learnt)] for row in less[1:]} == {"0.0 ± 0.0"}
-    gains = {name: points for name, seeds, *points in above[1:] if seeds == "2"}
-    for words in ("", " + WiSE-FT"):
-        assert gains.pop(study.ours + words) == ["0.0 ± 0.0"] * 2
-    assert len(gains) == 2 * (len(study.variants) - 1)
-    assert all(points == ["6.0 ± 0.0"] * 2 for points in gains.values())
+    assert len(above) == 1 + 3 * len(study.methods) - 2
+    for _, of_other, seeds, *points in above[1:]:
+        lead = "0.0 ± 0.0" if of_other == study.ours + evidence.WISE else "6.0 ± 0.0"
+        highest = 70.1 + 5 * (len(study.learning_rates) - 1)
+        assert points == [lead if level < highest else "none" for level in study.levels]
+        assert seeds == "2"
     assert page.with_suffix(".png").stat().st_size > 1000
 
 
