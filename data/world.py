@@ -142,6 +142,7 @@ def _replace(field: str, options, claim: Claim, rng: np.random.Generator) -> lis
 
 # Each type of negative as claims that may be false; `nouns` are those of the class split.
 _CLAIMS = {
+    "swap_things": lambda claim, nouns, rng: [claim._replace(things=claim.things[::-1])],
     "swap_nouns": lambda claim, nouns, rng: _swap("noun", claim),
     "swap_adjectives": lambda claim, nouns, rng: _swap("colour", claim) + _swap("size", claim),
     "replace_adjective": lambda claim, nouns, rng: (
@@ -152,7 +153,7 @@ _CLAIMS = {
         claim._replace(relation=relation) for relation in INVERSE if claim.relation
     ],
 }
-TYPES = ("reshuffle", *_CLAIMS)
+TYPES = ("reshuffle", *(kind for kind in _CLAIMS if kind != "swap_things"))  # what is scored
 
 _DETERMINERS = frozenset({"a", "an", *COUNTS[2:]})
 _AFTER_DETERMINER = frozenset({"picture", "scene", *COLOURS, *SIZES, *GLYPHS, *map(plural, GLYPHS)})
@@ -174,7 +175,7 @@ def _reshuffles(caption: str, rng: np.random.Generator) -> Iterator[str]:
 def negatives(
     kind: str, scene: Claim, claim: Claim, wording: Wording, nouns, rng: np.random.Generator
 ) -> Iterator[str]:
-    """Hard negatives of one of TYPES, in random order, each false of the scene."""
+    """Hard negatives of a type, in random order, each false of the scene."""
     if kind == "reshuffle":
         yield from _reshuffles(wording.say(claim), rng)
         return
@@ -266,7 +267,11 @@ class World:
       sizes: share of the captions that say whether things are big or small.
       relations: share of the captions of two things that say how the two stand to each other. In
         the others their order means nothing, as in most captions that CLIP saw.
+      told_first: share of the captions of two things that are told from the left or upper one. At
+        0.5 neither the order of the things nor the word between them says by itself where a thing
+        is, only both together, which takes a model long to find out (docs/results.md).
       num_negatives: hard negatives a record has, of as many types as possible.
+      types: of these negatives, of TYPES and swap_things: the things with all that is said of them.
       seed: another seed is another world of scenes.
     """
 
@@ -278,7 +283,9 @@ class World:
     colours: float = 0.75
     sizes: float = 0.5
     relations: float = 1.0
+    told_first: float = 0.5
     num_negatives: int = 4
+    types: tuple[str, ...] = TYPES
     seed: int = 0
 
     def __post_init__(self):
@@ -288,6 +295,10 @@ class World:
         for name, least in (("length", 1), ("size", 32), ("num_negatives", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"world's {name} is {getattr(self, name)}, must be >= {least}")
+        known = ("reshuffle", *_CLAIMS)
+        for kind in self.types:
+            if kind not in known:
+                raise ValueError(f"world has no negatives of type {kind!r}: use one of {known}")
 
     def __len__(self) -> int:
         return self.length
@@ -331,13 +342,14 @@ class World:
         return scene, self._claim(scene, rng), Wording.draw(rng), rng
 
     def _claim(self, scene: Claim, rng: np.random.Generator) -> Claim:
-        """A claim true of the scene: some attributes left out, told from either thing."""
+        """A claim true of the scene: some attributes left out, told from one thing or the other."""
         things, relation = scene
         if rng.random() < 1 - self.colours:
             things = tuple(thing._replace(colour="") for thing in things)
         if rng.random() < 1 - self.sizes:
             things = tuple(thing._replace(size="") for thing in things)
-        if relation and rng.random() < 0.5:
+        first = relation in ("left of", "above")
+        if relation and rng.random() < (1 - self.told_first if first else self.told_first):
             things, relation = things[::-1], INVERSE[relation]
         if self.relations < 1 and rng.random() >= self.relations:
             relation = ""
@@ -348,7 +360,7 @@ class World:
 
     def _negatives(self, scene, claim, wording, rng) -> list[str]:
         """`num_negatives` different texts, of one type after another, in random order."""
-        kinds = [self._of(kind, scene, claim, wording, rng) for kind in _shuffled(rng, TYPES)]
+        kinds = [self._of(kind, scene, claim, wording, rng) for kind in _shuffled(rng, self.types)]
         texts = []
         while kinds and len(texts) < self.num_negatives:
             kind = kinds.pop(0)

@@ -135,6 +135,23 @@ def test_relations_is_the_share_of_captions_that_say_one():
     assert said == pytest.approx(0.3 * 0.75, abs=0.05)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.8, 1.0])
+def test_told_first_is_the_share_of_captions_told_from_the_left_or_upper_thing(share):
+    world = World(pairs=1.0, told_first=share)
+    told = [direction(world.captions(i)[0]) in ((-1, 0), (0, -1)) for i in range(1000)]
+    assert np.mean(told) == pytest.approx(share, abs=0.05)
+
+
+def test_types_are_those_of_the_negatives():
+    world = World(types=("swap_things",), num_negatives=2, size=32)
+    for i in range(300):
+        record, scene = world[i], world.example(i).scene
+        assert len(record["negatives"]) == len(scene.things) - 1
+        for text in record["negatives"]:
+            assert is_true(text, scene) is False
+            assert direction(text) == direction(record["captions"][0])
+
+
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_pairs_is_the_share_of_scenes_with_two_things(share):
     world = World(pairs=share, size=32)
@@ -261,6 +278,7 @@ def test_scenes_are_the_same_on_every_python():
         ({"part": "dev"}, "no part 'dev'.*'train', 'test'"),
         ({"nouns": "some"}, "no nouns 'some'.*'seen'"),
         ({"size": 8}, "size is 8, must be >= 32"),
+        ({"types": ("swap_verb",)}, "type 'swap_verb': use one of .*reshuffle"),
         ({"length": 0}, "length is 0"),
     ],
 )
