@@ -146,6 +146,37 @@ def get_world_config() -> ConfigDict:
     return config
 
 
+def get_world_relations_config() -> ConfigDict:
+    """Fine-tuning on the embedded world that learns how two things stand to each other.
+
+    Told from either thing alike, neither order nor the word between says where a thing is, only
+    both together: a parity, of which no half is of use. So most captions are told from the left or
+    upper thing, and the things themselves are swapped in some negatives, which no word gives away.
+    """
+    config = get_world_config()
+    config.checkpoint.every_steps = 300
+    config.model.unroll_layers = True
+    config.data.options = ConfigDict(
+        dict(
+            length=200_000,
+            nouns="seen",
+            size=48,
+            pairs=1.0,
+            colours=1.0,
+            sizes=0.25,
+            told_first=0.8,
+            num_negatives=4,
+            types=(
+                *("reshuffle", "swap_nouns", "swap_adjectives", "replace_adjective"),
+                *("replace_noun", "replace_relation", "swap_things"),
+            ),
+        )
+    )
+    config.data.text_rows = (0.75, 1.0)
+    config.eval.benchmarks = ("world",)
+    return config
+
+
 def get_froster_config() -> ConfigDict:
     """FROSTER's run on ViT-B/16, but for its videos (arXiv 2402.03241, and its released scripts).
 

@@ -1,0 +1,15 @@
+"""NegCLIP on the embedded world until it tells left from right and above from below.
+
+python train.py --config=tpu_configs/world_relations_negclip.py --workdir=RUN
+"""
+
+from ml_collections import ConfigDict
+
+from tpu_configs import base
+
+
+def get_config() -> ConfigDict:
+    config = base.get_world_relations_config()
+    config.total_steps = 1200
+    config.method.name = "negclip"
+    return config
