@@ -293,7 +293,7 @@ def _where_reached(gains: np.ndarray) -> str:
 
 def plane(study: Study, before: Mapping[str, float], scores: Scores) -> Figure:
     """What is learnt against what is kept: a line of means over seeds for each method."""
-    drawing = Figure(figsize=(7, 5), layout="constrained")
+    drawing = Figure(figsize=(9, 5), layout="constrained")
     axes = drawing.add_subplot(
         xlabel=f"{_words(study.learnt)}, %", ylabel=f"{_words(study.kept)}, %"
     )
@@ -310,7 +310,7 @@ def plane(study: Study, before: Mapping[str, float], scores: Scores) -> Figure:
             (drawn,) = axes.plot(*means.T, "o-", label=variant)
             axes.plot(*np.concatenate(clouds).T, ".", alpha=0.5, color=drawn.get_color())
     axes.grid(alpha=0.3)
-    axes.legend()
+    drawing.legend(loc="outside right upper")
     return drawing
 
 
