@@ -199,7 +199,7 @@ def report(study: Study, before: Mapping[str, float], scores: Scores, path: Path
         differences_table(study, scores),
         "## Frontiers",
         f"By how many points of {_words(study.kept)} the frontier of {study.ours} over learning\n"
-        f"rates, and over WiSE-FT's alphas where it says so, lies above another's at a level of\n"
+        "rates, and over WiSE-FT's alphas where it says so, lies above another's at a level of\n"
         f"{_words(study.learnt)}, paired by seed; in parentheses how many seeds reach it,\n"
         "if not all do.",
         frontiers_table(study, before, scores),

@@ -1,6 +1,8 @@
 """DeGLA on the embedded world until it tells left from right and above from below.
 
-python train.py --config=tpu_configs/world_relations_degla.py --workdir=RUN
+    python train.py --config=tpu_configs/world_relations_degla.py --workdir=RUN
+
+What came of it, and what it took: docs/results.md.
 """
 
 from ml_collections import ConfigDict
