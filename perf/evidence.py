@@ -76,6 +76,7 @@ def perform(study: Study, run: Run, output: Path, cores: SimpleQueue) -> None:
     )
     core, all_cores = cores.get(), os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})  # of this thread, and so of the processes that it starts
+    print(f"running: {' '.join(map(str, run))}; see {folder / 'log.txt'}", flush=True)
     try:
         with open(folder / "log.txt", "w") as log:
             for command in (train, score):
