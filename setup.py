@@ -4,7 +4,9 @@ from pathlib import Path
 
 from setuptools import setup
 
-PACKAGES = "models losses methods training data captions benchmarks tpu_configs perf".split()
+PACKAGES = (
+    "models losses methods training data language captions benchmarks tpu_configs perf"
+).split()
 
 VIDEO = ["av>=15"]
 TEST = ["pytest", "ruff", "tensorboard", *VIDEO]

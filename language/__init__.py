@@ -1,0 +1,1 @@
+"""Language models that can be called: one protocol, a file for each backend, a cache on disk."""

@@ -1,0 +1,217 @@
+"""What a language model is here: four verbs, of which each backend declares those that it has."""
+
+import dataclasses
+import difflib
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Sequence
+
+import numpy as np
+
+import language
+
+VERBS = ("generate", "choices", "score", "embed")
+_NOT_BACKENDS = ("base", "cache")
+
+
+class ModelError(OSError):
+    """A language model was asked and did not answer, for good; the message says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Completion:
+    """A text that was generated after a prompt.
+
+    Attributes:
+      text: without the prompt and without the stop text.
+      tokens: how many were generated, the end token too.
+      finish_reason: 'stop', at the end token or a stop text; 'length', at max_tokens.
+      log_probability: sum over the tokens, under the model itself (temperature 1, nothing cut);
+        None where the backend does not tell.
+    """
+
+    text: str
+    tokens: int
+    finish_reason: str
+    log_probability: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """The log-probability of a continuation after its prompt, summed over its tokens."""
+
+    log_probability: float
+    tokens: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How to generate.
+
+    Attributes:
+      n: completions for each prompt.
+      temperature: 0 takes the likeliest token.
+      top_k: draw among that many likeliest tokens; 0 is all.
+      top_p: draw among the likeliest tokens that together have this probability.
+      max_tokens: for each completion.
+      stop: texts before which a completion ends.
+      seed: the same model, prompt, options and seed give the same completions, whatever other
+        prompts are asked beside them.
+
+    Raises:
+      ValueError: a value out of its range.
+    """
+
+    n: int = 1
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    max_tokens: int = 64
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self):
+        if isinstance(self.stop, str):
+            raise ValueError(f"stop is the text {self.stop!r}; give a tuple of texts")
+        object.__setattr__(self, "stop", tuple(self.stop))
+        for name, fits, wanted in (
+            ("n", self.n >= 1, "at least 1"),
+            ("temperature", self.temperature >= 0, "at least 0"),
+            ("top_k", self.top_k >= 0, "at least 0, which is all"),
+            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("max_tokens", self.max_tokens >= 1, "at least 1"),
+            ("stop", all(self.stop), "texts of at least one letter"),
+            ("seed", self.seed >= 0, "at least 0"),
+        ):
+            if not fits:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be {wanted}")
+
+
+class LanguageModel:
+    """A language model; a backend declares its capabilities and implements `_<verb>` for each.
+
+    Attributes:
+      name: says which weights answer; part of the cache's key and of what is noted with a text.
+      capabilities: of VERBS; asking for another is an error before anything runs.
+      batch_size: prompts that it likes to be handed at once.
+      concurrency: calls that it likes to have at once, from threads.
+    """
+
+    name: str
+    capabilities: frozenset[str]
+    batch_size: int = 1
+    concurrency: int = 1
+
+    def generate(self, prompts: Sequence[str], **sampling) -> list[list[Completion]]:
+        """n completions of each prompt; the options are the fields of Sampling."""
+        require(self, "generate")
+        return self._generate(_texts("prompts", prompts), Sampling(**sampling))
+
+    def choices(
+        self, prompts: Sequence[str], options: Sequence[str], *, normalize_length: bool = False
+    ) -> np.ndarray:
+        """Log-probabilities of each option as continuation, normalised over the options.
+
+        Args:
+          normalize_length: compare means over an option's tokens instead of sums.
+
+        Returns:
+          float64 [prompts, options]; each row's exponentials add up to 1.
+        """
+        require(self, "choices")
+        options = _texts("options", options)
+        if not options:
+            raise ValueError("there are no options to choose from")
+        return self._choices(_texts("prompts", prompts), options, normalize_length)
+
+    def score(self, prompts: Sequence[str], continuations: Sequence[str]) -> list[Score]:
+        """The log-probability of each continuation after the prompt of the same place."""
+        require(self, "score")
+        prompts, continuations = _texts("prompts", prompts), _texts("continuations", continuations)
+        if len(prompts) != len(continuations):
+            raise ValueError(f"{len(prompts)} prompts, but {len(continuations)} continuations")
+        return self._score(prompts, continuations)
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit vectors of texts, float32 [texts, width]."""
+        require(self, "embed")
+        return self._embed(_texts("texts", texts))
+
+    def _generate(self, prompts: list[str], sampling: Sampling) -> list[list[Completion]]:
+        raise NotImplementedError
+
+    def _choices(self, prompts: list[str], options: list[str], normalize_length: bool):
+        """By the scores of the options; for a backend that can score."""
+        pairs = [(prompt, option) for prompt in prompts for option in options]
+        scores = self._score([prompt for prompt, _ in pairs], [option for _, option in pairs])
+        values = [s.log_probability / (s.tokens if normalize_length else 1) for s in scores]
+        return log_softmax(np.reshape(values, (len(prompts), len(options))))
+
+    def _score(self, prompts: list[str], continuations: list[str]) -> list[Score]:
+        raise NotImplementedError
+
+    def _embed(self, texts: list[str]) -> np.ndarray:
+        raise NotImplementedError
+
+
+def require(model: LanguageModel, *verbs: str) -> None:
+    """Raises a ValueError for a verb that the model lacks; to be called before any work."""
+    if lacking := [verb for verb in verbs if verb not in model.capabilities]:
+        raise ValueError(
+            f"the language model {model.name} cannot {' or '.join(lacking)}; "
+            f"it can {', '.join(sorted(model.capabilities)) or 'nothing'}"
+        )
+
+
+def log_softmax(values: np.ndarray) -> np.ndarray:
+    """Log-probabilities over the last axis, float64."""
+    values = np.asarray(values, np.float64)
+    return values - np.logaddexp.reduce(values, axis=-1, keepdims=True)
+
+
+def available() -> list[str]:
+    """Names of the backends: the modules beside this one."""
+    names = (module.name for module in pkgutil.iter_modules(language.__path__))
+    return sorted(name for name in names if name not in _NOT_BACKENDS)
+
+
+def load(name: str, **options) -> LanguageModel:
+    """The backend in language/<name>.py, opened with these options.
+
+    Raises:
+      ValueError: no such backend or no such option; says which there are and the nearest.
+    """
+    _check_known("language model", name, available())
+    backend = importlib.import_module(f"language.{name}").open
+    for option in options:
+        _check_known(f"option of language model {name}", option, list(_parameters(backend)))
+    missing = [
+        parameter.name
+        for parameter in _parameters(backend).values()
+        if parameter.default is parameter.empty and parameter.name not in options
+    ]
+    if missing:
+        raise ValueError(f"language model {name} needs {' and '.join(missing)}")
+    return backend(**options)
+
+
+def _parameters(function):
+    return inspect.signature(function).parameters
+
+
+def _check_known(kind: str, name: str, known: list[str]) -> None:
+    if name not in known:
+        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+        hint = f" (nearest: {nearest[0]})" if nearest else ""
+        raise ValueError(f"unknown {kind} {name!r}{hint}; there are: {', '.join(known) or 'none'}")
+
+
+def _texts(what: str, texts: Sequence[str]) -> list[str]:
+    if isinstance(texts, str):
+        raise ValueError(f"{what} is one text, {texts[:40]!r}; give a list of texts")
+    texts = list(texts)
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise ValueError(f"{what}[{i}] is {text!r}, no text")
+    return texts
