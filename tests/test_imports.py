@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "training": ("models.embeddings",),
     "captions": ("data", "language"),
     "benchmarks": ("models.embeddings", "data"),
+    "teaching": ("language", "captions", "benchmarks.base", "losses"),
     "tpu_configs": (),
     "perf": EVERYTHING,
     "train": EVERYTHING,
