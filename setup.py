@@ -6,6 +6,7 @@ from setuptools import setup
 
 PACKAGES = (
     "models losses methods training data language captions benchmarks tpu_configs perf"
+    " teaching teaching.tasks"
 ).split()
 
 VIDEO = ["av>=15"]

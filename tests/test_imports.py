@@ -26,7 +26,10 @@ MAY_IMPORT = {
     "report": EVERYTHING,
 }
 # Commands that stand in a folder wire it to others, as train.py does.
-COMMANDS = {"models/convert.py": ("data.tokenizer",)}
+COMMANDS = {
+    "models/convert.py": ("data.tokenizer",),
+    "teaching/caption_ratings.py": ("data.tokenizer", "eval", "training.mesh"),
+}
 FILES = sorted(
     path
     for name in MAY_IMPORT
