@@ -30,6 +30,7 @@ setup(
         "ftfy",
         "grain>=0.2.18",
         "HanTa>=1.2",
+        "httpx2",
         "huggingface_hub",
         "jax>=0.10.2",
         "matplotlib",
