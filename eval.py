@@ -25,12 +25,14 @@ from benchmarks import base as benchmarks
 from benchmarks.encoder import Encoder
 from data import images, video
 from data.tokenizer import Tokenizer, load_tokenizer
-from models import fingerprint, pretrained, zoo
-from models import sources as weights
+from models import zoo
 from models.clip import CLIP, init_params
-from models.interpolation import as_alpha
-from models.interpolation import wise_ft as interpolate
 from models.towers import VisionConfig
+from pretrained import fingerprint
+from pretrained.find import RUN_FILE, WeightsSource, find_weights
+from pretrained.load import load_weights
+from pretrained.wise_ft import as_alpha
+from pretrained.wise_ft import wise_ft as interpolate
 from tpu_configs import base
 from training import cli
 from training import mesh as meshes
@@ -110,15 +112,15 @@ def _towers(model: CLIP, mesh: Mesh) -> tuple[Callable, Callable, Callable]:
     return tower("encode_image"), tower("encode_text"), tower("encode_video")
 
 
-def find_model(name: str, step: int | None) -> tuple[weights.Source, str]:
+def find_model(name: str, step: int | None) -> tuple[WeightsSource, str]:
     """The weights of that name, and in words which of a run's checkpoints they are.
 
     Args:
-      name: a run directory, or pretrained weights in any layout (models/sources.py).
+      name: a run directory, or pretrained weights in any layout (pretrained/find.py).
       step: of a run; by default the best by its metric where one was kept, else the newest.
     """
-    if not (Path(name) / weights.RUN_FILE).is_file():
-        return weights.find(name), "pretrained"
+    if not (Path(name) / RUN_FILE).is_file():
+        return find_weights(name), "pretrained"
     options = read_config(Path(name))["checkpoint"]
     metric = options["best_metric"]
     checkpoints = Checkpoints(
@@ -129,17 +131,17 @@ def find_model(name: str, step: int | None) -> tuple[weights.Source, str]:
         if chosen is None:
             raise FileNotFoundError(f"{name} has no checkpoint yet")
         if chosen not in checkpoints.steps:
-            there = ", ".join(map(str, checkpoints.steps)) or "none"
+            steps = ", ".join(map(str, checkpoints.steps)) or "none"
             raise FileNotFoundError(
-                f"{name} has no checkpoint of step {chosen}; there are: {there}"
+                f"{name} has no checkpoint of step {chosen}; there are: {steps}"
             )
         default = f"best by {metric}" if checkpoints.best_step else "the newest"
     words = f"step {chosen}, {'as asked' if step else default}"
-    return weights.find(Path(name, "checkpoints", str(chosen))), words
+    return find_weights(Path(name, "checkpoints", str(chosen))), words
 
 
 def restore(
-    found: weights.Source, mesh: Mesh, tokenizer: Tokenizer, shape: str | None = None
+    source: WeightsSource, mesh: Mesh, tokenizer: Tokenizer, shape: str | None = None
 ) -> tuple[CLIP, Any]:
     """Reads a model and its parameters, laid out on the mesh.
 
@@ -147,13 +149,13 @@ def restore(
       tokenizer: compared with the one that the weights were trained with, where that is stored.
       shape: a name of models/zoo.py, for a bare state dict, which cannot say its own.
     """
-    config = found.config or (zoo.shape(shape) if shape else None)
+    config = source.config or (zoo.shape(shape) if shape else None)
     if config is None:
-        raise ValueError(f"{found.name} is a bare state dict: name its shape with --shape")
+        raise ValueError(f"{source.name} is a bare state dict: name its shape with --shape")
     model = zoo.make(config, zoo.compute(constrain=meshes.constraint(mesh)))
     boxed = jax.eval_shape(functools.partial(init_params, model), jax.random.key(0))
-    loaded = pretrained.load(
-        found,
+    loaded = load_weights(
+        source,
         meshes.tree_shardings(mesh, boxed),
         config=config,
         tokenizer_hash=tokenizer.fingerprint(),
@@ -161,21 +163,23 @@ def restore(
     return model, loaded.params
 
 
-def eval_options(source: str, config: ConfigDict | None, given: Mapping[str, Any]) -> ConfigDict:
-    """config.eval: defaults, then the run's own, the experiment's, and the dotted keys given."""
+def eval_options(
+    source: str, config: ConfigDict | None, overrides: Mapping[str, Any]
+) -> ConfigDict:
+    """config.eval: defaults, the run's own, the experiment's, and the dotted keys of overrides."""
     options = base.get_config().eval
     with options.unlocked():
-        if (Path(source) / weights.RUN_FILE).is_file():
+        if (Path(source) / RUN_FILE).is_file():
             options.update(read_config(Path(source))["eval"])
         if config is not None:
             options.update(config.eval.to_dict())
-    options.update_from_flattened_dict(given)
+    options.update_from_flattened_dict(overrides)
     return options
 
 
 def score(
     source: str,
-    given: Mapping[str, Any],
+    overrides: Mapping[str, Any],
     output: Path,
     *,
     config: ConfigDict | None = None,
@@ -189,7 +193,7 @@ def score(
 
     Args:
       source, step: see find_model().
-      given, config: see eval_options().
+      overrides, config: see eval_options().
       output: the json file.
       shape: see restore().
       tokenizer: folder or hub id, for weights that bring none.
@@ -201,17 +205,17 @@ def score(
     alphas = [as_alpha(alpha) for alpha in alphas]
     if not output.parent.is_dir():
         raise FileNotFoundError(f"{output.parent}: no such folder; give another --output")
-    options = eval_options(source, config, given)
+    options = eval_options(source, config, overrides)
     runs = load_benchmarks(options)
     if not runs:
-        there = ",".join(benchmarks.available())
-        raise ValueError(f"no benchmark is named; pass --eval.benchmarks with some of {there}")
-    found, words = find_model(source, step)
-    folder = tokenizer or found.tokenizer
+        known = ",".join(benchmarks.available())
+        raise ValueError(f"no benchmark is named; pass --eval.benchmarks with some of {known}")
+    weights, words = find_model(source, step)
+    folder = tokenizer or weights.tokenizer
     if folder is None:
         raise ValueError(f"{source} brings no tokenizer: name one with --tokenizer")
     tokens, mesh = load_tokenizer(folder), meshes.make_mesh()
-    model, params = restore(found, mesh, tokens, shape)
+    model, params = restore(weights, mesh, tokens, shape)
     print(f"{source}: {words}")
     report = {
         "source": source,
@@ -243,7 +247,7 @@ def score_line(
 ) -> dict[str, dict]:
     """Scores models between the reference weights (alpha 0) and params (alpha 1), by alpha."""
     shardings = jax.tree.map(lambda leaf: leaf.sharding, params)
-    start = pretrained.load(
+    start = load_weights(
         reference, shardings, config=model.config, tokenizer_hash=tokenizer.fingerprint()
     ).params
     line = {}

@@ -136,9 +136,9 @@ def scenes(workdir: Path, config: Mapping) -> Figure:
 
 
 def _model(name, mesh):
-    found, _ = find_model(str(name), None)
-    tokenizer = load_tokenizer(found.tokenizer)
-    return *restore(found, mesh, tokenizer), mesh, tokenizer
+    weights, _ = find_model(str(name), None)
+    tokenizer = load_tokenizer(weights.tokenizer)
+    return *restore(weights, mesh, tokenizer), mesh, tokenizer
 
 
 def _judge(encoder, examples) -> dict[tuple[int, str], bool]:

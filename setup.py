@@ -2,12 +2,7 @@
 
 from pathlib import Path
 
-from setuptools import setup
-
-PACKAGES = (
-    "models losses methods training data language captions benchmarks tpu_configs perf"
-    " teaching teaching.tasks"
-).split()
+from setuptools import find_packages, setup
 
 VIDEO = ["av>=15"]
 TEST = ["pytest", "ruff", "tensorboard", *VIDEO]
@@ -22,7 +17,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
-    packages=PACKAGES,
+    packages=find_packages(exclude=["tests*"]),
     py_modules=["train", "eval", "report"],
     install_requires=[
         "absl-py",

@@ -22,9 +22,11 @@ from data import pipeline, sources
 from data import tokenizer as tokenizers
 from eval import evaluate, load_benchmarks
 from methods import base as methods
-from models import fingerprint, pretrained, zoo
-from models import sources as weights
+from models import zoo
 from models.clip import CLIP, embedder, init_params
+from pretrained import fingerprint
+from pretrained.find import RUN_FILE, WeightsSource, find_weights
+from pretrained.load import load_weights
 from tpu_configs import base
 from training import cli, loop
 from training import mesh as meshes
@@ -42,8 +44,8 @@ def train(config: ConfigDict, workdir: Path) -> None:
     meshes.check_batch_size(mesh, config.batch_size)
     method = methods.load(config.method.name, config.method.options)
     source = sources.load(config.data.source, config.data.root, **source_options(config.data))
-    there = sources.pipeline_of(source).batch_fields(config.data.num_negatives)
-    methods.check_batch(method, there)
+    fields = sources.pipeline_of(source).batch_fields(config.data.num_negatives)
+    methods.check_batch(method, fields)
     wanted = "negatives" in method.batch_fields
     make_negatives = open_negatives(config.data, source) if wanted else None
     steps_per_epoch = pipeline.steps_per_epoch(len(source), config.batch_size)
@@ -52,7 +54,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
         total_steps=total_steps, steps_per_epoch=steps_per_epoch, **config.optimizer
     )
     load_benchmarks(config.eval)
-    start_from = weights.find(config.init["from"]) if config.init["from"] else None
+    start_from = find_weights(config.init["from"]) if config.init["from"] else None
     tokenizer = open_tokenizer(config.data, start_from, source, workdir)
     model = zoo.build(
         **config.model,
@@ -63,7 +65,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
     )
     stamp = fingerprint.fingerprint(model.config, tokenizer.fingerprint())
     about_data = {"records": len(source), "steps_per_epoch": steps_per_epoch}
-    stamps = {weights.RUN_FILE: stamp, DATA_FILE: about_data}
+    stamps = {RUN_FILE: stamp, DATA_FILE: about_data}
     claim_run_directory(workdir, config.to_dict(), stamps, base.RESUMABLE)
     if jax.process_index() == 0 and not (workdir / "tokenizer").exists():
         tokenizer.save(workdir / "tokenizer")
@@ -116,7 +118,7 @@ def open_batches(
     A pipeline is told what it asks for by name: keys of config.data, and what the run knows.
     """
     train_batches = sources.pipeline_of(source).train_batches
-    given = dict(
+    options = dict(
         config.data,
         tokenizer=tokenizer,
         batch_size=config.batch_size,
@@ -133,16 +135,16 @@ def open_batches(
         # Every host must cut its texts to the length that the longest of the global batch needs.
         agree=lambda length: int(multihost_utils.process_allgather(length).max()),
     )
-    asked = [
+    names = [
         p.name
         for p in inspect.signature(train_batches).parameters.values()
         if p.kind is p.KEYWORD_ONLY
     ]
-    return train_batches(source, **{name: given[name] for name in asked})
+    return train_batches(source, **{name: options[name] for name in names})
 
 
 def open_tokenizer(
-    data: ConfigDict, start_from: weights.Source | None, source, workdir: Path
+    data: ConfigDict, start_from: WeightsSource | None, source, workdir: Path
 ) -> tokenizers.Tokenizer:
     """The run's own tokenizer, the one named, that of the weights, or one trained on captions."""
     if (workdir / "tokenizer").is_dir():
@@ -166,7 +168,7 @@ def first_state(
     key = jax.random.key(config.seed)
     if start_from is None:
         return init_state(abstract, functools.partial(init_params, model), method, tx, key)
-    loaded = pretrained.load(
+    loaded = load_weights(
         start_from,
         jax.tree.map(lambda leaf: leaf.sharding, abstract.params),
         config=model.config,
@@ -182,7 +184,7 @@ def first_state(
 
 
 def main() -> None:
-    name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+    name = cli.experiment_name(config_flags.get_config_filename(flags.FLAGS["config"]))
     train(flags.FLAGS.config, Path(flags.FLAGS.workdir or Path("runs", name)))
 
 

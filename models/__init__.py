@@ -1,1 +1,1 @@
-"""Pure Flax Linen models: towers, CLIP, the zoo of named shapes, pretrained weights."""
+"""The networks, pure Flax Linen: towers, CLIP, video, and the named shapes."""

@@ -23,7 +23,7 @@ class Peer:
     """A model, its EMA teacher and its AdamW, training on one batch.
 
     Args:
-      folder: holds a model in open_clip's layout (models/pretrained.py) and batch.npz. Every
+      folder: holds a model in open_clip's layout (pretrained/load.py) and batch.npz. Every
         negative of the batch is valid.
       learning_rate: constant.
     """

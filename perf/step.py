@@ -29,9 +29,10 @@ from captions.rules import RuleNegatives
 from data import pipeline, sources
 from data.tokenizer import train_tokenizer
 from methods import base as methods
-from models import pretrained, zoo
+from models import zoo
 from models.clip import CLIP, init_params
 from models.embeddings import Embeddings
+from pretrained.load import save_weights
 from tpu_configs import degla_vit_b32
 from training import cli
 from training import mesh as meshes
@@ -279,7 +280,7 @@ def main() -> None:
     ours = Ours(model, batch, config, mesh)
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "model"
-        pretrained.save(weights, model.config, ours.state.params, "open_clip")
+        save_weights(weights, model.config, ours.state.params, "open_clip")
         save_batch(weights, batch, model.config.vision)
         with torch_peer(flags.FLAGS.torch_python, weights) as peer:
             seconds = measure(ours, peer, flags.FLAGS.rounds)

@@ -14,7 +14,11 @@ from train import source_options
 from training.optimizer import make_optimizer
 
 FOLDER = Path(__file__).parents[1] / "tpu_configs"
-NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in ("__init__", "base"))
+NAMES = sorted(
+    ".".join(path.relative_to(FOLDER).with_suffix("").parts)
+    for path in FOLDER.rglob("*.py")
+    if path.stem not in ("__init__", "base")
+)
 
 
 def get_config(name):

@@ -21,10 +21,13 @@ from data import images
 from data.moving import Moving
 from data.tokenizer import load_tokenizer, train_tokenizer
 from methods import base as methods
-from models import fingerprint, pretrained, zoo
-from models import sources as weights
+from models import zoo
 from models.clip import init_params
-from tpu_configs import base, moving_froster
+from pretrained import fingerprint
+from pretrained.find import RUN_FILE, find_weights
+from pretrained.load import load_weights, save_weights
+from tpu_configs import base
+from tpu_configs.moving import froster as moving_froster
 from training import mesh as meshes
 from training.checkpoints import Checkpoints, claim_run_directory
 from training.state import create_state
@@ -49,7 +52,7 @@ def run(tmp_path_factory):
         **config.model, vocab_size=tokenizer.vocab_size, eos_token_id=tokenizer.eos_token_id
     )
     stamp = fingerprint.fingerprint(model.config, tokenizer.fingerprint())
-    claim_run_directory(workdir, config.to_dict(), {weights.RUN_FILE: stamp})
+    claim_run_directory(workdir, config.to_dict(), {RUN_FILE: stamp})
     tokenizer.save(workdir / "tokenizer")
     checkpoints = Checkpoints(workdir, keep_last=2, best_metric="loss", best_mode="min")
     for step in (1, 2):
@@ -104,7 +107,7 @@ def test_sugarcrepe_is_what_the_model_says_pair_by_pair(run, shared, tmp_path, c
 
 
 def test_a_run_without_a_checkpoint_yet(run, shared, tmp_path):
-    for name in ("config.json", weights.RUN_FILE):
+    for name in ("config.json", RUN_FILE):
         (tmp_path / name).write_bytes((run / name).read_bytes())
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(FileNotFoundError, match="no checkpoint yet"):
@@ -214,8 +217,8 @@ def flickr8k(shared):
 
 
 def test_exported_weights_score_as_the_run_does(run, shared, tmp_path):
-    loaded = pretrained.load(run / "checkpoints" / "2")
-    pretrained.save(tmp_path / "hf", loaded.config, loaded.params, "hf", tokenizer=loaded.tokenizer)
+    loaded = load_weights(run / "checkpoints" / "2")
+    save_weights(tmp_path / "hf", loaded.config, loaded.params, "hf", tokenizer=loaded.tokenizer)
     evaluation.score(str(run), flickr8k(shared), tmp_path / "run.json", step=2)
     evaluation.score(str(tmp_path / "hf"), flickr8k(shared), tmp_path / "hf.json")
     ours, theirs = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("run", "hf"))
@@ -257,7 +260,7 @@ def test_frozen_clip_takes_its_benchmarks_from_an_experiment(tmp_path):
     scores = json.loads((tmp_path / "results.json").read_text())["benchmarks"]["video"]["scores"]
 
     tokenizer = load_tokenizer(folder)
-    model, params = evaluation.restore(weights.find(str(folder)), meshes.make_mesh(), tokenizer)
+    model, params = evaluation.restore(find_weights(str(folder)), meshes.make_mesh(), tokenizer)
 
     def unit_mean(rows):
         return np.mean(rows, axis=0) / np.linalg.norm(np.mean(rows, axis=0))

@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
 
-from models import pretrained
+from pretrained.load import load_weights, save_weights
 from tpu_configs import flickr8k_tiny
 from train import train
 
@@ -283,10 +283,10 @@ def test_a_disk_that_fills_up_meanwhile_is_one_line(photographs, tmp_path):
 
 @pytest.mark.parametrize("layout", ["run", "hf"])
 def test_starts_from_weights_and_the_teacher_with_it(layout, photographs, whole, tmp_path):
-    loaded = pretrained.load(whole)
+    loaded = load_weights(whole)
     source = whole if layout == "run" else tmp_path / "exported"
     if source != whole:
-        pretrained.save(
+        save_weights(
             source,
             loaded.config,
             loaded.params,

@@ -1,4 +1,4 @@
-"""FROSTER from files to scores as a user runs it: train.py, training.average, eval.py."""
+"""FROSTER from files to scores as a user runs it: train.py, training.checkpoint_mean, eval.py."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.average import read_weights
+from training.checkpoint_mean import read_weights
 
 av = pytest.importorskip("av")
 
@@ -103,7 +103,7 @@ def test_train_average_and_score(workspace, tmp_path):
     assert abs(rows[0]["distill_text"]) < 1e-6 < rows[0]["distill_image"]
 
     said = run(
-        *("-m", "training.average", f"--workdir={trained}", f"--output={averaged}"),
+        *("-m", "training.checkpoint_mean", f"--workdir={trained}", f"--output={averaged}"),
         *("--first_epoch=1", "--last_epoch=2"),
     )
     assert "the mean of 2 checkpoints, steps 2 to 4" in said

@@ -9,7 +9,8 @@ import pytest
 from benchmarks import world
 from data.tokenizer import load_tokenizer
 from eval import find_model, make_encoder, restore
-from tpu_configs import base, world_pretrain
+from tpu_configs import base
+from tpu_configs.world import pretrain as world_pretrain
 from training import mesh as meshes
 
 FOLDER = Path(__file__).parents[1] / "weights" / "world"

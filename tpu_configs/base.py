@@ -201,7 +201,7 @@ def get_froster_config() -> ConfigDict:
     config.data.source = "video"
     config.data.workers = 8
 
-    # Every epoch's weights are kept: python -m training.average takes their mean.
+    # Every epoch's weights are kept: python -m training.checkpoint_mean takes their mean.
     config.checkpoint.every_epochs = 1
     config.checkpoint.keep_last = 100
     config.eval.batch_size = 32

@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
     config.model.unroll_layers = True
 
     config.method.name = "degla"
-    # The paper's constants for another length of run and size of batch, see world_degla.py.
+    # The paper's constants for another length of run and size of batch, see world/degla.py.
     config.method.options = ConfigDict(dict(ema_decay=0.992, distill_weight=0.02))
 
     config.eval.benchmarks = ("world",)

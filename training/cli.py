@@ -7,6 +7,7 @@ import runpy
 import sys
 from collections.abc import Callable, Container, Iterator, Mapping
 from keyword import iskeyword
+from pathlib import Path
 
 import jax
 from absl import app, flags, logging
@@ -41,7 +42,7 @@ def run(
         with one_line_errors(), _unknown_keys_named(defaults):
             return app.parse_flags_with_usage(argv)
 
-    sys.argv[:] = map(_quote_keywords, sys.argv)
+    sys.argv[:] = map(_quote_keywords, map(_in_its_folder, sys.argv))
     with _unknown_keys_named(defaults):
         define_flags()
         needed = (flag for flag in defaults if flag not in optional)
@@ -59,6 +60,23 @@ def one_line_errors() -> Iterator[None]:
         logging.debug("the traceback:", exc_info=True)
         text = " ".join(line.strip() for line in str(error).splitlines())
         raise SystemExit(f"error: {text} (--verbosity=1 shows the traceback)") from None
+
+
+def experiment_name(path: str | Path) -> str:
+    """The experiment's name: world_degla of tpu_configs/world/degla.py, and x of any other x.py."""
+    parts = Path(path).with_suffix("").parts
+    start = len(parts) - parts[::-1].index("tpu_configs") if "tpu_configs" in parts else -1
+    return "_".join(parts[start:])
+
+
+def _in_its_folder(argument: str) -> str:
+    """--config=x/world_degla.py as --config=x/world/degla.py, where only that file is there."""
+    flag, equals, value = argument.rpartition("=")
+    path = Path(value)
+    family, _, name = path.name.partition("_")
+    inside = path.parent / family / name
+    is_old = path.suffix == ".py" and name and not path.exists() and inside.is_file()
+    return flag + equals + str(inside if is_old else value)
 
 
 def _quote_keywords(argument: str) -> str:

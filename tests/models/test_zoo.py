@@ -5,7 +5,8 @@ import math
 import jax.numpy as jnp
 import pytest
 
-from models import weights, zoo
+from models import zoo
+from pretrained import names
 
 # As open_clip's own models count (numel of their parameters, open_clip 3.3); the papers' figures
 # for B/32, B/16 and L/14 are 151.3M, 149.6M and 427.6M.
@@ -22,7 +23,7 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_parameter_count_is_the_published_one(name):
-    shapes = weights.parameter_shapes(zoo.shape(name))
+    shapes = names.parameter_shapes(zoo.shape(name))
     assert sum(map(math.prod, shapes.values())) == PUBLISHED[name]
 
 

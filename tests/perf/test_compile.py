@@ -12,7 +12,7 @@ import pytest
 
 from models import zoo
 from models.clip import init_params
-from tpu_configs import moving_froster
+from tpu_configs.moving import froster as moving_froster
 
 pytest.importorskip("libtpu")
 pytestmark = [pytest.mark.tpu, pytest.mark.slow]
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 def compile_step(*flags):
     return subprocess.run(
         [
-            *(sys.executable, "-m", "perf.compile", "--config=tpu_configs/moving_froster.py"),
+            *(sys.executable, "-m", "perf.compile", "--config=tpu_configs/moving/froster.py"),
             *("--topology=v5e:2x4", "--classes=24", *flags),
         ],
         cwd=ROOT,

@@ -4,8 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from models import pretrained, zoo
+from models import zoo
 from perf import step as perf_step
+from pretrained.load import save_weights
 from tpu_configs import degla_vit_b32
 from training import mesh as meshes
 
@@ -49,7 +50,7 @@ def test_torch_takes_the_same_steps(ours, tmp_path):
     from perf import peer
 
     folder = tmp_path / "model"
-    pretrained.save(folder, ours.model.config, ours.state.params, "open_clip")
+    save_weights(folder, ours.model.config, ours.state.params, "open_clip")
     vision = ours.model.config.vision
     perf_step.save_batch(folder, ours.batch, vision)
     torch_side = peer.Peer(folder, learning_rate=1e-3)

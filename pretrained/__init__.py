@@ -1,0 +1,1 @@
+"""Weights in and out: what lies where, in which layout, under which names."""

@@ -1,0 +1,213 @@
+"""Where weights are, and what is known of them before they are read."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from models.clip import CLIPConfig
+from pretrained import configs, fingerprint, tensors
+
+# Layout -> (config file, weights files, the first that is there).
+FILES = {
+    "hf": ("config.json", ("model.safetensors", "pytorch_model.bin")),
+    "open_clip": (
+        "open_clip_config.json",
+        ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
+    ),
+    "tutelage": (None, ("tutelage.safetensors",)),
+}
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "spiece.model",
+)
+_HUB_ID = re.compile(r"(hf-hub:)?[\w-][\w.-]*/[\w.-]+")
+RUN_FILE = "fingerprint.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightsSource:
+    """Weights that were found and described, but not read.
+
+    Attributes:
+      name: as it was given, for messages.
+      layout: one of names.LAYOUTS, or 'run' for a run directory.
+      path: the weights file, or a run's checkpoint.
+      config: the shape; None for a bare state dict, which cannot say.
+      tokenizer: a folder, or None where there is none.
+      tokenizer_hash: as stored by save_weights() or by a run, or None.
+    """
+
+    name: str
+    layout: str
+    path: Path
+    config: CLIPConfig | None = None
+    tokenizer: Path | None = None
+    tokenizer_hash: str | None = None
+
+
+def find_weights(name: str | Path) -> WeightsSource:
+    """Finds weights and what is known of them.
+
+    Args:
+      name: a folder in one of the layouts, a run directory or one of its checkpoints, a
+        .safetensors, .bin or .pt file, or a hub id (owner/name, with hf-hub: in front or not).
+
+    Raises:
+      FileNotFoundError: nothing is there, or the hub is out of reach.
+      ValueError: a config file is not what its name says, or belongs to other weights.
+    """
+    found = _find(str(name), Path(name))
+    if found.config is not None:
+        fingerprint.check_shape(found.config, found.name)
+    return found
+
+
+def _find(name: str, path: Path) -> WeightsSource:
+    if path.is_file():
+        return _find_file(name, path)
+    if path.is_dir():
+        run = path if (path / RUN_FILE).is_file() else path.parent.parent
+        if (run / RUN_FILE).is_file() and (run / "checkpoints").is_dir():
+            return _find_run(name, run, path)
+        return _find_in_folder(name, path, lambda file: path / file)
+    if _HUB_ID.fullmatch(name):
+        hub_id = name.removeprefix("hf-hub:")
+        folder = _download(hub_id, ("*.json", *_TOKENIZER_FILES))
+        return _find_in_folder(name, folder, lambda file: _download(hub_id, (file,)) / file)
+    raise FileNotFoundError(f"{name}: no such file or folder, and no hub id (owner/name)")
+
+
+def _find_file(name: str, path: Path) -> WeightsSource:
+    stored = tensors.read_fingerprint(path)
+    named = (layout for layout, (_, names) in FILES.items() if path.name in names)
+    if stored is None:
+        return WeightsSource(name, next(named, "open_clip"), path)
+    config = fingerprint.config_of(stored, path)
+    return WeightsSource(
+        name, next(named, "tutelage"), path, config, None, stored.get("tokenizer_hash")
+    )
+
+
+def _find_in_folder(name: str, folder: Path, fetch: Callable[[str], Path]) -> WeightsSource:
+    """fetch: file name -> its path, which may not exist."""
+    candidates = (
+        (layout, config_file, path)
+        for layout, (config_file, names) in FILES.items()
+        if config_file is None or _is_config(folder / config_file)
+        for path in map(fetch, names)
+        if path.is_file()
+    )
+    layout, config_file, path = next(candidates, (None, None, None))
+    if layout is None:
+        wanted = "; ".join(
+            f"{layout}: {' and '.join(filter(None, (config, ' or '.join(names))))}"
+            for layout, (config, names) in FILES.items()
+        )
+        raise FileNotFoundError(f"{name} has the files of no layout ({wanted})")
+    found = WeightsSource(name, layout, path, tokenizer=folder if tokenizer_files(folder) else None)
+    stored = tensors.read_fingerprint(path)
+    if stored is not None:
+        config = fingerprint.config_of(stored, path)
+        found = dataclasses.replace(
+            found, config=config, tokenizer_hash=stored.get("tokenizer_hash")
+        )
+    if config_file is None:
+        if stored is None:
+            raise ValueError(f"{path} has no fingerprint, so it is not of the layout tutelage")
+        return found
+    config = _read_config(name, folder, layout)
+    if stored is not None:
+        here = fingerprint.fingerprint(config, stored.get("tokenizer_hash"))
+        fingerprint.check(stored, here, f"{path} (there; {config_file} beside it: here)")
+        # How it sees video has no place in the config files of others.
+        config = dataclasses.replace(config, video=found.config.video)
+    return dataclasses.replace(found, config=config)
+
+
+def _is_config(path: Path) -> bool:
+    """Whether a config file is there, and not timm's of that name beside open_clip's."""
+    if path.name == "config.json" and (path.parent / FILES["open_clip"][0]).is_file():
+        return path.is_file() and "model_type" in _read_json(path)
+    return path.is_file()
+
+
+def _read_config(name: str, folder: Path, layout: str) -> CLIPConfig:
+    config_file = FILES[layout][0]
+    content = _read_json(folder / config_file)
+    try:
+        if layout == "hf":
+            return configs.from_hf(content, _read_image_processor(folder))
+        model = content.get("model_cfg")
+        # open_clip's tag 'openai' means OpenAI's weights, whatever the shape's default.
+        if isinstance(model, dict) and name.rstrip("/").endswith("openai"):
+            model.setdefault("quick_gelu", True)
+        return configs.from_open_clip(content)
+    except ValueError as error:
+        raise ValueError(f"{folder / config_file}: {error}") from None
+    except (TypeError, AttributeError, ZeroDivisionError) as error:
+        raise ValueError(
+            f"{folder / config_file}, or the image statistics with it, holds a value of the wrong "
+            f"kind: {error}"
+        ) from None
+
+
+def _read_image_processor(folder: Path) -> dict[str, Any]:
+    path = folder / "preprocessor_config.json"
+    if path.is_file():
+        return _read_json(path)
+    path = folder / "processor_config.json"  # as transformers 5 writes it
+    if path.is_file():
+        return _read_json(path).get("image_processor", {})
+    raise ValueError("no preprocessor_config.json beside it, so the image statistics are unknown")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no json: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is no json object")
+    return content
+
+
+def _find_run(name: str, run: Path, path: Path) -> WeightsSource:
+    stored = _read_json(run / RUN_FILE)
+    if path == run:
+        steps = [int(step.name) for step in (run / "checkpoints").iterdir() if step.name.isdigit()]
+        if not steps:
+            raise FileNotFoundError(f"{run} has no checkpoint yet")
+        path = run / "checkpoints" / str(max(steps))
+    config = fingerprint.config_of(stored, run / RUN_FILE)
+    own = path / "config" / "metadata"  # of the run when the checkpoint was written
+    if own.is_file() and (there := _read_json(own).get("fingerprint")):
+        fingerprint.check(there, stored, f"{path} (there; {run / RUN_FILE}: here)")
+    tokenizer = run / "tokenizer"
+    folder = tokenizer if tokenizer.is_dir() else None
+    return WeightsSource(name, "run", path, config, folder, stored.get("tokenizer_hash"))
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """The files of a folder that make up a tokenizer of transformers."""
+    files = [folder / name for name in _TOKENIZER_FILES]
+    return [file for file in files if file.is_file()]
+
+
+def _download(hub_id: str, patterns) -> Path:
+    import huggingface_hub  # slow to import, and most sources are folders
+
+    try:
+        return Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=list(patterns)))
+    except Exception as error:  # of many types: no network, no such model, no right to it
+        reason = str(error).strip().split("\n")[0]
+        raise FileNotFoundError(
+            f"{hub_id} is no folder here, and cannot get {hub_id} from the hub ({reason}); "
+            "download it where the hub can be reached and give the folder"
+        ) from None

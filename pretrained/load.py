@@ -1,0 +1,253 @@
+"""Pretrained weights in and out: transformers', open_clip's, OpenAI's and our own layout.
+
+    pretrained = load_weights("openai/clip-vit-base-patch32", shardings)
+    save_weights(folder, pretrained.config, params, "hf", tokenizer=pretrained.tokenizer)
+
+docs/weights.md says what was verified how.
+"""
+
+import contextlib
+import dataclasses
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors.numpy
+from absl import logging
+from flax import traverse_util
+
+from models.clip import CLIPConfig
+from pretrained import configs, fingerprint, names, tensors
+from pretrained.find import FILES, WeightsSource, find_weights, tokenizer_files
+from pretrained.positions import resize_positions
+
+OPENAI_VOCAB_SIZE = 49408
+# What FROSTER's training adds to a CLIP (models/video.py).
+RESIDUAL_HEADS = ("image_head", "text_head")
+# What state dicts carry that is no parameter.
+_BUFFERS = re.compile(r"(.*\.)?(position_ids|attn_mask)|input_resolution|context_length|vocab_size")
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """Weights that were read: the shape, float32 parameters, the tokenizer's folder or None."""
+
+    config: CLIPConfig
+    params: Any
+    tokenizer: Path | None
+    tokenizer_hash: str | None
+
+
+def load_weights(
+    source: str | Path | WeightsSource,
+    shardings=None,
+    *,
+    config: CLIPConfig | None = None,
+    tokenizer_hash: str | None = None,
+    resize: bool = False,
+) -> Pretrained:
+    """Reads weights, parameter by parameter, into the layout that they are to have on the devices.
+
+    Args:
+      source: see pretrained/find.py.
+      shardings: tree of shardings like the parameters; None puts all on the first device.
+      config: the shape that the weights must have; a bare state dict needs one.
+      tokenizer_hash: of the tokenizer that texts will come from, compared where one is stored.
+      resize: let config have another image size; the position embeddings are interpolated.
+
+    Raises:
+      ValueError: the weights are of another shape, activation or image statistics, a tensor is
+        missing, surplus, misshapen or not a float, or a file is not whole.
+    """
+    source = source if isinstance(source, WeightsSource) else find_weights(source)
+    stored = source.config or config
+    if stored is None:
+        raise ValueError(
+            f"{source.name} is a bare state dict, which cannot say its activation, its heads or "
+            "its image statistics: name the shape, such as ViT-B-32-quickgelu for OpenAI's"
+        )
+    config = config or stored
+    fingerprint.check_shape(config, source.name)
+    if resize:
+        vision = dataclasses.replace(stored.vision, image_size=config.vision.image_size)
+        resized = dataclasses.replace(stored, vision=vision)
+    else:
+        resized = stored
+    fingerprint.check(
+        fingerprint.fingerprint(resized, source.tokenizer_hash),
+        fingerprint.fingerprint(config, tokenizer_hash),
+        source.name,
+    )
+    if stored.vision.positions != config.vision.positions:
+        logging.warning(
+            "%s: position embeddings interpolated from %d to %d pixels",
+            source.name,
+            stored.vision.image_size,
+            config.vision.image_size,
+        )
+    flat_shardings = traverse_util.flatten_dict(shardings, sep="/") if shardings else {}
+    if source.layout == "run":
+        params = _read_run(source, stored, config, flat_shardings)
+    else:
+        params = _read_file(source, stored, config, flat_shardings)
+    return Pretrained(config, params, source.tokenizer, source.tokenizer_hash)
+
+
+def save_weights(
+    folder: Path,
+    config: CLIPConfig,
+    params,
+    layout: str,
+    *,
+    tokenizer: Path | None = None,
+    tokenizer_hash: str | None = None,
+) -> None:
+    """Writes weights, config and tokenizer as a folder in that layout.
+
+    Args:
+      folder: made; it must be empty or not there.
+      params: float32 tree.
+      tokenizer: folder whose files are copied.
+      tokenizer_hash: kept in the weights file with the rest of the fingerprint.
+
+    Raises:
+      ValueError: the layout cannot hold the model, or the folder is not empty.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} is there and not empty; give another folder")
+    files = {}
+    if layout == "hf":
+        files["config.json"], files["preprocessor_config.json"] = configs.to_hf(config)
+    elif layout == "open_clip":
+        files["open_clip_config.json"] = stored = configs.to_open_clip(config)
+        if tokenizer and config.text.vocab_size != OPENAI_VOCAB_SIZE:
+            # Else open_clip would take OpenAI's; the name makes it look into the folder.
+            stored["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = folder.name
+    state = names.to_torch(params, config, layout)
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp = json.dumps(fingerprint.fingerprint(config, tokenizer_hash))
+    # In the weights file, so that it cannot be parted from them; transformers asks for a format.
+    metadata = {"format": "pt", tensors.METADATA_KEY: stamp}
+    safetensors.numpy.save_file(state, folder / FILES[layout][1][0], metadata=metadata)
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n")
+    for file in tokenizer_files(tokenizer) if tokenizer else []:
+        shutil.copy(file, folder / file.name)
+
+
+def _read_file(source: WeightsSource, stored: CLIPConfig, config: CLIPConfig, shardings: Mapping):
+    file = tensors.open_tensors(source.path)
+    kept = [name for name in file.shapes if not _BUFFERS.fullmatch(name)]
+    stored_names = {_plain(name, stored): name for name in kept}
+    if twice := set(kept) - set(stored_names.values()):
+        raise ValueError(f"{source.path} holds a tensor under two names, one is {min(twice)}")
+    table, shapes = names.table(source.layout, stored), names.parameter_shapes(stored)
+    expected = {}
+    for entry in table:
+        expected |= names.torch_shapes(entry, shapes[entry.path])
+    stored_shapes = {name: file.shapes[stored_as] for name, stored_as in stored_names.items()}
+    _check_tensors(source.path, expected, stored_shapes)
+    for name in stored_names.values():
+        if not tensors.is_float(file.dtypes[name]):
+            raise ValueError(f"{source.path}: {name} is {file.dtypes[name]}, which no weight is")
+
+    params = {}
+    # The largest first: the copy of one parameter on its way to the devices costs the more, the
+    # more is there already.
+    for entry in sorted(table, key=lambda entry: -np.prod(shapes[entry.path])):
+        value = names.read_parameter(
+            entry, shapes[entry.path], lambda name: file.take(stored_names[name])
+        )
+        # Waited for: copies that are still under way would keep their sources in memory together.
+        params[entry.path] = jax.block_until_ready(_place(entry.path, value, config, shardings))
+    return traverse_util.unflatten_dict(params, sep="/")
+
+
+def _plain(name: str, config: CLIPConfig) -> str:
+    """A name without what wrappers put in front: DistributedDataParallel, open_clip's own."""
+    name = name.removeprefix("module.")
+    return name if config.text.pool == "last" else name.removeprefix("text.")
+
+
+def _check_tensors(path: Path, expected: Mapping, stored: Mapping) -> None:
+    def some(names):
+        names = sorted(names)
+        return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+    problems = []
+    if missing := expected.keys() - stored.keys():
+        problems.append(f"missing {some(missing)}")
+    if surplus := stored.keys() - expected.keys():
+        problems.append(f"surplus {some(surplus)}")
+    wrong = [name for name in expected.keys() & stored.keys() if expected[name] != stored[name]]
+    if wrong:
+        wrong = [f"{name} {stored[name]} instead of {expected[name]}" for name in wrong]
+        problems.append(f"misshapen {some(wrong)}")
+    if problems:
+        raise ValueError(f"{path} does not hold the tensors of its shape: {'; '.join(problems)}")
+
+
+def _place(path: str, value: np.ndarray, config: CLIPConfig, shardings: Mapping) -> jax.Array:
+    if path == "vision/position_embedding" and len(value) != config.vision.positions:
+        value = resize_positions(value, config.vision.positions)
+    if path not in shardings:
+        return jax.device_put(value, jax.devices()[0])
+    return jax.make_array_from_callback(value.shape, shardings[path], lambda index: value[index])
+
+
+@contextlib.contextmanager
+def _whole(folder: Path) -> Iterator[None]:
+    """What goes wrong while Orbax reads, in one line."""
+    try:
+        yield
+    except Exception as error:  # of many types, with TensorStore's whole specification
+        reason = str(error).split("\n")[0].split(" [tensorstore_spec")[0]
+        raise ValueError(
+            f"cannot read the checkpoint {folder} ({reason}); where a file of it is missing or "
+            "broken, give another step of the run"
+        ) from error
+
+
+def _read_run(source: WeightsSource, stored: CLIPConfig, config: CLIPConfig, shardings: Mapping):
+    import orbax.checkpoint as ocp
+
+    folder = (source.path / "params").absolute()
+    shapes = names.parameter_shapes(stored)
+    with _whole(folder):
+        metadata = ocp.PyTreeCheckpointHandler().metadata(folder).tree
+        stored_shapes = {
+            path: tuple(leaf.shape)
+            for path, leaf in traverse_util.flatten_dict(metadata, sep="/").items()
+        }
+    if heads := sorted({path.split("/")[0] for path in stored_shapes} & set(RESIDUAL_HEADS)):
+        logging.warning("%s: %s left out, which only training uses", folder, " and ".join(heads))
+    stored_shapes = {
+        path: shape for path, shape in stored_shapes.items() if path.split("/")[0] not in heads
+    }
+    _check_tensors(folder, shapes, stored_shapes)
+
+    resized = stored.vision.positions != config.vision.positions
+    first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    abstract = {}
+    for path, shape in shapes.items():
+        moved = resized and path == "vision/position_embedding"
+        sharding = first if moved else shardings.get(path, first)
+        abstract[path] = jax.ShapeDtypeStruct(shape, np.float32, sharding=sharding)
+    abstract = traverse_util.unflatten_dict(abstract, sep="/")
+    # In part: without the heads.
+    restore = ocp.args.PyTreeRestore(
+        abstract, ocp.checkpoint_utils.construct_restore_args(abstract), partial_restore=True
+    )
+    with _whole(folder), ocp.PyTreeCheckpointer() as checkpointer:
+        params = checkpointer.restore(folder, args=restore)
+    if resized:
+        table = np.asarray(params["vision"]["position_embedding"])
+        path = "vision/position_embedding"
+        params["vision"]["position_embedding"] = _place(path, table, config, shardings)
+    return params

@@ -1,0 +1,112 @@
+"""What studies/evidence.py compares: methods, learning rates and scores of each study."""
+
+import dataclasses
+from collections.abc import Mapping
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """Methods that start from the same weights, compared by what they learn and what they keep.
+
+    Attributes:
+      title, about: of the page; what the scores mean.
+      benchmark: a file of benchmarks/.
+      variants: name -> (experiment of tpu_configs/, flags of train.py); the first is the one that
+        the others are compared with.
+      methods: the variants whose frontiers are compared and shown.
+      learning_rates: of every variant but the ablations.
+      ablations: variants that differ from the first in a part, at one learning rate each.
+      alphas: of WiSE-FT; 1 is the run itself.
+      learnt, kept: the two scores of the figure and of the frontiers.
+      levels: of what is learnt, at which the frontiers are compared.
+      columns: the scores that the tables show.
+    """
+
+    title: str
+    about: str
+    benchmark: str
+    variants: Mapping[str, tuple[str, tuple[str, ...]]]
+    methods: tuple[str, ...]
+    learning_rates: tuple[str, ...]
+    alphas: tuple[str, ...]
+    learnt: str
+    kept: str
+    levels: tuple[float, ...]
+    columns: tuple[str, ...]
+    ablations: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def ours(self) -> str:
+        return next(iter(self.variants))
+
+    def rates(self, variant: str) -> tuple[str, ...]:
+        return (self.ablations[variant],) if variant in self.ablations else self.learning_rates
+
+
+def _degla(**options) -> tuple[str, tuple[str, ...]]:
+    flags = (f"--config.method.options.{key}={value}" for key, value in options.items())
+    return "world/degla", tuple(flags)
+
+
+STUDIES = {
+    "world": Study(
+        title="Composition on the embedded world",
+        about="""\
+            Composition is the mean over types of negative and both class splits; retention is
+            zero-shot top-1 on the classes that fine-tuning never showed.""",
+        benchmark="world",
+        variants={
+            "degla": ("world/degla", ()),
+            **{name: (f"world/{name}", ()) for name in ("clip", "negclip", "ce_clip")},
+            "degla without distillation": ("world/igc_tgc", ()),
+            "degla, frozen teacher": ("world/degla_frozen", ()),
+            "degla without IGC": _degla(igc_weight=0.0),
+            "degla without TGC": _degla(tgc_weight=0.0),
+            "degla, released mask": _degla(tgc_mask="released"),
+        },
+        methods=(
+            *("degla", "clip", "negclip", "ce_clip"),
+            *("degla without distillation", "degla, frozen teacher"),
+        ),
+        learning_rates=("5e-4", "1e-3", "2e-3"),
+        alphas=("0.25", "0.5", "0.75", "1"),
+        learnt="composition",
+        kept="zero_shot_unseen",
+        levels=(76, 78, 80, 82),
+        columns=(
+            *("composition", "unseen_swaps", "unseen_replace_relation", "zero_shot_seen"),
+            *("zero_shot_unseen", "zero_shot_all", "image_to_text_recall@1"),
+        ),
+        ablations=dict.fromkeys(
+            ("degla without IGC", "degla without TGC", "degla, released mask"), "1e-3"
+        ),
+    ),
+    "moving": Study(
+        title="Actions in the embedded clips",
+        about="""\
+            Base are the 24 classes that training showed, novel 24 of other things in the same
+            actions, all novel the 308 of every other thing. Pairs are the clips nearer to their own
+            action than to the one that no single frame tells from it (chance is 50), things those
+            nearest to either. Before is the frozen CLIP, which sees each frame alone.""",
+        benchmark="video",
+        variants={
+            "froster": ("moving/froster", ()),
+            "plain fine-tuning": ("moving/plain", ()),
+            "distillation without heads": ("moving/distill", ()),
+            "froster, window 0": ("moving/froster", ("--config.model.video.window=0",)),
+        },
+        methods=(
+            *("froster", "plain fine-tuning", "distillation without heads"),
+            "froster, window 0",
+        ),
+        learning_rates=("3e-4", "1e-3"),
+        alphas=("0.5", "1"),
+        learnt="base_top1",
+        kept="all_novel_top1",
+        levels=(60, 70, 80),
+        columns=(
+            *("base_top1", "novel_top1", "harmonic_mean", "all_novel_top1"),
+            *("base_pairs", "novel_pairs", "novel_things", "all_novel_things"),
+        ),
+    ),
+}

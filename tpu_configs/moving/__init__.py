@@ -1,0 +1,1 @@
+"""Experiments on the embedded clips of moving things."""

@@ -1,0 +1,17 @@
+"""NegCLIP on the embedded world until it tells left from right and above from below.
+
+    python train.py --config=tpu_configs/world/relations_negclip.py --workdir=RUN
+
+What came of it, and what it took: docs/results.md.
+"""
+
+from ml_collections import ConfigDict
+
+from tpu_configs import base
+
+
+def get_config() -> ConfigDict:
+    config = base.get_world_relations_config()
+    config.total_steps = 1200
+    config.method.name = "negclip"
+    return config
