@@ -60,7 +60,8 @@ def below(name: str, prefixes: tuple[str, ...]) -> bool:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    allowed = (*MAY_IMPORT[owner(path)], owner(path))
+    command = COMMANDS.get(str(path.relative_to(ROOT)), ())
+    allowed = (*MAY_IMPORT[owner(path)], owner(path), *command)
     if owner(path) == "tpu_configs":
         allowed = ("tpu_configs.base",)
     ours = {name for name in imported(tree) if name.split(".")[0] in MAY_IMPORT}
