@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import flags
+from absl import flags, logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict, config_flags
 from PIL import Image
@@ -52,10 +52,14 @@ def evaluate(
     """
     runs = load_benchmarks(options)
     encoder = make_encoder(model, params, mesh, tokenizer, options.batch_size)
+    results = {name: run(encoder) for name, run in runs.items()}
+    for name, scores in results.items():
+        for warning in scores.warnings():
+            logging.warning("%s, %s", name, warning)
     return {
         f"{name}/{score.name}": score.value
-        for name, run in runs.items()
-        for score in run(encoder).scores
+        for name, scores in results.items()
+        for score in scores.scores
     }
 
 

@@ -3,6 +3,11 @@
 A benchmark is a file benchmarks/<name>.py with `run(encoder, **options) -> Scores`; nothing else
 has to be edited to add one. Every score is in percent (0 to 100), as papers print it, on the
 terminal and in json alike.
+
+A score that is no number (NaN) never makes an example right: outcomes go through decided(), and
+what could not be decided is counted. A figure that rests on ties or on such scores for most of its
+examples says nothing of the model, whatever the cause (a tokenizer that is not the model's, towers
+that diverged): it is said above the table and under "warnings" in json.
 """
 
 import dataclasses
@@ -11,6 +16,7 @@ import functools
 import importlib
 import inspect
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -30,6 +36,7 @@ class Score:
       count: the number of examples behind it.
       ties: how many of them had a tie; the benchmark's docstring says what a tie counts as.
       low, high: ends of the 95 % bootstrap interval, in percent.
+      undecided: how many of them had a score that is no number; they count as wrong.
     """
 
     name: str
@@ -38,6 +45,20 @@ class Score:
     ties: int
     low: float
     high: float
+    undecided: int = 0
+
+    @property
+    def warning(self) -> str | None:
+        """Why the figure says nothing of the model, or None."""
+        for number, what in (
+            (self.undecided, "had scores that are no numbers"),
+            (self.ties, "were ties"),
+        ):
+            if 2 * number > self.count:
+                return f"{self.name}: {number} of {self.count} {what}"
+        if not all(map(math.isfinite, (self.value, self.low, self.high))):
+            return f"{self.name}: the figure is no finite number"
+        return None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,14 +72,34 @@ class Scores:
         return {score.name: score for score in self.scores}[name]
 
     def to_json(self) -> dict:
-        """Plain dicts: {"scores": {name: {value, count, ties, low, high}}, "left_out": {...}}."""
-        rows = [dataclasses.asdict(score) for score in self.scores]
-        return {"scores": {row.pop("name"): row for row in rows}, "left_out": dict(self.left_out)}
+        """Plain dicts: {"scores": {name: {value, count, ..}}, "left_out": .., "warnings": ..}.
+
+        A figure that is no finite number is None: json has no other word for it.
+        """
+        rows = [
+            {key: _json_number(value) for key, value in dataclasses.asdict(score).items()}
+            for score in self.scores
+        ]
+        return {
+            "scores": {row.pop("name"): row for row in rows},
+            "left_out": dict(self.left_out),
+            "warnings": self.warnings(),
+        }
+
+    def warnings(self) -> list[str]:
+        """What must be said before any of the figures is believed, a line each."""
+        return [score.warning for score in self.scores if score.warning]
 
     def table(self, title: str) -> str:
         """The figures as text for a terminal, one line each."""
         width = max(len(name) for name in [title, *(score.name for score in self.scores)])
-        lines = [f"{title:<{width}}       %   95 % interval    count   ties"]
+        lines = []
+        if warnings := self.warnings():
+            lines.append(
+                f"WARNING: {len(warnings)} of {len(self.scores)} figures say nothing of this model "
+                f"({warnings[0]}): is the tokenizer the model's, and did its training converge?"
+            )
+        lines += [f"{title:<{width}}       %   95 % interval    count   ties"]
         lines += [
             f"{s.name:<{width}}  {s.value:6.2f}  {s.low:6.2f} - {s.high:6.2f}  {s.count:7d}"
             f"  {s.ties:5d}"
@@ -68,6 +109,25 @@ class Scores:
             parts = ", ".join(f"{name} {n}" for name, n in self.left_out.items() if n)
             lines.append(f"left out: {sum(self.left_out.values())} examples ({parts})")
         return "\n".join(lines)
+
+
+def _json_number(value):
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def decided(right: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Outcomes of examples, where a score that is no number decides nothing.
+
+    Args:
+      right: bool [n], by the benchmark's own rule, such as margin > 0.
+      scores: float [n] or [n, k], all that the rule compared.
+
+    Returns:
+      float64 [n]: 1 where right, 0 where not, NaN where a score is NaN. summarise() counts NaN as
+      wrong, and says how many there are.
+    """
+    unknown = np.isnan(scores).reshape(len(right), -1).any(axis=1)
+    return np.where(unknown, np.nan, right.astype(np.float64))
 
 
 def resampled_means(
@@ -130,13 +190,15 @@ def summarise(
     Intervals of aggregates are stratified: each subset is resampled within itself.
 
     Args:
-      outcomes: subset -> [n] of 0 and 1, n > 0.
+      outcomes: subset -> [n] of 0 and 1, n > 0, or NaN where nothing was decided, see decided().
       ties: subset -> the number of its examples with a tie.
       aggregates: name -> {subset: weight}, see macro() and micro(), or (subsets, function of
         their means, which are arrays of resamples too); all subsets must be there.
       groups: subset -> int [n], see resampled_means().
     """
     groups = groups or {}
+    undecided = {name: int(np.isnan(right).sum()) for name, right in outcomes.items()}
+    outcomes = {name: np.nan_to_num(right, nan=0.0) for name, right in outcomes.items()}
     means = {name: float(np.mean(right)) for name, right in outcomes.items()}
     resampled = {
         # A seed for each subset: resamples of different subsets must be independent.
@@ -155,6 +217,7 @@ def summarise(
                 ties=sum(ties[subset] for subset in subsets),
                 low=100 * float(low),
                 high=100 * float(high),
+                undecided=sum(undecided[subset] for subset in subsets),
             )
         )
     return tuple(scores)

@@ -6,7 +6,7 @@ split of one's own photographs. Chance is k / keys for a query with one right ke
 
 import numpy as np
 
-from benchmarks.base import Scores, summarise
+from benchmarks.base import Scores, decided, summarise
 from data import sources
 
 RECALL_AT = (1, 5, 10)
@@ -53,7 +53,7 @@ def run(
     for direction, (images_of_queries, rank, tied) in directions.items():
         for k in RECALL_AT:
             name = f"{direction}_recall@{k}"
-            outcomes[name], ties[name] = rank < k, int(tied.sum())
+            outcomes[name], ties[name] = decided(rank < k, rank), int(tied.sum())
             groups[name] = images_of_queries
     return Scores(summarise(outcomes, ties, {}, groups))
 
@@ -68,7 +68,8 @@ def ranks(
       query_ids, key_ids: int [Q], [K]; a key is right for a query where the two are equal.
 
     Returns:
-      int [Q], 0 where a right key comes first; a tie counts as wrong.
+      float64 [Q], 0 where a right key comes first, NaN where a score of the query is NaN; a tie
+      counts as wrong.
       bool [Q], where a wrong key ties with the nearest right one.
     """
     # A matrix product may round equal columns differently; equal keys must tie exactly.
@@ -78,6 +79,7 @@ def ranks(
         scores = (queries[start : start + _CHUNK] @ distinct.T)[:, columns]
         right = query_ids[start : start + _CHUNK, None] == key_ids[None, :]
         best = np.max(scores, axis=1, where=right, initial=-np.inf)[:, None]
-        rank.append(np.sum((scores >= best) & ~right, axis=1))
+        wrong = np.sum((scores >= best) & ~right, axis=1)
+        rank.append(np.where(np.isnan(scores).any(axis=1), np.nan, wrong))
         tied.append(np.any((scores == best) & ~right, axis=1))
     return np.concatenate(rank), np.concatenate(tied)

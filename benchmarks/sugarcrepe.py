@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.base import Scores, macro, micro, read_json, summarise
+from benchmarks.base import Scores, decided, macro, micro, read_json, summarise
 
 CATEGORIES = {
     "replace": ("replace_obj", "replace_att", "replace_rel"),
@@ -54,7 +54,8 @@ def run(encoder, root: str, images: str, partial_images: bool = False) -> Scores
     for subset, rows in kept.items():
         if rows:
             margin = margins(encoder, folder, rows)
-            outcomes[subset], ties[subset] = margin > 0, int((margin == 0).sum())
+            outcomes[subset] = decided(margin > 0, margin)
+            ties[subset] = int((margin == 0).sum())
     counts = {subset: len(right) for subset, right in outcomes.items()}
     return Scores(summarise(outcomes, ties, aggregates(counts)), left_out)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from benchmarks.base import Scores, macro, summarise
+from benchmarks.base import Scores, decided, macro, summarise
 from data import sources
 from data.video import class_texts
 
@@ -53,11 +53,11 @@ def run(
         right = np.take_along_axis(scores, labels[:, None], axis=1)
         tied = int((np.sum(scores == right, axis=1) > 1).sum())
         for k in TOP:
-            outcomes[f"{name}_top{k}"] = np.sum(scores >= right, axis=1) <= k
+            outcomes[f"{name}_top{k}"] = decided(np.sum(scores >= right, axis=1) <= k, scores)
             ties[f"{name}_top{k}"] = tied
         if hasattr(videos, "twins"):
             for kind, margin in twin_margins(scores, labels, videos.twins).items():
-                pairs[f"{name}_{kind}"] = margin > 0
+                pairs[f"{name}_{kind}"] = decided(margin > 0, margin)
                 ties[f"{name}_{kind}"] = int((margin == 0).sum())
     return Scores(summarise(outcomes | pairs, ties, aggregates(sets)))
 

@@ -6,7 +6,7 @@ see and those that it may not.
 
 import numpy as np
 
-from benchmarks.base import Scores, macro, summarise
+from benchmarks.base import Scores, decided, macro, summarise
 from benchmarks.retrieval import ranks
 from data.english import article
 from data.glyphs import NOUNS
@@ -38,7 +38,8 @@ def run(encoder, size: int = 64, scenes: int = 500, per_class: int = 4, seed: in
         margins = composition(encoder, [world.example(i) for i in range(scenes)])
         for kind, margin in margins.items():
             name = f"{split}_{kind}"
-            outcomes[name], ties[name] = margin > 0, int((margin == 0).sum())
+            outcomes[name] = decided(margin > 0, margin)
+            ties[name] = int((margin == 0).sum())
         aggregates[f"{split}_swaps"] = macro(f"{split}_{kind}" for kind in SWAPS)
         aggregates[f"{split}_composition"] = macro(f"{split}_{kind}" for kind in margins)
     aggregates["composition"] = macro(outcomes)
@@ -47,7 +48,7 @@ def run(encoder, size: int = 64, scenes: int = 500, per_class: int = 4, seed: in
     world = World(4 * scenes, "test", "all", size, seed=seed)
     found |= retrieval(encoder, apart(map(world.example, range(4 * scenes)), scenes))
     for name, (rank, tied) in found.items():
-        outcomes[name], ties[name] = rank == 0, int(tied.sum())
+        outcomes[name], ties[name] = decided(rank == 0, rank), int(tied.sum())
     return Scores(summarise(outcomes, ties, aggregates))
 
 

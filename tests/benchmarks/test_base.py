@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -51,6 +53,49 @@ def test_macro_and_micro_by_hand():
     assert scores.to_json()["scores"]["a"]["value"] == 50
     assert scores.to_json()["left_out"] == {"b": 3}
     assert "left out: 3 examples (b 3)" in scores.table("toy")
+
+
+def test_scores_that_are_no_numbers_are_never_right_and_are_said():
+    margin = np.array([1.0, np.nan, np.nan, np.nan, -1.0])
+    outcomes = {"pairs": base.decided(margin > 0, margin), "fine": np.ones(20)}
+    rows = base.summarise(outcomes, {"pairs": 0, "fine": 1}, {"all": base.macro(outcomes)})
+    scores = base.Scores(rows)
+    assert (scores["pairs"].value, scores["pairs"].undecided) == (pytest.approx(20), 3)
+    assert scores["all"].undecided == 3
+    (warning,) = scores.warnings()
+    assert warning == "pairs: 3 of 5 had scores that are no numbers"
+    assert scores.table("toy").startswith("WARNING: 1 of 3 figures say nothing of this model (")
+    assert scores.to_json()["warnings"] == [warning]
+
+
+@pytest.mark.parametrize("scores", [[[np.nan, 1.0]], [[1.0, np.nan]], [[np.nan, np.nan]]])
+def test_a_rule_that_nan_would_pass_is_not_passed(scores):
+    scores = np.array(scores)
+    # "No score above the first" is true of NaN.
+    right = np.sum(scores > scores[:, :1], axis=1) == 0
+    assert np.isnan(base.decided(right, scores)).all()
+
+
+def test_figures_that_are_nothing_but_ties_are_said_above_the_table():
+    scores = base.Scores(
+        base.summarise(
+            {"tied": np.zeros(8), "some": np.arange(8) % 2 == 0}, {"tied": 8, "some": 2}, {}
+        )
+    )
+    assert scores.warnings() == ["tied: 8 of 8 were ties"]
+    first, second, *_ = scores.table("toy").splitlines()
+    assert "WARNING" in first and "tied: 8 of 8 were ties" in first and "count" in second
+    fine = base.Scores(base.summarise({"some": np.ones(8)}, {"some": 2}, {}))
+    assert not fine.warnings() and "WARNING" not in fine.table("toy")
+
+
+def test_a_figure_that_is_no_number_is_null_in_json():
+    made = {"ratio": (("all",), lambda mean: mean / np.float64(0))}
+    with np.errstate(all="ignore"):
+        scores = base.Scores(base.summarise({"all": np.zeros(4)}, {"all": 0}, made))
+    assert scores.warnings() == ["ratio: the figure is no finite number"]
+    assert scores.to_json()["scores"]["ratio"]["value"] is None
+    json.dumps(scores.to_json(), allow_nan=False)
 
 
 def test_benchmarks_are_found_by_their_file_name():

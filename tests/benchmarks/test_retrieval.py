@@ -45,6 +45,12 @@ def test_a_caption_that_two_images_share_ties_exactly(number):
     assert tied.all() and (rank == 1).all()
 
 
+def test_a_query_without_numbers_has_no_rank():
+    queries = np.array([[1, 0], [np.nan, 0]], np.float32)
+    rank, tied = retrieval.ranks(queries, np.eye(2, dtype=np.float32), np.arange(2), np.arange(2))
+    assert rank[0] == 0 and np.isnan(rank[1]) and not tied.any()
+
+
 class Fake:
     """An axis for each image; a text sums the axes that its digits name, the first weighs most."""
 
