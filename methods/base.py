@@ -31,6 +31,11 @@ def clamp_logit_scale(params: dict) -> dict:
     return {**params, "logit_scale": jnp.clip(params["logit_scale"], 0.0, math.log(100.0))}
 
 
+def logit_scale(student: Embeddings) -> Metrics:
+    """The temperature of a CLIP, for the log."""
+    return {"logit_scale": student.logit_scale}
+
+
 @dataclasses.dataclass(frozen=True)
 class Method:
     """One paper's way to train.
@@ -42,6 +47,9 @@ class Method:
       batch_fields: what the batch must hold.
       init_carry: () -> what the method hands from one step to the next, with explicit dtypes.
       project: params -> params after each update, after the teacher has seen them.
+      observe: student's output -> what is logged of it, whatever the loss.
+
+    The defaults of project and observe are for a CLIP; a method of another model gives its own.
     """
 
     loss: MethodLoss
@@ -49,6 +57,7 @@ class Method:
     batch_fields: tuple[str, ...] = ("image", "text")
     init_carry: Callable[[], Carry] = lambda: ()
     project: Callable[[dict], dict] = clamp_logit_scale
+    observe: Callable[[Embeddings], Metrics] = logit_scale
 
 
 def available() -> list[str]:

@@ -14,15 +14,15 @@ def make_train_step(
     """Builds `(state, batch) -> (state, metrics)`; jit it with the state donated.
 
     Args:
-      student_apply: (params, batch) -> Embeddings.
-      teacher_apply: (teacher params, batch) -> Embeddings; unused by a method without a teacher.
+      student_apply: (params, batch) -> what the method's loss takes, such as Embeddings.
+      teacher_apply: (teacher params, batch) -> likewise; unused by a method without a teacher.
       method: a methods.base.Method.
       tx: the optimizer.
 
     Returns:
-      The step. Its metrics are float32 scalars: the method's own terms, loss, grad_norm (before
-      clipping), logit_scale and, where there is a teacher, teacher_distance (L2 distance of its
-      parameters from the student's, relative to the teacher's norm).
+      The step. Its metrics are float32 scalars: the method's own terms and what it observes, loss,
+      grad_norm (before clipping) and, where there is a teacher, teacher_distance (L2 distance of
+      its parameters from the student's, relative to the teacher's norm).
     """
 
     def step(state, batch):
@@ -33,7 +33,7 @@ def make_train_step(
         def loss_fn(params):
             student = student_apply(params, batch)
             loss, metrics, carry = method.loss(student, teacher, batch, state.carry)
-            return loss, (dict(metrics, loss=loss, logit_scale=student.logit_scale), carry)
+            return loss, (dict(metrics, **method.observe(student), loss=loss), carry)
 
         grads, (metrics, carry) = jax.grad(loss_fn, has_aux=True)(state.params)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)

@@ -64,3 +64,15 @@ def test_the_teacher_sees_the_update_before_the_clamp():
     difference = 0.5 * 0.9 * np.array([1.0, 2.0])
     wanted = np.sqrt((difference**2).sum()) / np.sqrt((difference**2).sum() + 0.05**2)
     np.testing.assert_allclose(metrics["teacher_distance"], wanted, rtol=1e-5)
+
+
+def test_a_method_of_another_model_says_itself_what_is_projected_and_logged():
+    def loss(student, teacher, batch, carry):
+        return jnp.sum(student**2) / 2, {}, carry
+
+    method = Method(loss, project=lambda params: params, observe=lambda student: {})
+    tx = optax.sgd(0.1)
+    step = make_train_step(lambda params, batch: params["w"] * batch["x"], None, method, tx)
+    state, metrics = step(create_state({"w": jnp.ones(2)}, method, tx), {"x": jnp.ones(2)})
+    assert set(metrics) == {"loss", "grad_norm"}
+    np.testing.assert_allclose(state.params["w"], 0.9)
