@@ -5,7 +5,8 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 VIDEO = ["av>=15"]
-TEST = ["pytest", "ruff", "tensorboard", *VIDEO]
+TEACHING = ["sacrebleu>=2.5"]
+TEST = ["pytest", "ruff", "tensorboard", *VIDEO, *TEACHING]
 # open_clip needs torchvision; this pair of releases is known to import together.
 PARITY = ["torch==2.14.1", "torchvision==0.29.1", "open_clip_torch>=3.2"]
 
@@ -48,6 +49,7 @@ setup(
         "test": TEST,
         "parity": PARITY,
         "video": VIDEO,
+        "teaching": TEACHING,
         "captions": [],
         "tpu": ["libtpu"],  # the TPU compiler, for perf/compile.py on a machine without a TPU
     },

@@ -1,0 +1,371 @@
+"""Tutoring dialogues that must not give the answer away (MathDial, arXiv 2305.14536).
+
+`python -m teaching.mathdial report mathdial.jsonl` prints Success@k and Telling@k, as published and
+with the roles repaired; `sft` writes a tutor's training data; `converse` lets two models talk.
+
+Success@k: the student has said the right number in its turn k (from 0) or before. Telling@k: the
+teacher has said it at that time and before the student.
+"""
+
+import argparse
+import dataclasses
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from language import base as language
+from language.base import LanguageModel
+
+MOVES = ("focus", "probing", "telling", "generic")
+_RENAMED = {"leaking": "telling"}  # of the example files
+TURNS = (0, 1, 3, 5, 7, 10, 15)
+_SEPARATOR = re.compile(r"\|EOM\||<EOM>")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+class Turn(NamedTuple):
+    """An utterance; label is what the file calls the speaker, role who it is."""
+
+    role: str
+    label: str
+    move: str | None
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Dialogue:
+    """A problem, a student's wrong solution, and the talk about it.
+
+    Attributes:
+      answer: the right number, the solution's last line.
+      verdict: the teacher's own, whether the student got there, or None.
+    """
+
+    qid: str
+    question: str
+    solution: str
+    answer: float
+    wrong_solution: str
+    profile: str
+    confusion: str
+    verdict: str | None
+    turns: tuple[Turn, ...]
+
+    def said(self, role: str, published: bool = False) -> list[str]:
+        """What was said in a role; as published, a student under their own name is nobody."""
+        if published:
+            return [turn.text for turn in self.turns if turn.label.lower() == role]
+        return [turn.text for turn in self.turns if turn.role == role]
+
+
+def read(path: Path, field: str = "conversation") -> list[Dialogue]:
+    """Dialogues of a json lines file.
+
+    Roles are repaired: some dialogues call the student by first name. Numbers may be strings,
+    newlines may be written as backslash-n, and an old name of a move is known.
+
+    Args:
+      field: which of the file's conversations.
+
+    Raises:
+      ValueError, OSError: a row of another layout; it is named.
+    """
+    dialogues = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8-sig").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            dialogues.append(_dialogue(json.loads(line), field))
+        except KeyError as error:
+            raise ValueError(f"{path}, line {number}: no field {error}") from None
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from None
+    if not dialogues:
+        raise ValueError(f"{path}: holds no dialogue")
+    return dialogues
+
+
+def _dialogue(row: dict, field: str) -> Dialogue:
+    if not isinstance(row, dict):
+        raise ValueError("not a json object")
+    question, solution, wrong, profile, confusion, talk = (
+        str(row[name]).replace("\\n", "\n")
+        for name in (
+            "question",
+            "ground_truth",
+            "student_incorrect_solution",
+            "student_profile",
+            "teacher_described_confusion",
+            field,
+        )
+    )
+    last = solution.strip().splitlines()[-1] if solution.strip() else ""
+    try:
+        answer = float(last.replace(",", ""))
+    except ValueError:
+        raise ValueError(f"ground_truth must end in a line with a number, not {last!r}") from None
+    name = profile.split()[0] if profile.split() else ""
+    return Dialogue(
+        qid=str(row["qid"]),
+        question=question,
+        solution=solution,
+        answer=answer,
+        wrong_solution=wrong,
+        profile=profile,
+        confusion=confusion,
+        verdict=row.get("self-correctness"),
+        turns=tuple(_turn(text, name) for text in _SEPARATOR.split(talk)),
+    )
+
+
+def _turn(text: str, name: str) -> Turn:
+    label, colon, said = text.strip().partition(":")
+    label = label.strip()
+    # A comma: some profiles name the student "Luca is ..", others "Luca, a ..".
+    roles = {"teacher": "teacher", "student": "student", name.lower().strip(",.:"): "student"}
+    role = roles.get(label.lower())
+    if not colon or not role:
+        raise ValueError(f"{label[:30]!r} is neither Teacher, Student nor the student's name")
+    match = re.match(r"\s*\((\w+)\)", said)
+    move = match and _RENAMED.get(match[1].lower(), match[1].lower())
+    if role == "teacher" and move in MOVES:
+        return Turn(role, label, move, said[match.end() :].strip())
+    return Turn(role, label, None, said.strip())
+
+
+def mentions(text: str, answer: float) -> bool:
+    """Whether a number of the text is the answer; signs, fractions and words are not seen."""
+    numbers = _NUMBER.findall(text.replace(",", ""))
+    return any(abs(float(number) - answer) < 1e-7 for number in numbers)
+
+
+def first_mention(said: Sequence[str], answer: float, start: int = 0) -> int | None:
+    """The first turn from `start` on that holds the answer."""
+    turns = (i for i, text in enumerate(said) if i >= start and mentions(text, answer))
+    return next(turns, None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """When a dialogue's student and teacher first said the answer, by turns of their own."""
+
+    student: int | None
+    teacher: int | None
+
+    def success(self, k: int) -> bool:
+        return self.student is not None and self.student <= k
+
+    def telling(self, k: int) -> bool:
+        """At one index the teacher has spoken before the student."""
+        end = k if self.student is None else min(k, self.student)
+        return self.teacher is not None and self.teacher <= end
+
+
+def progress(dialogue: Dialogue, published: bool = False, walk_through: bool = True) -> Progress:
+    """See Progress.
+
+    Args:
+      published: count roles by their labels, as the authors' script does.
+      walk_through: count the student's first turn, which only repeats the wrong solution.
+    """
+    student = dialogue.said("student", published)
+    return Progress(
+        first_mention(student, dialogue.answer, start=0 if walk_through else 1),
+        first_mention(dialogue.said("teacher", published), dialogue.answer),
+    )
+
+
+def counts(
+    dialogues: Sequence[Dialogue], turns: Sequence[int] = TURNS, **options
+) -> dict[str, list[int]]:
+    """How many dialogues have success and telling at each k; options of progress."""
+    found = [progress(dialogue, **options) for dialogue in dialogues]
+    return {
+        name: [sum(getattr(each, name)(k) for each in found) for k in turns]
+        for name in ("success", "telling")
+    }
+
+
+def knowledge_f1(utterance: str, problem: str) -> float:
+    """F1 of the tokens that an utterance shares with the problem's text (KF1)."""
+    said, text = (Counter(re.findall(r"\w+", part.lower())) for part in (utterance, problem))
+    shared = (said & text).total()
+    return 2 * shared / (said.total() + text.total()) if shared else 0.0
+
+
+def bleu(replies: Sequence[str], references: Sequence[str]) -> float:
+    """Corpus BLEU by sacreBLEU, 0 to 100.
+
+    Raises:
+      ValueError: sacreBLEU is not installed.
+    """
+    try:
+        import sacrebleu
+    except ImportError:
+        raise ValueError("BLEU needs sacreBLEU: pip install -e '.[teaching]'") from None
+    return sacrebleu.corpus_bleu(list(replies), [list(references)]).score
+
+
+def tutor_prompt(dialogue: Dialogue, turns: Sequence[Turn], move: str | None = None) -> str:
+    """What a tutor sees before its next turn; with a move, it is told how to act."""
+    talk = "".join(f"{turn.role.capitalize()}: {turn.text}\n" for turn in turns)
+    return (
+        "A teacher helps a student to find a mistake, politely, truthfully, and without telling "
+        f"the answer.\n\nProblem: {dialogue.question}\nRight solution: {dialogue.solution.strip()}"
+        f"\nStudent's solution: {dialogue.wrong_solution.strip()}\n"
+        f"What the student confuses: {dialogue.confusion}\n\n"
+        f"{talk}Teacher{f' ({move})' if move else ''}:"
+    )
+
+
+def student_prompt(dialogue: Dialogue, turns: Sequence[Turn]) -> str:
+    """What a simulated student sees before its next turn."""
+    talk = "".join(f"{turn.role.capitalize()}: {turn.text}\n" for turn in turns)
+    return (
+        "A student of the seventh grade could not find the right steps of a problem. The student "
+        "corrects the solution only after several good questions by the teacher, and calculates "
+        f"without mistakes.\n\nProblem: {dialogue.question}\n"
+        f"Student's solution: {dialogue.wrong_solution.strip()}\n\n{talk}Student:"
+    )
+
+
+def sft_records(dialogues: Iterable[Dialogue], moves: bool) -> Iterator[dict]:
+    """{prompt, completion} for each teacher turn; the loss is on the completion alone.
+
+    Args:
+      moves: name the turn's move in the prompt.
+    """
+    for dialogue in dialogues:
+        for i, turn in enumerate(dialogue.turns):
+            if turn.role == "teacher" and turn.text:
+                prompt = tutor_prompt(dialogue, dialogue.turns[:i], turn.move if moves else None)
+                yield {"prompt": prompt, "completion": f" {turn.text}\n"}
+
+
+OPENING = "Hello! Could you walk me through your solution?"
+Speaker = Callable[[Dialogue, Sequence[Turn], int], str]  # (dialogue, turns, attempt) -> text
+
+
+def speaker(model: LanguageModel, role: str) -> Speaker:
+    """A language model in a role; at the first attempt greedy, then sampled."""
+    prompt, other = {
+        "teacher": (tutor_prompt, "\nStudent:"),
+        "student": (student_prompt, "\nTeacher:"),
+    }[role]
+
+    def speak(dialogue, turns, attempt):
+        sampling = {"temperature": 0.7, "seed": attempt} if attempt else {}
+        answers = model.generate(
+            [prompt(dialogue, turns)], max_tokens=512, stop=(other,), **sampling
+        )
+        text = answers[0][0].text.strip()
+        return re.sub(rf"^{role}\s*:\s*", "", text, flags=re.IGNORECASE).strip()
+
+    return speak
+
+
+@dataclasses.dataclass(frozen=True)
+class Conversation:
+    """A simulated dialogue, how often a speaker had to be asked again, and whether one gave up."""
+
+    dialogue: Dialogue
+    retries: int
+    complete: bool
+
+
+def converse(
+    problem: Dialogue, tutor: Speaker, student: Speaker, *, rounds: int = 4, retries: int = 3
+) -> Conversation:
+    """The opening and `rounds` turns of student and tutor; an empty reply is asked for again.
+
+    A speaker who stays silent after `retries` further attempts ends the dialogue.
+    """
+    turns = [Turn("teacher", "Teacher", None, OPENING)]
+    asked_again = 0
+    for _ in range(rounds):
+        for role, speak in (("student", student), ("teacher", tutor)):
+            for attempt in range(retries + 1):
+                text = speak(problem, tuple(turns), attempt)
+                if text:
+                    break
+                asked_again += attempt < retries
+            else:
+                told = dataclasses.replace(problem, turns=tuple(turns))
+                return Conversation(told, asked_again, complete=False)
+            turns.append(Turn(role, role.capitalize(), None, text))
+    return Conversation(dataclasses.replace(problem, turns=tuple(turns)), asked_again, True)
+
+
+def report(dialogues: Sequence[Dialogue]) -> str:
+    """Success@k and Telling@k as text, as published and with roles repaired."""
+    lines = [f"{len(dialogues)} dialogues, %{'k =':>25}" + "".join(f"{k:8d}" for k in TURNS)]
+    for name, options in (
+        ("as published", {"published": True}),
+        ("roles repaired", {}),
+        ("without walk-through", {"walk_through": False}),
+    ):
+        for figure, found in counts(dialogues, **options).items():
+            shares = "".join(f"{100 * count / len(dialogues):8.2f}" for count in found)
+            lines.append(f"{figure:<8} {name:<34}{shares}")
+    named = sum(
+        any(turn.label.lower() not in ("teacher", "student") for turn in dialogue.turns)
+        for dialogue in dialogues
+    )
+    moves = Counter(turn.move for d in dialogues for turn in d.turns if turn.role == "teacher")
+    lines.append(f"dialogues that name the student: {named}")
+    lines += [f"teacher's move {move}: {count}" for move, count in moves.most_common()]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None, load: Callable = language.load) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", choices=("report", "sft", "converse"))
+    parser.add_argument("dialogues", type=Path)
+    parser.add_argument("--field", default="conversation", help="which conversation of a row")
+    parser.add_argument("--out", type=Path, help="json lines to write (sft, converse)")
+    parser.add_argument("--moves", action="store_true", help="name moves in the prompts (sft)")
+    parser.add_argument("--model", help="a backend of language/, of both speakers (converse)")
+    parser.add_argument("--option", action="append", default=[], help="name=value of the backend")
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--limit", type=int, help="the first so many dialogues")
+    options = parser.parse_args(arguments)
+    try:
+        dialogues = read(options.dialogues, options.field)[: options.limit]
+        if options.command != "report" and not options.out:
+            raise ValueError(f"{options.command} writes a file: give --out")
+        if options.command == "converse":
+            if not options.model:
+                raise ValueError("converse needs a --model")
+            model = load(options.model, **dict(o.split("=", 1) for o in options.option))
+            dialogues = _simulate(dialogues, model, options.rounds, options.out)
+        if options.command == "sft":
+            records = list(sft_records(dialogues, options.moves))
+            _write(options.out, records)
+            print(f"{options.out}: {len(records)} turns")
+        else:
+            print(report(dialogues))
+    except (OSError, ValueError) as error:
+        parser.exit(1, f"{error}\n")
+
+
+def _simulate(problems, model: LanguageModel, rounds: int, path: Path) -> list[Dialogue]:
+    tutor, student = speaker(model, "teacher"), speaker(model, "student")
+    told = [converse(problem, tutor, student, rounds=rounds) for problem in problems]
+    _write(path, [dataclasses.asdict(each) for each in told])
+    again, broken = sum(each.retries for each in told), sum(not each.complete for each in told)
+    print(f"{path}: {len(told)} dialogues, {again} replies asked for again, {broken} broken off")
+    return [each.dialogue for each in told]
+
+
+def _write(path: Path, rows: Iterable[dict]) -> None:
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
