@@ -67,8 +67,9 @@ def _plain(text: str) -> str:
 
 
 def _lines(path: Path, cells: int):
-    text = Path(path).read_text(encoding="utf-8-sig")
-    for number, line in enumerate(text.splitlines(), 1):
+    # Not splitlines(), which ends lines at characters that a caption may hold.
+    lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
+    for number, line in enumerate(lines, 1):
         if line.strip():
             row = line.split("\t")
             if len(row) != cells:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from language import base as language
 from language.base import LanguageModel
+from teaching.base import read_jsonl, write_atomically
 
 MOVES = ("focus", "probing", "telling", "generic")
 _RENAMED = {"leaking": "telling"}  # of the example files
@@ -74,11 +75,9 @@ def read(path: Path, field: str = "conversation") -> list[Dialogue]:
       ValueError, OSError: a row of another layout; it is named.
     """
     dialogues = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8-sig").splitlines(), 1):
-        if not line.strip():
-            continue
+    for number, row in read_jsonl(path):
         try:
-            dialogues.append(_dialogue(json.loads(line), field))
+            dialogues.append(_dialogue(row, field))
         except KeyError as error:
             raise ValueError(f"{path}, line {number}: no field {error}") from None
         except ValueError as error:
@@ -364,7 +363,7 @@ def _simulate(problems, model: LanguageModel, rounds: int, path: Path) -> list[D
 
 def _write(path: Path, rows: Iterable[dict]) -> None:
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    path.write_text(text, encoding="utf-8")
+    write_atomically(path, text)
 
 
 if __name__ == "__main__":

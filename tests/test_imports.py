@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "training": ("models.embeddings",),
     "captions": ("data", "language"),
     "benchmarks": ("models.embeddings", "data"),
-    "teaching": ("language", "captions", "benchmarks.base", "losses"),
+    "teaching": ("language", "captions", "benchmarks.base", "data", "losses"),
     "tpu_configs": (),
     "studies": EVERYTHING,
     "perf": EVERYTHING,

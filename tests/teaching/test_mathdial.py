@@ -178,7 +178,7 @@ def test_commands(shared, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "71.95" in out and "dialogues that name the student: 39" in out
     mathdial.main(["sft", file, "--moves", "--limit=3", f"--out={tmp_path / 'sft.jsonl'}"])
-    rows = [json.loads(line) for line in (tmp_path / "sft.jsonl").open()]
+    rows = [json.loads(line) for line in (tmp_path / "sft.jsonl").read_text().splitlines()]
     assert set(rows[0]) == {"prompt", "completion"}
     model = scripted.open(lambda prompt, rng: "Is it 10?")
     command = ["converse", file, "--model=scripted", "--limit=2", f"--out={tmp_path / 'c.jsonl'}"]

@@ -1,0 +1,333 @@
+"""The loop that every paper here is an instance of: look, plan, make, learn, look again.
+
+A teacher sees what its student gets wrong, plans within a budget, makes material, and the student
+learns from it; how much better it then answers is the reward. A task says what is asked and how an
+answer is read and graded. A paper's file holds its own step of this loop and nothing else of it.
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+import time
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Record = dict[str, Any]  # a piece of material, plain json; "skill" says what it is to teach
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """What is asked.
+
+    Attributes:
+      key: unique within a task.
+      skill: what it needs; rewards are told by skill.
+      options: the answers to choose from; () where the answer is free.
+      image: of a picture, whatever the student's encoder takes.
+      extra: what else a task knows of it, such as a human explanation.
+    """
+
+    key: str
+    skill: str
+    question: str
+    answer: str
+    options: tuple[str, ...] = ()
+    image: Any = None
+    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a student answered.
+
+    Attributes:
+      answer: None where none could be read: it is wrong, and it is counted.
+      p_correct: the student's own probability of the right answer, or None where unknown.
+      text: what it wrote, if it writes.
+    """
+
+    item: Item
+    answer: str | None
+    correct: bool
+    p_correct: float | None = None
+    text: str = ""
+
+
+class Task:
+    """What is asked and how an answer is read and graded; see teaching/tasks."""
+
+    name: str
+
+    def items(self, split: str) -> list[Item]:
+        raise NotImplementedError
+
+    def render(self, item: Item, demos: Sequence[Item] = (), help: str | None = None) -> str:
+        """The prompt; `help` is an explanation that is handed over, after which to answer."""
+        raise NotImplementedError
+
+    def parse(self, text: str, item: Item, help: str | None = None) -> str | None:
+        """The answer in what was written after render(item, .., help), or None."""
+        raise NotImplementedError
+
+    def again(self, item: Item, demos: Sequence[Item], text: str) -> tuple[str, str] | None:
+        """(prompt, help) that ask once more after a text without an answer; None: do not."""
+        return None
+
+    def grade(self, answer: str, item: Item) -> bool:
+        return answer == item.answer
+
+
+class Student:
+    """Who answers and learns. fit() makes a new student; none changes in place."""
+
+    def answer(
+        self, items: Sequence[Item], demos: Sequence[Item] = (), help: Mapping | None = None
+    ) -> list[Outcome]:
+        """Answers in order; `help` maps keys of items to what the student is told about them."""
+        raise NotImplementedError
+
+    def fit(self, records: Sequence[Record], seed: int) -> "Student":
+        """A new student who has learnt from the records."""
+        raise NotImplementedError
+
+    def save(self, folder: Path) -> None:
+        """Writes what fit() changed into an empty folder."""
+        raise NotImplementedError
+
+    def load(self, folder: Path) -> "Student":
+        """The student whom save() wrote."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class Turn:
+    """One turn of an episode; turn 0 is the student before any teaching.
+
+    Attributes:
+      plan: as the teacher made it, plain json.
+      reward: change of accuracy since the turn before, by skill.
+      retention: what must not be lost, or None where nothing is measured.
+      spent: records and words so far, all turns together.
+    """
+
+    number: int
+    plan: Any
+    records: tuple[Record, ...]
+    outcomes: tuple[Outcome, ...]
+    reward: Mapping[str, float]
+    retention: float | None
+    spent: Mapping[str, int]
+
+
+class State(NamedTuple):
+    """What a teacher sees. One who decides by the turns so far alone can be resumed."""
+
+    history: tuple[Turn, ...]
+
+    @property
+    def last(self) -> Turn:
+        return self.history[-1]
+
+
+class Teacher:
+    """Who plans and makes material; both are functions of their arguments alone."""
+
+    def plan(self, state: State, budget: int, rng: np.random.Generator) -> Any:
+        """What to make with at most `budget` records, as plain json."""
+        raise NotImplementedError
+
+    def make(self, plan: Any, rng: np.random.Generator) -> list[Record]:
+        """The material; a record that cannot be made is left out."""
+        raise NotImplementedError
+
+
+def rng_of(seed: int, turn: int, name: str) -> np.random.Generator:
+    """The random numbers of one purpose in one turn."""
+    return np.random.default_rng((seed, turn, zlib.crc32(name.encode())))
+
+
+def accuracy(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """The share of right answers by skill, 0 to 1, in order of first appearance."""
+    right = defaultdict(list)
+    for outcome in outcomes:
+        right[outcome.item.skill].append(outcome.correct)
+    return {skill: float(np.mean(each)) for skill, each in right.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Episode:
+    """Turns of one teacher and one student, kept on disk.
+
+    Attributes:
+      items: what the student is asked before and after each turn.
+      workdir: of this episode alone; a restart goes on after its last whole turn.
+      budget: records a turn.
+      most_records: no further turn once so many were made, all turns together.
+      fit_from: "base": each turn starts from the first student, with all material so far; "last":
+        it goes on from the turn before, with the new material.
+      retention: student -> what must not be lost, or None.
+    """
+
+    student: Student
+    teacher: Teacher
+    items: Sequence[Item]
+    workdir: Path
+    turns: int
+    budget: int
+    most_records: int | None = None
+    fit_from: str = "base"
+    seed: int = 0
+    retention: Callable[[Student], float] | None = None
+    say: Callable[[str], None] = lambda line: None
+
+    def __post_init__(self):
+        if self.fit_from not in ("base", "last"):
+            raise ValueError(f"fit_from is {self.fit_from!r}; give 'base' or 'last'")
+        keys = [item.key for item in self.items]
+        if not keys or len(set(keys)) < len(keys):
+            raise ValueError("an episode needs items, each with a key of its own")
+
+    def run(self) -> tuple[Student, list[Turn]]:
+        """The student after the last turn, and all turns.
+
+        Raises:
+          ValueError: the folder holds another episode, or a teacher goes beyond its budget.
+        """
+        self._claim()
+        done = self._read()
+        student = self.student.load(self._folder(len(done) - 1)) if len(done) > 1 else self.student
+        if not done:
+            done = [self._write(student, self._look(student, [], None, []))]
+        start, first = time.monotonic(), len(done)
+        while len(done) <= self.turns and not self._spent_all(done):
+            student, turn = self._next(student, done)
+            done.append(self._write(student, turn))
+            left = (time.monotonic() - start) / (len(done) - first) * (self.turns + 1 - len(done))
+            mean = np.mean(list(accuracy(turn.outcomes).values()))
+            self.say(f"turn {turn.number}/{self.turns}: {mean:.1%}, {left / 60:.0f} min left")
+        return student, done
+
+    def _spent_all(self, done: Sequence[Turn]) -> bool:
+        return self.most_records is not None and done[-1].spent["records"] >= self.most_records
+
+    def _next(self, student: Student, done: Sequence[Turn]) -> tuple[Student, Turn]:
+        number = len(done)
+        state = State(tuple(done))
+        budget = self.budget
+        if self.most_records is not None:
+            budget = min(budget, self.most_records - state.last.spent["records"])
+        plan = self.teacher.plan(state, budget, rng_of(self.seed, number, "plan"))
+        # As a resumed run will read it.
+        plan = json.loads(json.dumps(plan))
+        records = self.teacher.make(plan, rng_of(self.seed, number, "make"))
+        if len(records) > budget:
+            raise ValueError(f"turn {number}: {len(records)} records for a budget of {budget}")
+        if records and self.fit_from == "last":
+            student = student.fit(records, self.seed)
+        elif records:
+            before = [record for turn in done for record in turn.records]
+            student = self.student.fit(before + records, self.seed)
+        return student, self._look(student, done, plan, records)
+
+    def _look(self, student, done: Sequence[Turn], plan, records) -> Turn:
+        outcomes = student.answer(self.items)
+        now = accuracy(outcomes)
+        before = accuracy(done[-1].outcomes) if done else now
+        words = sum(len(v.split()) for r in records for v in r.values() if isinstance(v, str))
+        spent = done[-1].spent if done else {"records": 0, "words": 0}
+        return Turn(
+            number=len(done),
+            plan=plan,
+            records=tuple(records),
+            outcomes=tuple(outcomes),
+            reward={skill: now[skill] - before[skill] for skill in now},
+            retention=self.retention(student) if self.retention else None,
+            spent={"records": spent["records"] + len(records), "words": spent["words"] + words},
+        )
+
+    def _claim(self) -> None:
+        """Refuses a folder that holds an episode of other settings; more turns are welcome."""
+        names = ("teacher", "budget", "most_records", "fit_from", "seed")
+        settings = {name: repr(getattr(self, name)) for name in names}
+        settings["items"] = zlib.crc32(repr([item.key for item in self.items]).encode())
+        path = Path(self.workdir, "episode.json")
+        if not path.exists():
+            write_atomically(path, json.dumps(settings, indent=1))
+        elif (other := json.loads(path.read_text(encoding="utf-8"))) != settings:
+            wrong = [name for name in settings if settings[name] != other.get(name)]
+            raise ValueError(f"{path} is of another episode: {', '.join(wrong)} differ")
+
+    def _folder(self, number: int) -> Path:
+        return Path(self.workdir, f"student_{number:03d}")
+
+    def _path(self, number: int) -> Path:
+        return Path(self.workdir, f"turn_{number:03d}.jsonl")
+
+    def _write(self, student: Student, turn: Turn) -> Turn:
+        """First the student, then the turn that tells of it: it is there whole or not at all."""
+        if turn.number:
+            folder = self._folder(turn.number)
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            student.save(folder)
+        head = dataclasses.asdict(dataclasses.replace(turn, records=(), outcomes=()))
+        rows = [{name: head[name] for name in ("number", "plan", "reward", "retention", "spent")}]
+        rows += [{"record": record} for record in turn.records]
+        for outcome in turn.outcomes:
+            row = {f.name: getattr(outcome, f.name) for f in dataclasses.fields(outcome)}
+            rows.append({"outcome": row | {"item": outcome.item.key}})
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        write_atomically(self._path(turn.number), lines)
+        if turn.number > 1:
+            shutil.rmtree(self._folder(turn.number - 1))
+        return turn
+
+    def _read(self) -> list[Turn]:
+        items = {item.key: item for item in self.items}
+        turns = []
+        while (path := self._path(len(turns))).exists():
+            head, *rows = (row for _, row in read_jsonl(path))
+            outcomes = [row["outcome"] for row in rows if "outcome" in row]
+            turns.append(
+                Turn(
+                    records=tuple(row["record"] for row in rows if "record" in row),
+                    outcomes=tuple(
+                        Outcome(**row | {"item": items[row["item"]]}) for row in outcomes
+                    ),
+                    **head,
+                )
+            )
+        return turns
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a text whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
+    """(line number, value) of each line of json; empty lines are left out.
+
+    Raises:
+      ValueError, OSError: a line that is not json; it is named.
+    """
+    with Path(path).open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                try:
+                    value = json.loads(line)
+                except ValueError as error:
+                    raise ValueError(f"{path}, line {number}: not json ({error})") from None
+                yield number, value

@@ -1,0 +1,108 @@
+"""A library of entries that are found by likeness, in a json lines file that a person can edit."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from teaching.base import read_jsonl, write_atomically
+
+STATUSES = ("proposed", "approved", "edited", "rejected")
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A text to be found by, and what it is worth knowing for.
+
+    Attributes:
+      payload: plain json, such as a list of strategies.
+      provenance: where it comes from: episode, round, names of models, verdicts.
+      status: of STATUSES. Set by a person, it is respected: what is rejected is never used, and
+        never proposed again.
+    """
+
+    key: str
+    text: str
+    payload: Any
+    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    status: str = "proposed"
+
+
+class Library:
+    """Entries with unit vectors of their texts.
+
+    Args:
+      embed: texts -> unit vectors [n, d].
+    """
+
+    def __init__(self, embed: Callable[[Sequence[str]], np.ndarray], entries: Sequence[Entry] = ()):
+        self._embed = embed
+        self.entries: dict[str, Entry] = {}
+        self._vectors: dict[str, np.ndarray] = {}
+        if entries:
+            vectors = embed([entry.text for entry in entries])
+            for entry, vector in zip(entries, vectors, strict=True):
+                self._insert(entry, vector)
+
+    def add(self, entry: Entry) -> None:
+        """Puts in an entry, or replaces the one of its key unless a person has judged that.
+
+        Raises:
+          ValueError: an unknown status.
+        """
+        old = self.entries.get(entry.key)
+        if old is None or old.status == "proposed":
+            self._insert(entry, self._embed([entry.text])[0])
+
+    def _insert(self, entry: Entry, vector: np.ndarray) -> None:
+        if entry.status not in STATUSES:
+            raise ValueError(
+                f"entry {entry.key}: status {entry.status!r}; there are: {', '.join(STATUSES)}"
+            )
+        self.entries[entry.key], self._vectors[entry.key] = entry, vector
+
+    def similarities(self, text: str, rejected: bool = False) -> list[tuple[float, Entry]]:
+        """(cosine, entry), the nearest first; with `rejected`, what must not be used too."""
+        keys = [k for k, e in self.entries.items() if rejected or e.status != "rejected"]
+        if not keys:
+            return []
+        cosines = np.stack([self._vectors[key] for key in keys]) @ self._embed([text])[0]
+        order = np.argsort(-cosines, kind="stable")
+        return [(float(cosines[i]), self.entries[keys[i]]) for i in order]
+
+    def nearest(self, text: str, k: int, floor: float) -> list[Entry]:
+        """The k nearest usable entries whose cosine is at least the floor."""
+        return [e for cosine, e in self.similarities(text)[:k] if cosine >= floor]
+
+    def knows(self, text: str, ceiling: float) -> bool:
+        """Whether an entry, usable or rejected, is at least so near."""
+        found = self.similarities(text, rejected=True)
+        return bool(found) and found[0][0] >= ceiling
+
+    def save(self, path: Path) -> None:
+        """A line an entry; the text that its vector is of is the text itself, so edits count."""
+        rows = (dataclasses.asdict(entry) for entry in self.entries.values())
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        write_atomically(Path(path), lines)
+
+
+def load(path: Path, embed: Callable) -> Library:
+    """The library of a file.
+
+    Raises:
+      ValueError, OSError: a line that is no entry, or a key that occurs twice; it is named.
+    """
+    names = {field.name for field in dataclasses.fields(Entry)}
+    entries: dict[str, Entry] = {}
+    for number, row in read_jsonl(path):
+        if not isinstance(row, dict) or not {"key", "text", "payload"} <= row.keys() <= names:
+            raise ValueError(f"{path}, line {number}: an entry has {', '.join(sorted(names))}")
+        entry = Entry(**row)
+        if entry.key in entries or entry.status not in STATUSES:
+            wrong = "key" if entry.key in entries else "status"
+            raise ValueError(f"{path}, line {number}: {wrong} {row[wrong]!r} is taken or unknown")
+        entries[entry.key] = entry
+    return Library(embed, list(entries.values()))

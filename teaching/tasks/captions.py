@@ -1,0 +1,31 @@
+"""Captions against hard negatives on photographs: the skill is the type of the negative."""
+
+import dataclasses
+from pathlib import Path
+
+from benchmarks.base import read_json
+from teaching.base import Item, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Captions(Task):
+    """A task for a CLIP student.
+
+    Attributes:
+      data: a json list of {image, caption, negative, skill}.
+      images: the folder of the images.
+    """
+
+    data: Path
+    images: Path
+    name: str = "captions"
+
+    def items(self, split: str = "test") -> list[Item]:
+        items = []
+        for i, row in enumerate(read_json(self.data)):
+            if missing := {"image", "caption", "negative", "skill"} - row.keys():
+                raise ValueError(f"{self.data}, row {i}: no {', '.join(sorted(missing))}")
+            options = row["caption"], row["negative"]
+            image = Path(self.images, row["image"])
+            items.append(Item(str(i), row["skill"], "", options[0], options, image=image))
+        return items

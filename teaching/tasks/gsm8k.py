@@ -1,0 +1,49 @@
+"""GSM8K: word problems of primary school, and their solutions with calculator annotations."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+from teaching.base import Item, read_jsonl
+from teaching.tasks.explained import ExplainedTask
+
+ANNOTATION = re.compile(r"<<([^<>]*)=([^<>=]*)>>")
+_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?|-?\.\d+")
+
+
+def number(text: str) -> float:
+    """A number as it is written: commas, a currency sign, a trailing point."""
+    return float(text.replace(",", "").replace("$", "").strip().rstrip("."))
+
+
+@dataclasses.dataclass(frozen=True)
+class GSM8K(ExplainedTask):
+    """Attributes: data, the folder with gsm8k_test.jsonl and the like. Answers are numbers.
+
+    Of an explanation the first sentence is handed over: the rest would hold the answer.
+    """
+
+    data: Path
+    name: str = "gsm8k"
+
+    def items(self, split: str) -> list[Item]:
+        items = []
+        for line, row in read_jsonl(Path(self.data, f"gsm8k_{split}.jsonl")):
+            solution, marker, answer = row["answer"].rpartition("####")
+            if not marker:
+                raise ValueError(f"gsm8k_{split}.jsonl, line {line}: no #### before the answer")
+            plain = " ".join(ANNOTATION.sub("", solution).split())
+            extra = {"explanation": plain, "solution": solution.strip()}
+            answer = answer.strip().replace(",", "")
+            items.append(Item(f"{split}/{line}", "gsm8k", row["question"], answer, extra=extra))
+        return items
+
+    def handed(self, explanation):
+        return re.split(r"(?<=[.!?])\s+(?=[A-Z])", self.without_answer(explanation))[0]
+
+    def read(self, said, item, first):
+        numbers = _NUMBER.findall(said)
+        return numbers[0 if first else -1].replace(",", "") if numbers else None
+
+    def grade(self, answer, item):
+        return abs(number(answer) - number(item.answer)) < 1e-6

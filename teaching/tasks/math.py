@@ -1,0 +1,105 @@
+"""MATH problems: an answer in LaTeX, read from the known forms and compared as a value."""
+
+import dataclasses
+import re
+from fractions import Fraction
+from pathlib import Path
+
+from benchmarks.base import read_json
+from teaching.base import Item, Task
+
+_HEADS = ("[[Final Answer]]:", "Final Answer: The final answer is", "the final answer is")
+
+
+def boxed(text: str) -> str | None:
+    r"""What the last \boxed{..} or \fbox{..} holds, braces within it counted; None without one."""
+    starts = [match.end() for match in re.finditer(r"\\f?boxed\s*\{", text)]
+    for start in reversed(starts):
+        depth = 1
+        for end in range(start, len(text)):
+            depth += {"{": 1, "}": -1}.get(text[end], 0)
+            if not depth:
+                return text[start:end].strip()
+    return None
+
+
+def read_answer(text: str) -> str | None:
+    """The answer: after a head where one stands, within the last box, or None.
+
+    A head's line that holds a box is read within it, so that both forms together count, too.
+    """
+    for head in _HEADS:
+        at = text.lower().rfind(head.lower())
+        if at >= 0:
+            line = text[at + len(head) :].strip().partition("\n")[0]
+            line = line.partition("I hope it is correct")[0].strip()
+            if line:
+                return boxed(line) or line.strip("$ ").rstrip(".").strip("$ ") or None
+    return boxed(text)
+
+
+def normalise(answer: str) -> str:
+    """One spelling for one value, as far as spelling goes (Minerva's rules, in short)."""
+    text = answer.strip().strip("$").replace("\\!", "").replace("\\$", "").replace("\\%", "")
+    text = re.sub(r"\\(?:left|right|,|;|:|displaystyle)(?![a-z])", "", text)
+    text = re.sub(r"\\[dt]frac", r"\\frac", text)
+    text = re.sub(r"\\(?:text|mbox|textbf|mathrm|textrm)\s*\{([^{}]*)\}", r"\1", text)
+    text = re.sub(r"\\frac\s*(\w)\s*(\w)", r"\\frac{\1}{\2}", text)
+    text = re.sub(r"\\sqrt\s*(\w)", r"\\sqrt{\1}", text)
+    text = re.sub(r"\^\s*(?:\\circ|\{\\circ\})", "", text).replace("%", "")
+    text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
+    text = re.sub(r"^[a-zA-Z]\s*=\s*", "", text)
+    return re.sub(r"\s+", "", text).rstrip(".")
+
+
+def value(text: str) -> Fraction | None:
+    """The rational number that a normalised answer is, or None."""
+    match = re.fullmatch(r"(-?)\\frac\{(-?\d+)\}\{(-?\d+)\}", text)
+    try:
+        if match:
+            return Fraction(int(match[2]), int(match[3])) * (-1 if match[1] else 1)
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        return None
+
+
+def equivalent(a: str, b: str) -> bool:
+    r"""Whether two answers are one: .25 and \frac14 are; "issue" and "is" are not."""
+    a, b = normalise(a), normalise(b)
+    return a == b or (value(a) is not None and value(a) == value(b))
+
+
+@dataclasses.dataclass(frozen=True)
+class Math(Task):
+    """Attributes: data, a json list of {unique_id, subject, problem, answer, solution}."""
+
+    data: Path
+    name: str = "math"
+
+    def items(self, split: str = "test") -> list[Item]:
+        return [
+            Item(
+                key=row["unique_id"],
+                skill=row["subject"],
+                question=row["problem"],
+                answer=row["answer"],
+                extra={name: row[name] for name in ("solution", "exams") if name in row},
+            )
+            for row in read_json(self.data)
+        ]
+
+    def render(self, item, demos=(), help=None):
+        def block(question, solution=None, answer=None):
+            text = f"[[Question]]:\n{question}\n[[Solution]]:\nLet's think step by step."
+            return (
+                text if solution is None else f"{text} {solution}\n[[Final Answer]]: ${answer}$\n"
+            )
+
+        shots = [block(d.question, d.extra["solution"], d.answer) for d in demos]
+        return "\n".join([*shots, block(item.question) + (f" {help}" if help else "")])
+
+    def parse(self, text, item, help=None):
+        return read_answer(text.partition("[[Question]]")[0])
+
+    def grade(self, answer, item):
+        return equivalent(answer, item.answer)
