@@ -25,6 +25,7 @@ from benchmarks import base as benchmarks
 from benchmarks.encoder import Encoder
 from data import images, video
 from data.tokenizer import Tokenizer, load_tokenizer
+from errors import MissingFileError, UserError
 from models import zoo
 from models.clip import CLIP, init_params
 from models.towers import VisionConfig
@@ -67,7 +68,7 @@ def load_benchmarks(options: ConfigDict) -> dict[str, Callable[[Encoder], benchm
     """The benchmarks that config.eval names, with their options; nothing is run yet.
 
     Raises:
-      ValueError: an unknown benchmark or option, or one that is needed and not given.
+      UserError: an unknown benchmark or option, or one that is needed and not given.
     """
     # A flag's a,b arrives as the one string "a,b", and none as "".
     names = [name.strip() for entry in options.benchmarks for name in entry.split(",")]
@@ -133,10 +134,10 @@ def find_model(name: str, step: int | None) -> tuple[WeightsSource, str]:
     with contextlib.closing(checkpoints):
         chosen = step or checkpoints.best_step or checkpoints.latest_step
         if chosen is None:
-            raise FileNotFoundError(f"{name} has no checkpoint yet")
+            raise MissingFileError(f"{name} has no checkpoint yet")
         if chosen not in checkpoints.steps:
             steps = ", ".join(map(str, checkpoints.steps)) or "none"
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{name} has no checkpoint of step {chosen}; there are: {steps}"
             )
         default = f"best by {metric}" if checkpoints.best_step else "the newest"
@@ -155,7 +156,7 @@ def restore(
     """
     config = source.config or (zoo.shape(shape) if shape else None)
     if config is None:
-        raise ValueError(f"{source.name} is a bare state dict: name its shape with --shape")
+        raise UserError(f"{source.name} is a bare state dict: name its shape with --shape")
     model = zoo.make(config, zoo.compute(constrain=meshes.constraint(mesh)))
     boxed = jax.eval_shape(functools.partial(init_params, model), jax.random.key(0))
     loaded = load_weights(
@@ -204,20 +205,20 @@ def score(
       wise_ft: weights to interpolate with, in any layout; alphas: how far from them, 0 to 1.
 
     Raises:
-      ValueError, OSError: the weights or an option are not what they should be.
+      UserError: the weights or an option are not what they should be.
     """
     alphas = [as_alpha(alpha) for alpha in alphas]
     if not output.parent.is_dir():
-        raise FileNotFoundError(f"{output.parent}: no such folder; give another --output")
+        raise MissingFileError(f"{output.parent}: no such folder; give another --output")
     options = eval_options(source, config, overrides)
     runs = load_benchmarks(options)
     if not runs:
         known = ",".join(benchmarks.available())
-        raise ValueError(f"no benchmark is named; pass --eval.benchmarks with some of {known}")
+        raise UserError(f"no benchmark is named; pass --eval.benchmarks with some of {known}")
     weights, words = find_model(source, step)
     folder = tokenizer or weights.tokenizer
     if folder is None:
-        raise ValueError(f"{source} brings no tokenizer: name one with --tokenizer")
+        raise UserError(f"{source} brings no tokenizer: name one with --tokenizer")
     tokens, mesh = load_tokenizer(folder), meshes.make_mesh()
     model, params = restore(weights, mesh, tokens, shape)
     print(f"{source}: {words}")

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from benchmarks import world
 from data.tokenizer import load_tokenizer
 from data.world import TYPES, World
+from errors import UserError
 from eval import find_model, make_encoder, restore
 from training import cli
 from training import mesh as meshes
@@ -38,7 +39,7 @@ def write(workdir: Path) -> None:
     """Prints the table and writes report.png and, of a run on the world, scenes.png.
 
     Raises:
-      ValueError, OSError: the run has no scores before its first step and after its last.
+      UserError: the run has no scores before its first step and after its last.
     """
     workdir = Path(workdir)
     config = read_config(workdir)
@@ -57,7 +58,7 @@ def read_scores(workdir: Path) -> tuple[dict[str, float], dict[str, float]]:
     """Percent by name, such as world/composition, before the first step and at the last one.
 
     Raises:
-      ValueError: the run did not score both.
+      UserError: the run did not score both.
     """
     rows = map(json.loads, (Path(workdir) / METRICS_FILE).read_text().splitlines())
     scored = [
@@ -65,7 +66,7 @@ def read_scores(workdir: Path) -> tuple[dict[str, float], dict[str, float]]:
     ]
     scored = [(step, scores) for step, scores in scored if scores]
     if not scored or scored[0][0] != 0 or len(scored) < 2:
-        raise ValueError(
+        raise UserError(
             f"{workdir} has no scores of step 0 and of a later one: train with "
             "--config.eval.before_and_after and some config.eval.benchmarks"
         )

@@ -20,6 +20,7 @@ import report
 from captions.rules import open_negatives
 from data import pipeline, sources
 from data import tokenizer as tokenizers
+from errors import UserError
 from eval import evaluate, load_benchmarks
 from methods import base as methods
 from models import zoo
@@ -155,7 +156,7 @@ def open_tokenizer(
         captions = sources.all_captions(source)
         return tokenizers.train_tokenizer(captions, data.tokenizer_vocab_size)
     if start_from.tokenizer is None:
-        raise ValueError(
+        raise UserError(
             f"{start_from.name} brings no tokenizer: name one in config.data.tokenizer"
         )
     return tokenizers.load_tokenizer(start_from.tokenizer)

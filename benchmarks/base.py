@@ -22,6 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
+from errors import MissingFileError, UserError
+
 RESAMPLES = 1000
 _NOT_BENCHMARKS = {"__init__", "base", "encoder"}
 
@@ -227,14 +229,14 @@ def read_json(path: Path):
     """The contents of a json file.
 
     Raises:
-      FileNotFoundError, ValueError: the file is not there, or is not json; the file is named.
+      UserError: the file is not there, or is not json; the file is named.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such annotation file") from None
+        raise MissingFileError(f"{path}: no such annotation file") from None
     except ValueError as error:
-        raise ValueError(f"{path}: not a json file ({error})") from None
+        raise UserError(f"{path}: not a json file ({error})") from None
 
 
 def available() -> list[str]:
@@ -248,21 +250,21 @@ def load(name: str, options: Mapping) -> Callable[..., Scores]:
     Options that are None or empty count as not given.
 
     Raises:
-      ValueError: no such benchmark, no such option, or one that is needed is not given.
+      UserError: no such benchmark, no such option, or one that is needed is not given.
     """
     if name not in available():
-        raise ValueError(f"no benchmark named {name!r}; there are: {', '.join(available())}")
+        raise UserError(f"no benchmark named {name!r}; there are: {', '.join(available())}")
     run = importlib.import_module(f"benchmarks.{name}").run
     parameters = dict(list(inspect.signature(run).parameters.items())[1:])
     for key in options:
         if key not in parameters:
             nearest = difflib.get_close_matches(key, parameters, n=1, cutoff=0)[0]
-            raise ValueError(
+            raise UserError(
                 f"benchmark {name} has no option {key!r}; did you mean {nearest!r}? "
                 f"Its options: {', '.join(parameters)}"
             )
     given = {key: value for key, value in options.items() if value not in (None, "")}
     for key, parameter in parameters.items():
         if parameter.default is parameter.empty and key not in given:
-            raise ValueError(f"benchmark {name} needs the option {key!r}: pass --eval.{name}.{key}")
+            raise UserError(f"benchmark {name} needs the option {key!r}: pass --eval.{name}.{key}")
     return functools.partial(run, **given)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from errors import UserError
+
 
 class Encoder:
     """A model's towers as functions of files and strings.
@@ -61,7 +63,7 @@ class Encoder:
           float32 [n, D], unit norm, in the order of the items.
 
         Raises:
-          ValueError, FileNotFoundError: what load_image raises; a model that diverged.
+          UserError: what load_image raises; a model that diverged.
         """
         names = [str(item) if isinstance(item, str | Path) else None for item in items]
         # Images in memory have no name to remember them by: they are encoded at every call.
@@ -83,7 +85,7 @@ class Encoder:
           float32 [n, V, T, D], unit norm, in the order of the items.
 
         Raises:
-          ValueError, FileNotFoundError: what load_video raises; a model that diverged.
+          UserError: what load_video raises; a model that diverged.
         """
         load = functools.partial(self._load_video, views=views, **sampling)
         rows = [
@@ -138,7 +140,7 @@ class Encoder:
         rows = np.asarray(encode(self._put(full)), np.float32)[: len(batch)]
         norms = np.linalg.norm(rows, axis=-1, keepdims=True)
         if not (np.isfinite(norms).all() and norms.all()):
-            raise ValueError(f"the model's embedding of {what} is zero or not finite: it diverged")
+            raise UserError(f"the model's embedding of {what} is zero or not finite: it diverged")
         return rows / norms
 
 

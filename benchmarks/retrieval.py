@@ -32,7 +32,7 @@ def run(
         config.data these are the images that the run was, or was not, trained on.
 
     Raises:
-      ValueError, FileNotFoundError: what data.sources raises.
+      UserError: what data.sources raises.
     """
     source = sources.load(
         "captions", root, split=split, test_size=test_size, annotations=annotations, images=images

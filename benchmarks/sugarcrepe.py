@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.base import Scores, decided, macro, micro, read_json, summarise
+from errors import MissingFileError, UserError
 
 CATEGORIES = {
     "replace": ("replace_obj", "replace_att", "replace_rel"),
@@ -31,7 +32,7 @@ def run(encoder, root: str, images: str, partial_images: bool = False) -> Scores
       partial_images: score the pairs whose image is there and count the others as left out.
 
     Raises:
-      ValueError, FileNotFoundError: an annotation file or, unless partial_images, an image that
+      UserError: an annotation file or, unless partial_images, an image that
         is missing; a row without the right keys.
     """
     pairs = {subset: read_pairs(Path(root) / f"{subset}.json") for subset in SUBSETS}
@@ -44,7 +45,7 @@ def run(encoder, root: str, images: str, partial_images: bool = False) -> Scores
     left_out = {subset: len(pairs[subset]) - len(kept[subset]) for subset in SUBSETS}
     if not there or (len(there) < len(names) and not partial_images):
         hint = "; to score the rest pass partial_images (--eval.sugarcrepe.partial_images)"
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"SugarCrepe: {len(names) - len(there)} of {len(names)} images are missing from "
             f"{folder} ({sum(left_out.values())} of {sum(map(len, pairs.values()))} pairs); "
             f"it should be the folder of COCO val2017{hint if there else ''}"
@@ -98,15 +99,15 @@ def read_pairs(path: Path) -> list[dict]:
     """Rows of one annotation file, {id: {filename, caption, negative_caption}}.
 
     Raises:
-      ValueError, FileNotFoundError: no such file, not json, or a row without those keys.
+      UserError: no such file, not json, or a row without those keys.
     """
     content = read_json(path)
     if not isinstance(content, dict):
-        raise ValueError(
+        raise UserError(
             f"{path}: expected {{id: {{{', '.join(KEYS)}}}}}, found a {type(content).__name__}"
         )
     for key, row in content.items():
         texts = [row.get(k) for k in KEYS] if isinstance(row, dict) else [None]
         if not all(isinstance(text, str) and text.strip() for text in texts):
-            raise ValueError(f"{path}: row {key!r} needs the texts {', '.join(KEYS)}")
+            raise UserError(f"{path}: row {key!r} needs the texts {', '.join(KEYS)}")
     return list(content.values())

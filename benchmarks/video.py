@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks.base import Scores, decided, macro, summarise
 from data import sources
 from data.video import class_texts
+from errors import UserError
 
 TOP = (1, 5)
 
@@ -41,10 +42,10 @@ def run(
       num_frames, frame_stride, views: see data.video.test_clips.
 
     Raises:
-      ValueError, FileNotFoundError: what the source or decoding raises; no sets.
+      UserError: what the source or decoding raises; no sets.
     """
     if not sets:
-        raise ValueError("benchmark video has no sets of videos: give config.eval.video.sets some")
+        raise UserError("benchmark video has no sets of videos: give config.eval.video.sets some")
     outcomes, ties, pairs = {}, {}, {}
     for name, options in sets.items():
         videos = sources.load(source, root, **options)

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from data import pipeline, sources
 from data.english import article
+from errors import UserError, one_line_errors
 
 # Why HanTa: its English model lies in the wheel and it is pure Python. On 60 Flickr8k captions
 # (716 words, judged by hand) it was wrong 3 times about what is a noun or an adjective, where
@@ -205,9 +206,9 @@ class RuleNegatives:
     def __post_init__(self):
         unknown = [name for name in self.types if name not in TYPES]
         if unknown or not self.types:
-            raise ValueError(f"unknown types of negatives {unknown}: there are {list(TYPES)}")
+            raise UserError(f"unknown types of negatives {unknown}: there are {list(TYPES)}")
         if self.num_negatives < 1:
-            raise ValueError(f"num_negatives is {self.num_negatives}, it must be at least 1")
+            raise UserError(f"num_negatives is {self.num_negatives}, it must be at least 1")
 
     @classmethod
     def from_captions(cls, captions: Sequence[str], **options) -> "RuleNegatives":
@@ -255,13 +256,13 @@ def open_negatives(data, source) -> RuleNegatives | None:
     """What writes the negatives that config.data asks for, or None where the records have them.
 
     Raises:
-      ValueError: records without negatives, or neither records nor rules are asked for.
+      UserError: records without negatives, or neither records nor rules are asked for.
     """
     if data.negatives == "records":
         pipeline.check_negatives(source)
         return None
     if data.negatives != "rules":
-        raise ValueError(f"config.data.negatives is '{data.negatives}'; give records or rules")
+        raise UserError(f"config.data.negatives is '{data.negatives}'; give records or rules")
     return RuleNegatives.from_captions(
         sources.all_captions(source),
         types=tuple(data.negative_types),
@@ -308,6 +309,7 @@ def write(source: Sequence[dict], file: Path, num_negatives: int = 4, seed: int 
     print(f"{file}: {len(rows)} captions with their negatives")
 
 
+@one_line_errors()
 def main() -> None:
     parser = argparse.ArgumentParser(description="Writes hard negative captions by rule.")
     parser.add_argument("root", help="folder of the data set")
@@ -316,11 +318,8 @@ def main() -> None:
     parser.add_argument("--num_negatives", default=4, type=int, help="negatives a caption")
     parser.add_argument("--seed", default=0, type=int)
     options = parser.parse_args()
-    try:
-        source = sources.load(options.source, options.root)
-        write(source, options.out, options.num_negatives, options.seed)
-    except (OSError, ValueError) as error:
-        parser.exit(1, f"{error}\n")
+    source = sources.load(options.source, options.root)
+    write(source, options.out, options.num_negatives, options.seed)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data import video
+from errors import UserError, one_line_errors
 
 
 def faults(videos, seconds: float, workers: int | None = None) -> Iterator[str]:
@@ -41,7 +42,7 @@ def _fault(record, seconds: float) -> str | None:
 
     try:
         video.read_frames(record["video"], last)
-    except ValueError as error:
+    except UserError as error:
         return f"{record['key']}: {error}"
     ((total, rate),) = told
     if total < seconds * rate:
@@ -49,6 +50,7 @@ def _fault(record, seconds: float) -> str | None:
     return None
 
 
+@one_line_errors()
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m data.check",
@@ -62,10 +64,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=clip, help="length of a clip")
     options = vars(parser.parse_args())
     seconds = options.pop("seconds")
-    try:
-        videos, count = video.load(**options), 0
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from None
+    videos, count = video.load(**options), 0
     for fault in faults(videos, seconds):
         tqdm.write(fault)
         count += 1

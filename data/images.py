@@ -11,6 +11,8 @@ import os
 import numpy as np
 from PIL import Image
 
+from errors import UserError
+
 
 def decode(image, min_size: int | None = None) -> Image.Image:
     """Returns an image as RGB.
@@ -20,7 +22,7 @@ def decode(image, min_size: int | None = None) -> Image.Image:
         twice as fast), its short side not below min_size pixels.
 
     Raises:
-      ValueError: no image, or a damaged one; names the path.
+      UserError: no image, or a damaged one; names the path.
     """
     with _opened(image) as opened:
         return _load(opened, min(opened.size) / min_size if min_size else 1)
@@ -37,7 +39,7 @@ def train_image(image, size: int, rng: np.random.Generator, scale=(0.9, 1.0), ra
       ratio: least and greatest width / height of the crop.
 
     Raises:
-      ValueError: as decode.
+      UserError: as decode.
     """
     with _opened(image) as opened:
         width, height = opened.size
@@ -57,11 +59,11 @@ def eval_image(
       uint8 [size, size, 3].
 
     Raises:
-      ValueError: as decode; resize_to below size.
+      UserError: as decode; resize_to below size.
     """
     short = resize_to or size
     if short < size:
-        raise ValueError(f"cannot crop {size} pixels out of images resized to {short}")
+        raise UserError(f"cannot crop {size} pixels out of images resized to {short}")
     pixels = decode(image)
     least = min(pixels.size)
     # Rounded down, as torchvision and transformers do; so is the crop's corner.
@@ -113,7 +115,7 @@ def _opened(image):
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
         if isinstance(error, Image.UnidentifiedImageError):
             reason = "it is not an image file that PIL knows"
-        raise ValueError(f"cannot decode {_describe(image)}: {reason}") from None
+        raise UserError(f"cannot decode {_describe(image)}: {reason}") from None
 
 
 def _describe(image):

@@ -15,6 +15,7 @@ import numpy as np
 from data.english import article
 from data.glyphs import NOUNS, sprite
 from data.world import COLOURS, PREFIXES, background
+from errors import UserError
 
 # Once, back and forth: what changes between two poses.
 PAIRS = {
@@ -59,16 +60,16 @@ class Moving:
     def __post_init__(self):
         for name, known in (("part", ("train", "test")), ("nouns", ("seen", "unseen"))):
             if getattr(self, name) not in known:
-                raise ValueError(f"moving has no {name} {getattr(self, name)!r}: use {known}")
+                raise UserError(f"moving has no {name} {getattr(self, name)!r}: use {known}")
         for name, least in (("length", 1), ("things", 1), ("size", 32), ("num_frames", 4)):
             if getattr(self, name) < least:
-                raise ValueError(f"moving's {name} is {getattr(self, name)}, must be >= {least}")
+                raise UserError(f"moving's {name} is {getattr(self, name)}, must be >= {least}")
         if self.things > len(NOUNS[self.nouns]):
-            raise ValueError(
+            raise UserError(
                 f"moving's things is {self.things}, but {len(NOUNS[self.nouns])} are {self.nouns}"
             )
         if self.num_frames % 2:
-            raise ValueError(f"moving's num_frames is {self.num_frames}, must be even")
+            raise UserError(f"moving's num_frames is {self.num_frames}, must be even")
 
     @property
     def pipeline(self) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from absl import flags
 
 from data import images, packing
+from errors import UserError
 
 CONTEXT_LENGTH = 77
 
@@ -69,7 +70,7 @@ def train_batches(
       agree: largest of an int over all processes, so that all of them choose the same L and R.
 
     Raises:
-      ValueError: batch_size too large or not divisible; negatives wanted but absent; and from the
+      UserError: batch_size too large or not divisible; negatives wanted but absent; and from the
         iterator, an image that cannot be decoded.
     """
     if num_negatives and not make_negatives:
@@ -113,7 +114,7 @@ def sampled_batches(
       sample: (record, rng) -> dict of arrays, a row of the batch; pickled to the workers.
     """
     if batch_size % process_count:
-        raise ValueError(f"batch_size {batch_size} is not divisible by {process_count} processes")
+        raise UserError(f"batch_size {batch_size} is not divisible by {process_count} processes")
     kept = steps_per_epoch(len(source), batch_size) * batch_size
     dataset = (
         grain.MapDataset.source(source)
@@ -142,7 +143,7 @@ def batch_fields(num_negatives: int) -> tuple[str, ...]:
 def steps_per_epoch(num_records: int, batch_size: int) -> int:
     """Full batches in an epoch."""
     if num_records < batch_size:
-        raise ValueError(f"batch_size {batch_size} is larger than the data: {num_records} records")
+        raise UserError(f"batch_size {batch_size} is larger than the data: {num_records} records")
     return num_records // batch_size
 
 
@@ -162,8 +163,8 @@ class _Sample:
         negatives, valid, filled = self._negatives(record, i, rng)
         try:
             image = images.train_image(record["image"], self.image_size, rng, self.crop_scale)
-        except ValueError as error:
-            raise ValueError(f"{record['key']}: {error}") from None
+        except UserError as error:
+            raise UserError(f"{record['key']}: {error}") from None
         texts = [record["captions"][i], *negatives]
         tokens, truncated = self.tokenizer.encode(texts, self.context_length)
         sample = {
@@ -199,7 +200,7 @@ def _negatives_of(record, i):
 
 
 def check_negatives(source) -> None:
-    """Raises ValueError, naming the record, where a caption has no negatives.
+    """Raises UserError, naming the record, where a caption has no negatives.
 
     A source with an attribute num_negatives promises them, and is not read.
     """
@@ -208,7 +209,7 @@ def check_negatives(source) -> None:
     for record in (source[i] for i in range(len(source))):
         for i, caption in enumerate(record["captions"]):
             if not _negatives_of(record, i):
-                raise ValueError(
+                raise UserError(
                     f"{record['key']} has no negatives for {caption!r}, and the method needs them: "
                     "use data with negatives, or have them written by rule"
                 )

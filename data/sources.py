@@ -22,6 +22,8 @@ import json
 import os
 from pathlib import Path
 
+from errors import MissingFileError, UserError
+
 _SHOWN = 3  # names that an error message lists before "..."
 
 
@@ -39,16 +41,16 @@ def load(name, root, *, split="all", test_size=100, train_size=None, **options):
       options: for the source itself, such as annotations= and images=.
 
     Raises:
-      ValueError: an unknown name or option, or annotations that are not what they should be.
-      FileNotFoundError: annotations or images that are not there.
+      UserError: an unknown name or option, or annotations that are not what they should be.
+      MissingFileError: annotations or images that are not there.
     """
     make = _find(name)
     _check_options(name, make, options)
     source = make(root, **options)
     if split != "all" and hasattr(source, "pipeline"):
-        raise ValueError(f"data source {name!r} has no split {split!r}: name another file of it")
+        raise UserError(f"data source {name!r} has no split {split!r}: name another file of it")
     if split not in ("train", "test", "all"):
-        raise ValueError(f"data split {split!r} is unknown: use train, test or all")
+        raise UserError(f"data split {split!r} is unknown: use train, test or all")
     if split == "all":
         return source
     return Subset(source, _split(source, split, test_size, train_size))
@@ -110,7 +112,7 @@ def captions(root, annotations="captions.json", images="images"):
             "key": key,
         }
         if not record["captions"]:
-            raise ValueError(f"{key}: '{field}' is an empty list")
+            raise UserError(f"{key}: '{field}' is an empty list")
         if "negatives" in row:
             record["negatives"] = _negatives(row, len(record["captions"]), key)
         records.append(record)
@@ -123,7 +125,7 @@ def coco(root, annotations="annotations/captions_train2014.json", images="train2
     content = _read_json(file)
     if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
         expected = "{images: [..], annotations: [..]}"
-        raise ValueError(f"{file} should hold {expected}: {_shape(content)}")
+        raise UserError(f"{file} should hold {expected}: {_shape(content)}")
     records = {}
     for key, row in _rows(file, "images: [{id, file_name}]", content["images"], "images"):
         image = str(folder / _text(row, "file_name", key))
@@ -133,7 +135,7 @@ def coco(root, annotations="annotations/captions_train2014.json", images="train2
     ):
         image_id = _id(row, "image_id", key)
         if image_id not in records:
-            raise ValueError(f"{key}: image_id {image_id!r} is not among the file's images")
+            raise UserError(f"{key}: image_id {image_id!r} is not among the file's images")
         records[image_id]["captions"].append(_text(row, "caption", key))
     return Records([record for record in records.values() if record["captions"]])
 
@@ -150,7 +152,7 @@ def degla(root, annotations="degla.json", images="train2014", pattern="COCO_trai
     for key, row in _rows(file, "[{image_id, original, enhanced: [..]}]"):
         image_id = str(_id(row, "image_id", key)).strip()
         if not image_id:
-            raise ValueError(f"{key}: 'image_id' is empty")
+            raise UserError(f"{key}: 'image_id' is empty")
         name = pattern % int(image_id) if image_id.isdecimal() else image_id
         records.append(
             {
@@ -192,7 +194,7 @@ def _find(name):
     if name in _forks():
         return importlib.import_module(f"data.{name}").load
     known = ", ".join(sorted([*_SOURCES, *_forks()]))
-    raise ValueError(f"no data source is called {name!r}; there are: {known}")
+    raise UserError(f"no data source is called {name!r}; there are: {known}")
 
 
 def _forks():
@@ -209,7 +211,7 @@ def _check_options(name, make, options):
     known = [p.name for p in parameters][1:]
     for option in options:
         if option not in known:
-            raise ValueError(
+            raise UserError(
                 f"data source {name!r} has no option {option!r}; there are: {', '.join(known)}"
             )
 
@@ -219,7 +221,7 @@ def _split(source, split, test_size, train_size):
     order = sorted(set(names), key=lambda name: hashlib.sha256(name.encode()).digest())
     needed = test_size + (1 if train_size is None else train_size)
     if test_size < 0 or needed > len(order):
-        raise ValueError(
+        raise UserError(
             f"{len(order)} images cannot be split into {test_size} for testing and "
             f"{'the rest' if train_size is None else train_size} for training"
         )
@@ -250,7 +252,7 @@ def _check_images(paths):
     if missing:
         total = sum(map(len, wanted.values()))
         folders = list(dict.fromkeys(folder for folder, _ in missing))
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{len(missing)} of {total} images are missing; looked in {_first(folders)} "
             f"for {_first([name for _, name in missing])}"
         )
@@ -264,9 +266,9 @@ def _open(file):
     try:
         return open(file, encoding="utf-8", newline="")
     except FileNotFoundError:
-        raise FileNotFoundError(f"there is no annotation file {file}") from None
+        raise MissingFileError(f"there is no annotation file {file}") from None
     except OSError as error:
-        raise ValueError(f"cannot read {file}: {error.strerror}") from None
+        raise UserError(f"cannot read {file}: {error.strerror}") from None
 
 
 def _read_json(file):
@@ -274,7 +276,7 @@ def _read_json(file):
         try:
             return json.load(stream)
         except (ValueError, RecursionError) as error:  # bad JSON and bad UTF-8 alike
-            raise ValueError(f"{file} is not valid JSON: {error}") from None
+            raise UserError(f"{file} is not valid JSON: {error}") from None
 
 
 def _read_tsv(file, columns):
@@ -285,11 +287,11 @@ def _read_tsv(file, columns):
             missing = columns - set(reader.fieldnames or ())
             rows = [(f"{file} line {reader.line_num}", row) for row in reader]
         except (csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(f"{file} is not tab-separated text: {error}") from None
+            raise UserError(f"{file} is not tab-separated text: {error}") from None
     if missing:
-        raise ValueError(f"{file} has no column {', '.join(sorted(missing))} (tab-separated)")
+        raise UserError(f"{file} has no column {', '.join(sorted(missing))} (tab-separated)")
     if not rows:
-        raise ValueError(f"{file} has no rows")
+        raise UserError(f"{file} has no rows")
     return rows
 
 
@@ -297,11 +299,11 @@ def _rows(file, expected, rows=None, name=""):
     """Yields (key, row) of a non-empty list of objects, by default the whole content of `file`."""
     rows = _read_json(file) if rows is None else rows
     if not isinstance(rows, list) or not rows:
-        raise ValueError(f"{file} should hold {expected}: {_shape(rows)}")
+        raise UserError(f"{file} should hold {expected}: {_shape(rows)}")
     for i, row in enumerate(rows):
         key = f"{file}{'.' if name else ''}{name}[{i}]"
         if not isinstance(row, dict):
-            raise ValueError(f"{key} should be an object, as in {expected}: {_shape(row)}")
+            raise UserError(f"{key} should be an object, as in {expected}: {_shape(row)}")
         yield key, row
 
 
@@ -315,14 +317,14 @@ def _shape(content):
 
 def _field(row, name, key):
     if name not in row:
-        raise ValueError(f"{key} has no {name!r}; it has {_first([str(k) for k in row])}")
+        raise UserError(f"{key} has no {name!r}; it has {_first([str(k) for k in row])}")
     return row[name]
 
 
 def _id(row, name, key):
     value = _field(row, name, key)
     if not isinstance(value, int | str):
-        raise ValueError(f"{key}: {name!r} should be a number or a text: {_shape(value)}")
+        raise UserError(f"{key}: {name!r} should be a number or a text: {_shape(value)}")
     return value
 
 
@@ -340,19 +342,19 @@ def _negatives(row, num_captions, key):
     if not (isinstance(values, list) and values and isinstance(values[0], list)):
         return _check_texts(values, where)
     if len(values) != num_captions:
-        raise ValueError(f"{where} has {len(values)} lists for {num_captions} captions")
+        raise UserError(f"{where} has {len(values)} lists for {num_captions} captions")
     return [_check_texts(value, f"{where}[{i}]") for i, value in enumerate(values)]
 
 
 def _check_texts(values, where):
     if not isinstance(values, list):
-        raise ValueError(f"{where} should be a list of texts: {_shape(values)}")
+        raise UserError(f"{where} should be a list of texts: {_shape(values)}")
     return [_check_text(value, f"{where}[{i}]") for i, value in enumerate(values)]
 
 
 def _check_text(value, where):
     if not isinstance(value, str):
-        raise ValueError(f"{where} should be a text: {_shape(value)}")
+        raise UserError(f"{where} should be a text: {_shape(value)}")
     if not value.strip():
-        raise ValueError(f"{where} is empty")
+        raise UserError(f"{where} is empty")
     return value

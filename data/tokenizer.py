@@ -21,6 +21,8 @@ import regex
 import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
+from errors import FileError, UserError
+
 START, END = "<|startoftext|>", "<|endoftext|>"
 _WORD_END = "</w>"
 _WORDS = regex.compile(
@@ -81,7 +83,7 @@ class Tokenizer:
         """Writes a new folder that transformers.CLIPTokenizer and load_tokenizer read.
 
         Raises:
-          OSError: it cannot be written.
+          FileError: it cannot be written.
         """
         tokenizer = _clip_tokenizer()(vocab=self._vocab, merges=self._merges, model_max_length=77)
         # Whole or not at all: a run may be killed here.
@@ -89,7 +91,7 @@ class Tokenizer:
         try:
             tokenizer.save_pretrained(str(temporary))
         except Exception as error:  # the libraries raise it bare
-            raise OSError(f"cannot write {temporary}: {error}") from None
+            raise FileError(f"cannot write {temporary}: {error}") from None
         temporary.replace(folder)
 
     def fingerprint(self) -> str:
@@ -117,24 +119,24 @@ def load_tokenizer(name_or_folder) -> Tokenizer:
     """Returns the CLIP tokenizer of a transformers folder or of a model on the Hugging Face hub.
 
     Raises:
-      ValueError: the folder holds no CLIP tokenizer, or the hub cannot be reached.
+      UserError: the folder holds no CLIP tokenizer, or the hub cannot be reached.
     """
     folder = Path(name_or_folder)
     if not folder.is_dir():
         folder = _download(str(name_or_folder))
     files = {path.name for path in folder.iterdir()}
     if "tokenizer.json" not in files and not {"vocab.json", "merges.txt"} <= files:
-        raise ValueError(f"{folder} holds no tokenizer.json (or vocab.json and merges.txt)")
+        raise UserError(f"{folder} holds no tokenizer.json (or vocab.json and merges.txt)")
     try:
         loaded = _clip_tokenizer().from_pretrained(str(folder), local_files_only=True)
         model = json.loads(loaded.backend_tokenizer.to_str())["model"]
         vocab, merges = model["vocab"], model["merges"]
     except Exception as error:  # whatever the libraries make of a broken file
         reason = str(error).split("\n")[0]
-        raise ValueError(f"cannot read the tokenizer in {folder}: {reason}") from None
+        raise UserError(f"cannot read the tokenizer in {folder}: {reason}") from None
     lacking = {START, END, *_alphabet()} - vocab.keys()
     if lacking:
-        raise ValueError(
+        raise UserError(
             f"{folder} is no CLIP tokenizer: its vocabulary lacks {len(lacking)} of CLIP's bytes "
             f"and special tokens, such as {min(lacking)!r}"
         )
@@ -151,7 +153,7 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int) -> Tokenizer:
     alphabet = _alphabet()
     smallest = len(alphabet) + 2
     if vocab_size < smallest:
-        raise ValueError(f"a tokenizer has at least {smallest} tokens, not vocab_size={vocab_size}")
+        raise UserError(f"a tokenizer has at least {smallest} tokens, not vocab_size={vocab_size}")
     learner = tokenizers.Tokenizer(_bpe())
     learner.pre_tokenizer = _byte_level()
     # As special tokens the alphabet gets CLIP's ids, 0 to 511. Left to the trainer, bytes with
@@ -173,7 +175,7 @@ def from_merges(path) -> Tokenizer:
     try:
         lines = gzip.decompress(Path(path).read_bytes()).decode("utf-8").split("\n")
     except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot read BPE merges from {path}: {error}") from None
+        raise UserError(f"cannot read BPE merges from {path}: {error}") from None
     count = 49152 - 256 - 2  # what simple_tokenizer.py uses of a longer list, after its heading
     return _from_merges([tuple(line.split()) for line in lines[1 : count + 1]])
 
@@ -213,7 +215,7 @@ def _download(name):
     try:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=files))
     except (OSError, ValueError):
-        raise ValueError(
+        raise UserError(
             f"tokenizer {name!r} is neither a folder nor within reach on the Hugging Face hub; "
             "give a local folder with its tokenizer files"
         ) from None

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from data.pipeline import CONTEXT_LENGTH, arranged, sampled_batches
+from errors import MissingFileError, UserError
 
 TARGET_FPS = 30
 _VERBS = ("", "using ", "doing ", "during ", "performing ", "practicing ")
@@ -47,11 +48,11 @@ class Videos:
         self._rows = list(rows)
         for _, label, key in self._rows:
             if not 0 <= label < len(self.classes):
-                raise ValueError(f"{key}: label {label}, but there are {len(self.classes)} classes")
+                raise UserError(f"{key}: label {label}, but there are {len(self.classes)} classes")
         missing = [(path, key) for path, _, key in self._rows if not Path(path).is_file()]
         if missing:
             path, key = missing[0]
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{len(missing)} of {len(self._rows)} videos are missing, the first is {path} "
                 f"({key}): is the folder of videos right?"
             )
@@ -73,8 +74,8 @@ def load(root: str, annotations="train.csv", videos=".", classes="classes.json")
       classes: see read_classes().
 
     Raises:
-      ValueError: a file that is not what it should be; names the row.
-      FileNotFoundError: a file or videos that are not there.
+      UserError: a file that is not what it should be; names the row.
+      MissingFileError: a file or videos that are not there.
     """
     names, descriptions = read_classes(Path(root, classes))
     rows = read_list(Path(root, annotations))
@@ -86,17 +87,17 @@ def read_list(path: Path) -> list[tuple[str, int, str]]:
     """(path, label, key) of each row of a list file, `path,label` or `path label` a line.
 
     Raises:
-      ValueError: an empty file or a row that is no such line.
+      UserError: an empty file or a row that is no such line.
     """
     rows = []
     for number, line in enumerate(_read(path).splitlines(), 1):
         # A path may hold commas and blanks; a label does not.
         match = re.fullmatch(r"\s*(.*\S)\s*[,\s]\s*(\d+)\s*", line)
         if not match:
-            raise ValueError(f"{path}, line {number}: {line!r} should be path,label")
+            raise UserError(f"{path}, line {number}: {line!r} should be path,label")
         rows.append((match[1], int(match[2]), f"{path}, line {number}"))
     if not rows:
-        raise ValueError(f"{path} is empty: it should have a line path,label for each video")
+        raise UserError(f"{path} is empty: it should have a line path,label for each video")
     return rows
 
 
@@ -106,13 +107,14 @@ def read_classes(path: Path) -> tuple[list[str], list[str]]:
     A class without a description is described by its name.
 
     Raises:
-      ValueError: it is no such json.
+      UserError: it is no such json.
     """
+    text = _read(path)
     try:
-        content = json.loads(_read(path))
+        content = json.loads(text)
         texts = [content[str(label)].partition(": ") for label in range(len(content))]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
+        raise UserError(
             f'{path} should be json {{"0": "name: description", "1": ..}}: {error!r}'
         ) from None
     return [name for name, _, _ in texts], [text or name for name, _, text in texts]
@@ -122,23 +124,23 @@ def _read(path: Path) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{path}: no such file; are the root and the paths below it right (docs/video.md)?"
         ) from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not text: {error}") from None
+        raise UserError(f"{path} is not text: {error}") from None
 
 
 def pyav():
     """The module av, an extra that only video files need.
 
     Raises:
-      ValueError: it is not installed.
+      UserError: it is not installed.
     """
     try:
         import av
     except ImportError as error:
-        raise ValueError(f"video files need PyAV ({error}): pip install -e '.[video]'") from None
+        raise UserError(f"video files need PyAV ({error}): pip install -e '.[video]'") from None
     return av
 
 
@@ -153,7 +155,7 @@ def read_frames(video, choose: Callable[[int, float], np.ndarray]) -> np.ndarray
       uint8 [*S, H, W, 3].
 
     Raises:
-      ValueError: it cannot be decoded or has no frames; names the file.
+      UserError: it cannot be decoded or has no frames; names the file.
     """
     if isinstance(video, np.ndarray):
         return video[choose(len(video), TARGET_FPS)]
@@ -166,7 +168,7 @@ def read_frames(video, choose: Callable[[int, float], np.ndarray]) -> np.ndarray
                 total = sum(packet.size > 0 for packet in container.demux(stream))
                 container.seek(0)
             if not total:
-                raise ValueError("it has no frames")
+                raise UserError("it has no frames")
             rate = float(stream.average_rate or TARGET_FPS)
             wanted = choose(total, rate)
             frames = {}
@@ -176,9 +178,9 @@ def read_frames(video, choose: Callable[[int, float], np.ndarray]) -> np.ndarray
                 if i in wanted:
                     frames[i] = frame.to_ndarray(format="rgb24")
     except (av.FFmpegError, IndexError, ValueError) as error:
-        raise ValueError(f"{video} is no video that can be decoded: {error}") from None
+        raise UserError(f"{video} is no video that can be decoded: {error}") from None
     if last is None:
-        raise ValueError(f"{video} is no video that can be decoded: it has no frames")
+        raise UserError(f"{video} is no video that can be decoded: it has no frames")
     # A header may promise more frames than there are: the last stands for them.
     end = last.to_ndarray(format="rgb24")
     picked = np.stack([frames.get(i, end) for i in wanted.flat])
@@ -294,7 +296,7 @@ def train_batches(
       start_step, workers, process_index, process_count: see data/pipeline.py.
 
     Raises:
-      ValueError: batch_size too large or not divisible; from the iterator, a video that cannot be
+      UserError: batch_size too large or not divisible; from the iterator, a video that cannot be
         decoded.
     """
     sample = _Clip(image_size, num_frames, frame_stride, tuple(jitter), flip)
@@ -345,6 +347,6 @@ class _Clip:
     def __call__(self, record, rng):
         try:
             clip, short = train_clip(record["video"], rng, **dataclasses.asdict(self))
-        except ValueError as error:
-            raise ValueError(f"{record['key']}: {error}") from None
+        except UserError as error:
+            raise UserError(f"{record['key']}: {error}") from None
         return {"video": clip, "label": np.int32(record["label"]), "short": short}

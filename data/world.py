@@ -16,6 +16,7 @@ from PIL import Image
 
 from data.english import article, plural
 from data.glyphs import GLYPHS, NOUNS, sprite
+from errors import UserError
 
 COLOURS = {
     "red": (214, 39, 40),
@@ -291,14 +292,14 @@ class World:
     def __post_init__(self):
         for name, known in (("part", ("train", "test")), ("nouns", tuple(NOUNS))):
             if getattr(self, name) not in known:
-                raise ValueError(f"world has no {name} {getattr(self, name)!r}: use one of {known}")
+                raise UserError(f"world has no {name} {getattr(self, name)!r}: use one of {known}")
         for name, least in (("length", 1), ("size", 32), ("num_negatives", 0)):
             if getattr(self, name) < least:
-                raise ValueError(f"world's {name} is {getattr(self, name)}, must be >= {least}")
+                raise UserError(f"world's {name} is {getattr(self, name)}, must be >= {least}")
         known = ("reshuffle", *_CLAIMS)
         for kind in self.types:
             if kind not in known:
-                raise ValueError(f"world has no negatives of type {kind!r}: use one of {known}")
+                raise UserError(f"world has no negatives of type {kind!r}: use one of {known}")
 
     def __len__(self) -> int:
         return self.length

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 import numpy as np
 
 import language
+from errors import UserError
 
 VERBS = ("generate", "choices", "score", "embed")
 _NOT_BACKENDS = ("base", "cache")
 
 
-class ModelError(OSError):
+class ModelError(UserError, OSError):
     """A language model was asked and did not answer, for good; the message says why."""
 
 
@@ -60,7 +61,7 @@ class Sampling:
         prompts are asked beside them.
 
     Raises:
-      ValueError: a value out of its range.
+      UserError: a value out of its range.
     """
 
     n: int = 1
@@ -73,7 +74,7 @@ class Sampling:
 
     def __post_init__(self):
         if isinstance(self.stop, str):
-            raise ValueError(f"stop is the text {self.stop!r}; give a tuple of texts")
+            raise UserError(f"stop is the text {self.stop!r}; give a tuple of texts")
         object.__setattr__(self, "stop", tuple(self.stop))
         for name, fits, wanted in (
             ("n", self.n >= 1, "at least 1"),
@@ -85,7 +86,7 @@ class Sampling:
             ("seed", self.seed >= 0, "at least 0"),
         ):
             if not fits:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be {wanted}")
+                raise UserError(f"{name} is {getattr(self, name)!r}; it must be {wanted}")
 
 
 class LanguageModel:
@@ -122,7 +123,7 @@ class LanguageModel:
         require(self, "choices")
         options = _texts("options", options)
         if not options:
-            raise ValueError("there are no options to choose from")
+            raise UserError("there are no options to choose from")
         return self._choices(_texts("prompts", prompts), options, normalize_length)
 
     def score(self, prompts: Sequence[str], continuations: Sequence[str]) -> list[Score]:
@@ -130,7 +131,7 @@ class LanguageModel:
         require(self, "score")
         prompts, continuations = _texts("prompts", prompts), _texts("continuations", continuations)
         if len(prompts) != len(continuations):
-            raise ValueError(f"{len(prompts)} prompts, but {len(continuations)} continuations")
+            raise UserError(f"{len(prompts)} prompts, but {len(continuations)} continuations")
         return self._score(prompts, continuations)
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
@@ -156,9 +157,9 @@ class LanguageModel:
 
 
 def require(model: LanguageModel, *verbs: str) -> None:
-    """Raises a ValueError for a verb that the model lacks; to be called before any work."""
+    """Raises a UserError for a verb that the model lacks; to be called before any work."""
     if lacking := [verb for verb in verbs if verb not in model.capabilities]:
-        raise ValueError(
+        raise UserError(
             f"the language model {model.name} cannot {' or '.join(lacking)}; "
             f"it can {', '.join(sorted(model.capabilities)) or 'nothing'}"
         )
@@ -180,7 +181,7 @@ def load(name: str, **options) -> LanguageModel:
     """The backend in language/<name>.py, opened with these options.
 
     Raises:
-      ValueError: no such backend or no such option; says which there are and the nearest.
+      UserError: no such backend or no such option; says which there are and the nearest.
     """
     _check_known("language model", name, available())
     backend = importlib.import_module(f"language.{name}").open
@@ -192,7 +193,7 @@ def load(name: str, **options) -> LanguageModel:
         if parameter.default is parameter.empty and parameter.name not in options
     ]
     if missing:
-        raise ValueError(f"language model {name} needs {' and '.join(missing)}")
+        raise UserError(f"language model {name} needs {' and '.join(missing)}")
     return backend(**options)
 
 
@@ -204,14 +205,14 @@ def _check_known(kind: str, name: str, known: list[str]) -> None:
     if name not in known:
         nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
         hint = f" (nearest: {nearest[0]})" if nearest else ""
-        raise ValueError(f"unknown {kind} {name!r}{hint}; there are: {', '.join(known) or 'none'}")
+        raise UserError(f"unknown {kind} {name!r}{hint}; there are: {', '.join(known) or 'none'}")
 
 
 def _texts(what: str, texts: Sequence[str]) -> list[str]:
     if isinstance(texts, str):
-        raise ValueError(f"{what} is one text, {texts[:40]!r}; give a list of texts")
+        raise UserError(f"{what} is one text, {texts[:40]!r}; give a list of texts")
     texts = list(texts)
     for i, text in enumerate(texts):
         if not isinstance(text, str):
-            raise ValueError(f"{what}[{i}] is {text!r}, no text")
+            raise UserError(f"{what}[{i}] is {text!r}, no text")
     return texts

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from errors import FileError
 from language.base import Completion, LanguageModel, Score
 
 
@@ -151,7 +152,7 @@ class _Store:
             if end and os.pread(file.fileno(), 1, end - 1) != b"\n":
                 line = b"\n" + line  # after what a killed process left unfinished
             if file.write(line) != len(line):
-                raise OSError(f"cannot write to the cache {self._folder}: is the disk full?")
+                raise FileError(f"cannot write to the cache {self._folder}: is the disk full?")
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{key[:2]}.jsonl"

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import numpy as np
 
+from errors import UserError
 from language.base import Completion, LanguageModel, ModelError, Sampling, log_softmax
 
 # What may pass: too early, too many, broken or overloaded.
@@ -68,7 +69,7 @@ class Endpoint(LanguageModel):
       usage: see Usage.
 
     Raises:
-      ValueError: an option out of its range, a key in the url, an empty key_variable.
+      UserError: an option out of its range, a key in the url, an empty key_variable.
     """
 
     url: str
@@ -91,9 +92,9 @@ class Endpoint(LanguageModel):
         self.url = _checked_url(self.url)
         for name, least in (("concurrency", 1), ("retries", 0), ("top_n", 1), ("first_wait", 0)):
             if (value := getattr(self, name)) < least:
-                raise ValueError(f"{name} is {value}; it must be at least {least}")
+                raise UserError(f"{name} is {value}; it must be at least {least}")
         if self.timeout <= 0:
-            raise ValueError(f"timeout is {self.timeout}; it must be above 0")
+            raise UserError(f"timeout is {self.timeout}; it must be above 0")
         # Whatever changes an answer is part of the name, and so of the cache's key.
         changes = {"chat": True} if self.chat else {}
         changes |= {"embedding_model": self.embedding_model} if self.embedding_model else {}
@@ -129,7 +130,7 @@ class Endpoint(LanguageModel):
 
     def _fields(self, sampling: Sampling, n: int, seed: int) -> dict:
         if sampling.top_k and self.openai_only:
-            raise ValueError("top_k is none of OpenAI's own fields; leave it out, or openai_only")
+            raise UserError("top_k is none of OpenAI's own fields; leave it out, or openai_only")
         fields = {
             "max_tokens": sampling.max_tokens,
             "temperature": sampling.temperature,
@@ -286,11 +287,11 @@ def _checked_url(url: str) -> str:
     try:
         parts = httpx2.URL(url)
     except httpx2.InvalidURL as error:
-        raise ValueError(f"url is {url!r}: {error}") from None
+        raise UserError(f"url is {url!r}: {error}") from None
     if parts.scheme not in ("http", "https") or not parts.host:
-        raise ValueError(f"url is {url!r}; give that of the API, such as http://127.0.0.1:8000/v1")
+        raise UserError(f"url is {url!r}; give that of the API, such as http://127.0.0.1:8000/v1")
     if parts.userinfo or parts.query:
-        raise ValueError("url holds a user or a query; a key comes from the environment only")
+        raise UserError("url holds a user or a query; a key comes from the environment only")
     return url.rstrip("/") + "/"
 
 
@@ -299,7 +300,7 @@ def _read_key(variable: str | None) -> str | None:
         return None
     key = os.environ.get(variable, "").strip()
     if not key:
-        raise ValueError(f"the environment variable {variable}, which is to hold the key, is empty")
+        raise UserError(f"the environment variable {variable}, which is to hold the key, is empty")
     return key
 
 

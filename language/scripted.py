@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from errors import UserError
 from language.base import Completion, LanguageModel, ModelError, Sampling, Score
 
 
@@ -84,7 +85,10 @@ def open(
       embeddings: text -> vector, which is brought to unit length.
     """
     if isinstance(answers, str | Path):
-        answers = json.loads(Path(answers).read_text(encoding="utf-8"))
+        try:
+            answers = json.loads(Path(answers).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{answers} is not valid JSON: {error}") from None
     return Scripted(answers, scores, embeddings, name)
 
 

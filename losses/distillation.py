@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from errors import UserError
 from models.embeddings import Embeddings
 
 
@@ -18,12 +19,12 @@ def squared_error(
         elements plus the mean over text elements, captions and negatives together.
 
     Raises:
-      ValueError: an unknown reduction.
+      UserError: an unknown reduction.
 
     Source: DeGLA (arXiv 2504.16801), self-distillation; sum-reduced, as in its code.
     """
     if reduction not in ("sum", "mean"):
-        raise ValueError(f"unknown distillation reduction {reduction!r}; give 'sum' or 'mean'")
+        raise UserError(f"unknown distillation reduction {reduction!r}; give 'sum' or 'mean'")
     image = jnp.sum(jnp.square(student.image - teacher.image))
     text = jnp.sum(jnp.square(student.text - teacher.text))
     per_negative = jnp.sum(jnp.square(student.negatives - teacher.negatives), axis=-1)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from errors import UserError
 from losses.similarity import MASKED, paired, with_own
 
 
@@ -55,7 +56,7 @@ def text_grounded(
         i + 2N, ..., nearly all of other samples. Only 'paper' is invariant to batch order.
 
     Raises:
-      ValueError: an unknown mask.
+      UserError: an unknown mask.
 
     Source: DeGLA (arXiv 2504.16801), text-grounded contrast; get_text_local_loss of its code.
     """
@@ -64,7 +65,7 @@ def text_grounded(
         negatives = negatives.reshape(k, n, d).swapaxes(0, 1)
         valid = valid.reshape(k, n).T
     elif mask != "paper":
-        raise ValueError(f"unknown TGC mask {mask!r}; give 'paper' or 'released'")
+        raise UserError(f"unknown TGC mask {mask!r}; give 'paper' or 'released'")
     return _cross_entropy_of_positive(
         scale * paired(text, teacher_text), scale * with_own(text, negatives), valid
     )

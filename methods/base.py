@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 import methods
+from errors import UserError
 from models.embeddings import Embeddings
 from training.teacher import TeacherPolicy, none
 
@@ -69,7 +70,7 @@ def load(name: str, options: Mapping[str, Any]) -> Method:
     """The method in methods/<name>.py, made with these options.
 
     Raises:
-      ValueError: no such method or no such option; says which there are and the nearest.
+      UserError: no such method or no such option; says which there are and the nearest.
     """
     _check_known("method", name, available())
     make = importlib.import_module(f"methods.{name}").make
@@ -79,11 +80,11 @@ def load(name: str, options: Mapping[str, Any]) -> Method:
 
 
 def check_batch(method: Method, fields: Iterable[str]) -> None:
-    """Raises a ValueError if a field that the method needs is not among the batch's."""
+    """Raises a UserError if a field that the method needs is not among the batch's."""
     fields = set(fields)
     missing = [field for field in method.batch_fields if field not in fields]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"the method needs {', '.join(missing)} and a batch holds only"
             f" {', '.join(sorted(fields))}: choose data that has them, or another method"
         )
@@ -93,4 +94,4 @@ def _check_known(kind: str, name: str, known: list[str]) -> None:
     if name not in known:
         nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
         hint = f" (nearest: {nearest[0]})" if nearest else ""
-        raise ValueError(f"unknown {kind} {name!r}{hint}; there are: {', '.join(known) or 'none'}")
+        raise UserError(f"unknown {kind} {name!r}{hint}; there are: {', '.join(known) or 'none'}")

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 
+from errors import UserError
 from losses import contrastive, hard_negatives
 from methods.base import WITH_NEGATIVES, Method
 
@@ -20,14 +21,14 @@ def make(
       num_negatives: K, hard negatives a sample; slot k has one type, and so one threshold.
 
     Raises:
-      ValueError: from the loss, when the batch has another K.
+      UserError: from the loss, when the batch has another K.
     """
 
     def loss(student, teacher, batch, thresholds):
         del teacher
         given = student.negatives.shape[1]
         if given != num_negatives:
-            raise ValueError(
+            raise UserError(
                 f"ce_clip is set to {num_negatives} negatives a sample and the data has {given}:"
                 f" set method.options.num_negatives={given}"
             )

@@ -2,6 +2,7 @@
 
 import jax
 
+from errors import UserError
 from losses import contrastive, distillation, grounded
 from methods.base import WITH_NEGATIVES, Method
 from training.teacher import ema, frozen
@@ -27,10 +28,10 @@ def make(
       teacher: 'ema' with ema_decay a step, or 'frozen', the initial weights.
 
     Raises:
-      ValueError: an unknown teacher; from the loss, an unknown mask or reduction.
+      UserError: an unknown teacher; from the loss, an unknown mask or reduction.
     """
     if teacher not in ("ema", "frozen"):
-        raise ValueError(f"unknown degla teacher {teacher!r}; give 'ema' or 'frozen'")
+        raise UserError(f"unknown degla teacher {teacher!r}; give 'ema' or 'frozen'")
 
     def loss(student, teacher, batch, carry):
         teacher = jax.lax.stop_gradient(teacher)

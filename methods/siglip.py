@@ -1,5 +1,6 @@
 """SigLIP (arXiv 2303.15343): every image-caption pair is its own yes-or-no question."""
 
+from errors import UserError
 from losses import sigmoid
 from methods.base import Method
 
@@ -8,13 +9,13 @@ def make() -> Method:
     """The sigmoid loss over the global batch; needs a model with a logit_bias.
 
     Raises:
-      ValueError: from the loss, when the model returns no logit_bias.
+      UserError: from the loss, when the model returns no logit_bias.
     """
 
     def loss(student, teacher, batch, carry):
         del teacher, batch
         if student.logit_bias is None:
-            raise ValueError(
+            raise UserError(
                 "siglip needs a logit_bias and the model has none: choose a model with one,"
                 " or another method"
             )

@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from errors import UserError
+
 ACTIVATIONS = {
     "gelu": lambda x: nn.gelu(x, approximate=False),
     # OpenAI's weights were trained with this one; loaded with GELU they silently lose points.
@@ -284,7 +286,7 @@ class ImageTower(nn.Module):
         shape, dtype = self.shape, self.compute.dtype
         expected = (shape.image_size, shape.image_size, 3)
         if image.shape[1:] != expected:
-            raise ValueError(f"images are {image.shape[1:]}, but the image tower takes {expected}")
+            raise UserError(f"images are {image.shape[1:]}, but the image tower takes {expected}")
         siglip = shape.pool == "map"
         x = normalize(image, shape.mean, shape.std).astype(dtype)
         x = nn.Dense(
@@ -334,12 +336,12 @@ class TextTower(nn.Module):
         shape, dtype = self.shape, self.compute.dtype
         siglip, length = shape.pool == "last", text.shape[1]
         if length > shape.context_length or (siglip and length < shape.context_length):
-            raise ValueError(
+            raise UserError(
                 f"texts of {length} tokens, but the text tower takes "
                 f"{'exactly' if siglip else 'at most'} {shape.context_length}"
             )
         if siglip and packing:
-            raise ValueError("SigLIP's texts see their padding and cannot be packed")
+            raise UserError("SigLIP's texts see their padding and cannot be packed")
         ids, places, mask = _unpack(text, packing[0]) if packing else (text, None, None)
         x = nn.Embed(
             shape.vocab_size,

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from errors import UserError
 from models.clip import CLIP
 from models.embeddings import Embeddings
 
@@ -30,10 +31,10 @@ def temporal_attention(query, key, value, mask=None, *, num_frames: int, window:
       [N * T, L, heads, head_dim].
 
     Raises:
-      ValueError: an unknown edge.
+      UserError: an unknown edge.
     """
     if edge not in EDGES:
-        raise ValueError(f"unknown edge {edge!r}; give one of {', '.join(EDGES)}")
+        raise UserError(f"unknown edge {edge!r}; give one of {', '.join(EDGES)}")
     if window == 0:
         return jax.nn.dot_product_attention(query, key, value)
     clips = (-1, num_frames, *query.shape[1:])

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from errors import UserError
 from models.clip import CLIP, CLIPConfig, VideoConfig
 from models.towers import REMAT_POLICIES, Compute, TextConfig, VisionConfig
 from models.video import VideoCLIP
@@ -99,13 +100,13 @@ def shape(name: str) -> CLIPConfig:
     """The shape of that name; '-quickgelu' at its end chooses QuickGELU, as in open_clip.
 
     Raises:
-      ValueError: an unknown name.
+      UserError: an unknown name.
     """
     base = name.removesuffix(QUICKGELU)
     if base not in SHAPES:
         near = difflib.get_close_matches(base, SHAPES, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise ValueError(
+        raise UserError(
             f"unknown model '{name}': {hint}models/zoo.py has {', '.join(SHAPES)}, "
             f"each also with {QUICKGELU}"
         )
@@ -150,7 +151,7 @@ def build(
       image_size, logit_scale_init, logit_bias_init: None leaves the shape's own.
 
     Raises:
-      ValueError: an unknown name, dtype or policy.
+      UserError: an unknown name, dtype or policy.
     """
     config = shape(name)
     text = dataclasses.replace(config.text, vocab_size=vocab_size, eos_token_id=eos_token_id)
@@ -184,10 +185,10 @@ def compute(
 ) -> Compute:
     """How a model is run; the arguments are those of build()."""
     if remat not in REMAT_POLICIES:
-        raise ValueError(f"config.model.remat is '{remat}'; there are: {', '.join(REMAT_POLICIES)}")
+        raise UserError(f"config.model.remat is '{remat}'; there are: {', '.join(REMAT_POLICIES)}")
     if dtype == "auto":
         # XLA's CPU backend has no fast bfloat16.
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     if dtype not in DTYPES:
-        raise ValueError(f"config.model.dtype is '{dtype}'; there are: auto, {', '.join(DTYPES)}")
+        raise UserError(f"config.model.dtype is '{dtype}'; there are: auto, {', '.join(DTYPES)}")
     return Compute(jnp.dtype(dtype), remat, unroll_layers, constrain, shards)

@@ -18,6 +18,7 @@ from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict, config_flags
 
+from errors import UserError
 from methods import base as methods
 from models import zoo
 from models.clip import embedder, init_params
@@ -39,10 +40,10 @@ def compile_step(config: ConfigDict, topology: str, num_classes: int):
       num_classes: of a run on videos.
 
     Raises:
-      ValueError: the compiler is not installed, or the config and the topology do not fit.
+      UserError: the compiler is not installed, or the config and the topology do not fit.
     """
     if find_spec("libtpu") is None:
-        raise ValueError("the TPU's compiler is not installed: pip install -e '.[tpu]'")
+        raise UserError("the TPU's compiler is not installed: pip install -e '.[tpu]'")
     # There is no TPU to ask, nor one that another process could take away.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
@@ -100,7 +101,7 @@ def main() -> None:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         first = str(error).splitlines()[0]
-        raise ValueError(f"the step does not fit the memory of {args.topology}: {first}") from None
+        raise UserError(f"the step does not fit the memory of {args.topology}: {first}") from None
     memory = compiled.memory_analysis()
     sizes = {
         "state and batch": memory.argument_size_in_bytes,

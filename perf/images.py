@@ -16,6 +16,7 @@ from PIL import Image
 
 from data import images, video
 from data.moving import Moving
+from errors import one_line_errors
 
 PHOTOGRAPHS, VIDEOS = (".jpg", ".jpeg"), (".avi", ".mkv", ".mp4", ".webm")
 
@@ -67,6 +68,7 @@ def videos(paths: list[Path], size: int, seconds: float) -> str:
     )
 
 
+@one_line_errors()
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, nargs="?", help="folder of photographs or videos")
@@ -79,10 +81,7 @@ def main():
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         if options.rendered:
-            try:
-                write_videos(folder)
-            except ValueError as error:
-                parser.error(str(error))
+            write_videos(folder)
         for suffixes, report in ((PHOTOGRAPHS, photographs), (VIDEOS, videos)):
             paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
             if paths:

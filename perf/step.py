@@ -28,6 +28,7 @@ from absl import flags
 from captions.rules import RuleNegatives
 from data import pipeline, sources
 from data.tokenizer import train_tokenizer
+from errors import UserError
 from methods import base as methods
 from models import zoo
 from models.clip import CLIP, init_params
@@ -214,7 +215,7 @@ def torch_peer(python: str, folder: Path):
             process.stdin.flush()
             line = process.stdout.readline()
             if not line:
-                raise ValueError(f"the torch peer ended, see above; it was: {' '.join(command)}")
+                raise UserError(f"the torch peer ended, see above; it was: {' '.join(command)}")
             return json.loads(line)
 
         yield step

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from errors import UserError
 from models.clip import CLIPConfig
 from models.towers import TextConfig, VisionConfig
 
@@ -60,17 +61,17 @@ def from_hf(model: Mapping[str, Any], images: Mapping[str, Any]) -> CLIPConfig:
     """The shape that transformers' config.json and preprocessor_config.json state.
 
     Raises:
-      ValueError: another model than CLIP and SigLIP, or something that the towers do not have.
+      UserError: another model than CLIP and SigLIP, or something that the towers do not have.
     """
     import transformers  # slow to import, and only its config classes know the defaults
 
     model_type = model.get("model_type")
     if model_type not in _HF_MODELS:
-        raise ValueError(f"model_type is {model_type!r}; there are: {', '.join(_HF_MODELS)}")
+        raise UserError(f"model_type is {model_type!r}; there are: {', '.join(_HF_MODELS)}")
     try:
         hf = getattr(transformers, f"{_HF_MODELS[model_type]}Config").from_dict(dict(model))
     except Exception as error:  # the classes validate, each error of its own type
-        raise ValueError(" ".join(str(error).split())) from None
+        raise UserError(" ".join(str(error).split())) from None
     siglip = model_type == "siglip"
     vision, text = hf.vision_config, hf.text_config
     eos = text.eos_token_id
@@ -98,7 +99,7 @@ def from_hf(model: Mapping[str, Any], images: Mapping[str, Any]) -> CLIPConfig:
 def _hf_tower(tower) -> dict[str, Any]:
     if tower.hidden_act not in _HF_ACTIVATIONS:
         known = ", ".join(_HF_ACTIVATIONS)
-        raise ValueError(f"hidden_act is '{tower.hidden_act}'; there are: {known}")
+        raise UserError(f"hidden_act is '{tower.hidden_act}'; there are: {known}")
     return dict(
         width=tower.hidden_size,
         layers=tower.num_hidden_layers,
@@ -112,7 +113,7 @@ def _hf_tower(tower) -> dict[str, Any]:
 def _hf_images(images: Mapping[str, Any]) -> dict[str, Any]:
     missing = [key for key in ("image_mean", "image_std", "resample") if key not in images]
     if missing or images["resample"] not in _RESAMPLE:
-        raise ValueError(
+        raise UserError(
             f"the image processor has no {missing[0]}"
             if missing
             else f"resample is {images['resample']}; there are 2 (bilinear) and 3 (bicubic)"
@@ -131,7 +132,7 @@ def to_hf(config: CLIPConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """config.json and preprocessor_config.json of a shape.
 
     Raises:
-      ValueError: transformers would run it otherwise.
+      UserError: transformers would run it otherwise.
     """
     siglip = config.vision.pool == "map"
     names = {ours: theirs for theirs, ours in _HF_ACTIVATIONS.items()}
@@ -148,7 +149,7 @@ def to_hf(config: CLIPConfig) -> tuple[dict[str, Any], dict[str, Any]]:
 
     kind, vision, text = "siglip" if siglip else "clip", config.vision, config.text
     if not siglip and text.eos_token_id == 2 != text.vocab_size - 1:
-        raise ValueError(
+        raise UserError(
             "transformers takes an end token of 2 for the largest id, as old configs mean it, so "
             "the layout hf cannot hold this model; use tutelage"
         )
@@ -186,7 +187,7 @@ def from_open_clip(stored: Mapping[str, Any]) -> CLIPConfig:
     """The shape that open_clip_config.json states.
 
     Raises:
-      ValueError: a key is missing, or asks for something that the towers do not have.
+      UserError: a key is missing, or asks for something that the towers do not have.
     """
     try:
         model, images = stored["model_cfg"], stored["preprocess_cfg"]
@@ -215,7 +216,7 @@ def from_open_clip(stored: Mapping[str, Any]) -> CLIPConfig:
             logit_bias_init=model.get("init_logit_bias"),
         )
     except KeyError as error:
-        raise ValueError(f"open_clip_config.json has no {error}") from None
+        raise UserError(f"open_clip_config.json has no {error}") from None
 
 
 def _check_open_clip(vision, text, siglip: bool) -> None:
@@ -223,12 +224,12 @@ def _check_open_clip(vision, text, siglip: bool) -> None:
         for key, value in values.items():
             neutral = _OPEN_CLIP_NEUTRAL[section].get(key, ...) in (None, value)
             if value and not neutral and key not in _OPEN_CLIP_READ[section].split():
-                raise ValueError(f"{section}.{key} = {value!r} is not supported")
+                raise UserError(f"{section}.{key} = {value!r} is not supported")
     wanted = ("last", True, True) if siglip else ("argmax", False, False)
     defaults = {"pool_type": "argmax", "no_causal_mask": False, "proj_bias": False}
     for (key, default), value in zip(defaults.items(), wanted, strict=True):
         if text.get(key, default) != value:
-            raise ValueError(f"text_cfg.{key} = {text.get(key, default)!r} is not supported here")
+            raise UserError(f"text_cfg.{key} = {text.get(key, default)!r} is not supported here")
 
 
 def _open_clip_tower(tower: Mapping[str, Any], quick_gelu: bool) -> dict[str, Any]:
@@ -244,7 +245,7 @@ def _open_clip_tower(tower: Mapping[str, Any], quick_gelu: bool) -> dict[str, An
 
 def _open_clip_vision(vision: Mapping[str, Any], quick_gelu: bool) -> dict[str, Any]:
     if isinstance(vision["layers"], list):
-        raise ValueError("vision_cfg.layers is a list: a ResNet, and the image tower is a ViT")
+        raise UserError("vision_cfg.layers is a list: a ResNet, and the image tower is a ViT")
     heads = vision["width"] // vision.get("head_width", 64)
     tower = _open_clip_tower(vision, quick_gelu)
     return tower | {"heads": heads, "patch_size": vision["patch_size"]}
@@ -254,7 +255,7 @@ def _timm_tower(vision: Mapping[str, Any]) -> dict[str, Any]:
     name = vision["timm_model_name"]
     match = _TIMM_NAME.fullmatch(name)
     if not match or match[1] not in _TIMM_SIZES:
-        raise ValueError(f"vision_cfg.timm_model_name = '{name}' is not supported")
+        raise UserError(f"vision_cfg.timm_model_name = '{name}' is not supported")
     width, layers, heads, mlp_width = _TIMM_SIZES[match[1]]
     return dict(
         width=width,
@@ -272,7 +273,7 @@ def to_open_clip(config: CLIPConfig) -> dict[str, Any]:
     """open_clip_config.json of a shape.
 
     Raises:
-      ValueError: open_clip has no such model.
+      UserError: open_clip has no such model.
     """
     vision, text = config.vision, config.text
     siglip = vision.pool == "map"
@@ -290,13 +291,13 @@ def to_open_clip(config: CLIPConfig) -> dict[str, Any]:
         model["custom_text"] = True
         model["text_cfg"] |= {"no_causal_mask": True, "proj_bias": True, "pool_type": "last"}
     if not siglip and text.eos_token_id != text.vocab_size - 1:
-        raise ValueError(
+        raise UserError(
             f"open_clip pools at the largest id, {text.vocab_size - 1}, and the end token of this "
             f"model is {text.eos_token_id}"
         )
     quick = text.activation == "quick_gelu"
     if not siglip and quick != (vision.activation == "quick_gelu"):
-        raise ValueError("open_clip has no model with QuickGELU in one tower only")
+        raise UserError("open_clip has no model with QuickGELU in one tower only")
     if quick:
         model["quick_gelu"] = True
     if config.logit_bias_init is not None:
@@ -342,7 +343,7 @@ def _to_timm(vision: VisionConfig) -> dict[str, Any]:
         fits = _timm_tower(stated)["activation"] == vision.activation
         if shape == known and fits and vision.ln_epsilon == 1e-6:
             return stated | {"timm_pool": "map", "timm_proj": "none"}
-    raise ValueError(
+    raise UserError(
         f"timm has no SigLIP tower of (width, layers, heads, mlp_width) = {shape} with "
         f"{vision.activation}, so the layout open_clip cannot hold it; use hf or tutelage"
     )

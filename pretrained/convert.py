@@ -10,46 +10,41 @@ is: name its shape with --model, such as ViT-B-32-quickgelu for OpenAI's weights
 
 import argparse
 import dataclasses
-import sys
 
 import jax
 
 from data.tokenizer import load_tokenizer
+from errors import UserError, one_line_errors
 from models import zoo
 from pretrained import fingerprint, names
 from pretrained.find import WeightsSource, find_weights
 from pretrained.load import load_weights, save_weights
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; returns its exit status."""
+@one_line_errors()
+def main(arguments: list[str] | None = None) -> None:
     args = _parse(arguments)
-    try:
-        config = zoo.shape(args.model) if args.model else None
-        source = with_tokenizer_hash(find_weights(args.source))
-        if args.describe:
-            print(describe(source))
-            return 0
-        if args.image_size is not None:
-            config = config or source.config
-            if config is None:
-                raise ValueError(f"{source.name} is a bare state dict: name its shape (--model)")
-            vision = dataclasses.replace(config.vision, image_size=args.image_size)
-            config = dataclasses.replace(config, vision=vision)
-        loaded = load_weights(source, config=config, resize=args.image_size is not None)
-        save_weights(
-            args.destination,
-            loaded.config,
-            loaded.params,
-            args.layout,
-            tokenizer=loaded.tokenizer,
-            tokenizer_hash=loaded.tokenizer_hash,
-        )
-    except (ValueError, OSError) as error:
-        print(f"pretrained.convert: {error}", file=sys.stderr)
-        return 1
+    config = zoo.shape(args.model) if args.model else None
+    source = with_tokenizer_hash(find_weights(args.source))
+    if args.describe:
+        print(describe(source))
+        return
+    if args.image_size is not None:
+        config = config or source.config
+        if config is None:
+            raise UserError(f"{source.name} is a bare state dict: name its shape (--model)")
+        vision = dataclasses.replace(config.vision, image_size=args.image_size)
+        config = dataclasses.replace(config, vision=vision)
+    loaded = load_weights(source, config=config, resize=args.image_size is not None)
+    save_weights(
+        args.destination,
+        loaded.config,
+        loaded.params,
+        args.layout,
+        tokenizer=loaded.tokenizer,
+        tokenizer_hash=loaded.tokenizer_hash,
+    )
     print(f"{args.destination}: {source.name} in the layout {args.layout}")
-    return 0
 
 
 def with_tokenizer_hash(source: WeightsSource) -> WeightsSource:
@@ -60,7 +55,7 @@ def with_tokenizer_hash(source: WeightsSource) -> WeightsSource:
         return source  # SigLIP's tokenizer is of another kind
     found = load_tokenizer(source.tokenizer).fingerprint()
     if source.tokenizer_hash not in (None, found):
-        raise ValueError(
+        raise UserError(
             f"{source.tokenizer} is not the tokenizer that {source.name} was trained with: its "
             f"hash is {found}, the stored one {source.tokenizer_hash}"
         )
@@ -104,4 +99,4 @@ def _parse(arguments):
 if __name__ == "__main__":
     # A conversion needs no accelerator, and a machine with one may be at work on it.
     jax.config.update("jax_platforms", "cpu")
-    sys.exit(main())
+    main()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from errors import MissingFileError, UserError
 from models.clip import CLIPConfig
 from pretrained import configs, fingerprint, tensors
 
@@ -60,8 +61,8 @@ def find_weights(name: str | Path) -> WeightsSource:
         .safetensors, .bin or .pt file, or a hub id (owner/name, with hf-hub: in front or not).
 
     Raises:
-      FileNotFoundError: nothing is there, or the hub is out of reach.
-      ValueError: a config file is not what its name says, or belongs to other weights.
+      MissingFileError: nothing is there, or the hub is out of reach.
+      UserError: a config file is not what its name says, or belongs to other weights.
     """
     found = _find(str(name), Path(name))
     if found.config is not None:
@@ -81,7 +82,7 @@ def _find(name: str, path: Path) -> WeightsSource:
         hub_id = name.removeprefix("hf-hub:")
         folder = _download(hub_id, ("*.json", *_TOKENIZER_FILES))
         return _find_in_folder(name, folder, lambda file: _download(hub_id, (file,)) / file)
-    raise FileNotFoundError(f"{name}: no such file or folder, and no hub id (owner/name)")
+    raise MissingFileError(f"{name}: no such file or folder, and no hub id (owner/name)")
 
 
 def _find_file(name: str, path: Path) -> WeightsSource:
@@ -110,7 +111,7 @@ def _find_in_folder(name: str, folder: Path, fetch: Callable[[str], Path]) -> We
             f"{layout}: {' and '.join(filter(None, (config, ' or '.join(names))))}"
             for layout, (config, names) in FILES.items()
         )
-        raise FileNotFoundError(f"{name} has the files of no layout ({wanted})")
+        raise MissingFileError(f"{name} has the files of no layout ({wanted})")
     found = WeightsSource(name, layout, path, tokenizer=folder if tokenizer_files(folder) else None)
     stored = tensors.read_fingerprint(path)
     if stored is not None:
@@ -120,7 +121,7 @@ def _find_in_folder(name: str, folder: Path, fetch: Callable[[str], Path]) -> We
         )
     if config_file is None:
         if stored is None:
-            raise ValueError(f"{path} has no fingerprint, so it is not of the layout tutelage")
+            raise UserError(f"{path} has no fingerprint, so it is not of the layout tutelage")
         return found
     config = _read_config(name, folder, layout)
     if stored is not None:
@@ -150,9 +151,9 @@ def _read_config(name: str, folder: Path, layout: str) -> CLIPConfig:
             model.setdefault("quick_gelu", True)
         return configs.from_open_clip(content)
     except ValueError as error:
-        raise ValueError(f"{folder / config_file}: {error}") from None
+        raise UserError(f"{folder / config_file}: {error}") from None
     except (TypeError, AttributeError, ZeroDivisionError) as error:
-        raise ValueError(
+        raise UserError(
             f"{folder / config_file}, or the image statistics with it, holds a value of the wrong "
             f"kind: {error}"
         ) from None
@@ -165,16 +166,16 @@ def _read_image_processor(folder: Path) -> dict[str, Any]:
     path = folder / "processor_config.json"  # as transformers 5 writes it
     if path.is_file():
         return _read_json(path).get("image_processor", {})
-    raise ValueError("no preprocessor_config.json beside it, so the image statistics are unknown")
+    raise UserError("no preprocessor_config.json beside it, so the image statistics are unknown")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is no json: {error}") from None
+        raise UserError(f"{path} is no json: {error}") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path} is no json object")
+        raise UserError(f"{path} is no json object")
     return content
 
 
@@ -183,7 +184,7 @@ def _find_run(name: str, run: Path, path: Path) -> WeightsSource:
     if path == run:
         steps = [int(step.name) for step in (run / "checkpoints").iterdir() if step.name.isdigit()]
         if not steps:
-            raise FileNotFoundError(f"{run} has no checkpoint yet")
+            raise MissingFileError(f"{run} has no checkpoint yet")
         path = run / "checkpoints" / str(max(steps))
     config = fingerprint.config_of(stored, run / RUN_FILE)
     own = path / "config" / "metadata"  # of the run when the checkpoint was written
@@ -207,7 +208,7 @@ def _download(hub_id: str, patterns) -> Path:
         return Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=list(patterns)))
     except Exception as error:  # of many types: no network, no such model, no right to it
         reason = str(error).strip().split("\n")[0]
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{hub_id} is no folder here, and cannot get {hub_id} from the hub ({reason}); "
             "download it where the hub can be reached and give the folder"
         ) from None

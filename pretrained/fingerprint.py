@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from errors import UserError
 from models.clip import CLIPConfig, VideoConfig
 from models.towers import ACTIVATIONS, TextConfig, VisionConfig
 
@@ -34,7 +35,7 @@ def config_of(stored: Mapping[str, Any], source: str | Path) -> CLIPConfig:
       source: the file that holds it, for the message.
 
     Raises:
-      ValueError: it is not a fingerprint.
+      UserError: it is not a fingerprint.
     """
     try:
         stored = {key: value for key, value in stored.items() if key != "tokenizer_hash"}
@@ -48,7 +49,7 @@ def config_of(stored: Mapping[str, Any], source: str | Path) -> CLIPConfig:
             **stored,
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{source}: not a fingerprint of this version: {error}") from None
+        raise UserError(f"{source}: not a fingerprint of this version: {error}") from None
 
 
 def check_shape(config: CLIPConfig, source: str) -> None:
@@ -58,7 +59,7 @@ def check_shape(config: CLIPConfig, source: str) -> None:
       source: what states it, for the message.
 
     Raises:
-      ValueError: the field, its value and what it must be.
+      UserError: the field, its value and what it must be.
     """
 
     def number(value) -> bool:
@@ -85,14 +86,14 @@ def check_shape(config: CLIPConfig, source: str) -> None:
         else:
             fits, wanted = type(value) is int and value > 0, "a whole number above 0"
         if not fits:
-            raise ValueError(f"{source}: {key} is {value!r}; it must be {wanted}")
+            raise UserError(f"{source}: {key} is {value!r}; it must be {wanted}")
     for key, tower in (("vision", vision), ("text", text)):
         if tower.width % tower.heads:
-            raise ValueError(
+            raise UserError(
                 f"{source}: {key}.width, {tower.width}, is no multiple of its {tower.heads} heads"
             )
     if vision.image_size < vision.patch_size:
-        raise ValueError(
+        raise UserError(
             f"{source}: images of {vision.image_size} pixels hold no patch of {vision.patch_size}"
         )
 
@@ -134,8 +135,8 @@ def check(there: Mapping[str, Any], here: Mapping[str, Any], source: str) -> Non
       source: name of the checkpoint, for the message.
 
     Raises:
-      ValueError: every differing field with both values.
+      UserError: every differing field with both values.
     """
     lines = sorted(differences(there, here))
     if lines:
-        raise ValueError(f"{source} is another model than the one asked for: {'; '.join(lines)}")
+        raise UserError(f"{source} is another model than the one asked for: {'; '.join(lines)}")

@@ -21,6 +21,7 @@ import safetensors.numpy
 from absl import logging
 from flax import traverse_util
 
+from errors import UserError
 from models.clip import CLIPConfig
 from pretrained import configs, fingerprint, names, tensors
 from pretrained.find import FILES, WeightsSource, find_weights, tokenizer_files
@@ -61,13 +62,13 @@ def load_weights(
       resize: let config have another image size; the position embeddings are interpolated.
 
     Raises:
-      ValueError: the weights are of another shape, activation or image statistics, a tensor is
+      UserError: the weights are of another shape, activation or image statistics, a tensor is
         missing, surplus, misshapen or not a float, or a file is not whole.
     """
     source = source if isinstance(source, WeightsSource) else find_weights(source)
     stored = source.config or config
     if stored is None:
-        raise ValueError(
+        raise UserError(
             f"{source.name} is a bare state dict, which cannot say its activation, its heads or "
             "its image statistics: name the shape, such as ViT-B-32-quickgelu for OpenAI's"
         )
@@ -116,11 +117,11 @@ def save_weights(
       tokenizer_hash: kept in the weights file with the rest of the fingerprint.
 
     Raises:
-      ValueError: the layout cannot hold the model, or the folder is not empty.
+      UserError: the layout cannot hold the model, or the folder is not empty.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} is there and not empty; give another folder")
+        raise UserError(f"{folder} is there and not empty; give another folder")
     files = {}
     if layout == "hf":
         files["config.json"], files["preprocessor_config.json"] = configs.to_hf(config)
@@ -146,7 +147,7 @@ def _read_file(source: WeightsSource, stored: CLIPConfig, config: CLIPConfig, sh
     kept = [name for name in file.shapes if not _BUFFERS.fullmatch(name)]
     stored_names = {_plain(name, stored): name for name in kept}
     if twice := set(kept) - set(stored_names.values()):
-        raise ValueError(f"{source.path} holds a tensor under two names, one is {min(twice)}")
+        raise UserError(f"{source.path} holds a tensor under two names, one is {min(twice)}")
     table, shapes = names.table(source.layout, stored), names.parameter_shapes(stored)
     expected = {}
     for entry in table:
@@ -155,7 +156,7 @@ def _read_file(source: WeightsSource, stored: CLIPConfig, config: CLIPConfig, sh
     _check_tensors(source.path, expected, stored_shapes)
     for name in stored_names.values():
         if not tensors.is_float(file.dtypes[name]):
-            raise ValueError(f"{source.path}: {name} is {file.dtypes[name]}, which no weight is")
+            raise UserError(f"{source.path}: {name} is {file.dtypes[name]}, which no weight is")
 
     params = {}
     # The largest first: the copy of one parameter on its way to the devices costs the more, the
@@ -190,7 +191,7 @@ def _check_tensors(path: Path, expected: Mapping, stored: Mapping) -> None:
         wrong = [f"{name} {stored[name]} instead of {expected[name]}" for name in wrong]
         problems.append(f"misshapen {some(wrong)}")
     if problems:
-        raise ValueError(f"{path} does not hold the tensors of its shape: {'; '.join(problems)}")
+        raise UserError(f"{path} does not hold the tensors of its shape: {'; '.join(problems)}")
 
 
 def _place(path: str, value: np.ndarray, config: CLIPConfig, shardings: Mapping) -> jax.Array:
@@ -208,7 +209,7 @@ def _whole(folder: Path) -> Iterator[None]:
         yield
     except Exception as error:  # of many types, with TensorStore's whole specification
         reason = str(error).split("\n")[0].split(" [tensorstore_spec")[0]
-        raise ValueError(
+        raise UserError(
             f"cannot read the checkpoint {folder} ({reason}); where a file of it is missing or "
             "broken, give another step of the run"
         ) from error

@@ -14,6 +14,7 @@ import numpy as np
 from flax import traverse_util
 from flax.core import meta
 
+from errors import UserError
 from models.clip import CLIP, CLIPConfig, init_params
 
 LAYOUTS = ("hf", "open_clip", "tutelage")
@@ -180,15 +181,15 @@ def table(layout: str, config: CLIPConfig) -> list[Entry]:
     """The rows of a layout for a shape: every parameter of ours once, in no order.
 
     Raises:
-      ValueError: an unknown layout, or a model that it has no names for.
+      UserError: an unknown layout, or a model that it has no names for.
     """
     if layout not in LAYOUTS:
-        raise ValueError(f"unknown layout '{layout}'; there are: {', '.join(LAYOUTS)}")
+        raise UserError(f"unknown layout '{layout}'; there are: {', '.join(LAYOUTS)}")
     if layout == "tutelage":
         return [Entry(path, (path,), _SAME) for path in parameter_shapes(config)]
     siglip, bias = config.vision.pool == "map", config.logit_bias_init is not None
     if siglip != (config.text.pool == "last") or (layout == "hf" and siglip != bias):
-        raise ValueError(
+        raise UserError(
             f"the layout {layout} has no names for a model of image pooling '{config.vision.pool}',"
             f" text pooling '{config.text.pool}' and {'a' if bias else 'no'} logit_bias; "
             "use the layout tutelage"

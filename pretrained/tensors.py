@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from errors import UserError
+
 _FLOATS = {"F64", "F32", "F16", "BF16", "float64", "float32", "float16", "bfloat16"}
 METADATA_KEY = "tutelage"
 
@@ -37,7 +39,7 @@ def open_tensors(path: Path) -> TensorFile:
     """Opens a file by its ending: .safetensors, or .bin, .pt, .pth of torch.
 
     Raises:
-      ValueError: it is not whole, not what its name says, or holds more than tensors.
+      UserError: it is not whole, not what its name says, or holds more than tensors.
     """
     return _Safetensors(path) if path.suffix == ".safetensors" else _Torch(path)
 
@@ -62,11 +64,11 @@ class _Safetensors:
                 self.shapes = {name: tuple(s.get_shape()) for name, s in slices.items()}
                 self.dtypes = {name: s.get_dtype() for name, s in slices.items()}
         except SafetensorError as error:
-            raise ValueError(f"{path} is no whole safetensors file: {error}") from None
+            raise UserError(f"{path} is no whole safetensors file: {error}") from None
         try:
             self.fingerprint = json.loads(stored) if stored else None
         except json.JSONDecodeError:
-            raise ValueError(f"{path}: its fingerprint is no json") from None
+            raise UserError(f"{path}: its fingerprint is no json") from None
 
     def take(self, name: str) -> np.ndarray:
         # Opened anew for each, or the pages that are read would stay in memory together.
@@ -93,7 +95,7 @@ def _read_torch(path: Path) -> dict[str, Any]:
     try:
         import torch
     except ImportError:
-        raise ValueError(
+        raise UserError(
             f"{path} can only be read with torch: pip install -e '.[parity]', or give the same "
             "weights as safetensors"
         ) from None
@@ -114,17 +116,17 @@ def _read_torch(path: Path) -> dict[str, Any]:
             )
         else:
             problem = "is no whole torch file"
-        raise ValueError(f"{path} {problem}") from None
+        raise UserError(f"{path} {problem}") from None
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state:
-        raise ValueError(f"{path} holds no state dict")
+        raise UserError(f"{path} holds no state dict")
     for name, value in state.items():
         if not isinstance(value, torch.Tensor):
-            raise ValueError(f"{path}: '{name}' in the state dict is a {type(value).__name__}")
+            raise UserError(f"{path}: '{name}' in the state dict is a {type(value).__name__}")
         if not isinstance(name, str):
-            raise ValueError(f"{path}: the state dict has a tensor of the name {name!r}, no text")
+            raise UserError(f"{path}: the state dict has a tensor of the name {name!r}, no text")
         if value.layout != torch.strided or value.is_quantized or value.is_meta:
-            raise ValueError(
+            raise UserError(
                 f"{path}: '{name}' is sparse, quantized or without values; give a plain tensor"
             )
     return dict(state)

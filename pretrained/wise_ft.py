@@ -5,19 +5,21 @@ import math
 import jax
 import jax.numpy as jnp
 
+from errors import UserError
+
 
 def as_alpha(value: float | str) -> float:
     """The number that a flag's text or a number stands for.
 
     Raises:
-      ValueError: it is none from 0 to 1.
+      UserError: it is none from 0 to 1.
     """
     try:
         alpha = float(value)
     except ValueError:
         alpha = math.nan
     if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha is {value}; give a number from 0 to 1")
+        raise UserError(f"alpha is {value}; give a number from 0 to 1")
     return alpha
 
 
@@ -29,10 +31,10 @@ def wise_ft(reference, fine_tuned, alpha: float):
       alpha: 0 is the reference, 1 the fine-tuned model, both bit for bit.
 
     Raises:
-      ValueError: alpha outside [0, 1], or trees that differ.
+      UserError: alpha outside [0, 1], or trees that differ.
     """
     alpha = as_alpha(alpha)
     shapes = [jax.tree.map(jnp.shape, tree) for tree in (reference, fine_tuned)]
     if shapes[0] != shapes[1]:
-        raise ValueError("the two checkpoints of WiSE-FT are not of one shape")
+        raise UserError("the two checkpoints of WiSE-FT are not of one shape")
     return jax.tree.map(lambda a, b: (1 - alpha) * a + alpha * b, reference, fine_tuned)

@@ -26,6 +26,7 @@ from absl import flags
 from matplotlib.figure import Figure
 from scipy import stats
 
+from errors import FileError, MissingFileError
 from studies.studies import STUDIES, Study
 from training import cli
 
@@ -90,7 +91,7 @@ def perform(study: Study, run: Run, output: Path, cores: SimpleQueue) -> None:
                     check=True,
                 )
     except subprocess.CalledProcessError as error:
-        raise ChildProcessError(f"{error.cmd[1]} failed: see {folder / 'log.txt'}") from None
+        raise FileError(f"{error.cmd[1]} failed: see {folder / 'log.txt'}") from None
     finally:
         os.sched_setaffinity(0, all_cores)
         cores.put(core)
@@ -119,7 +120,7 @@ def read(study: Study, output: Path) -> tuple[dict[str, float], Scores]:
     """The scores before, and those of all the runs that are done.
 
     Raises:
-      FileNotFoundError: no run is done.
+      MissingFileError: no run is done.
     """
 
     def values(benchmarks):
@@ -132,7 +133,7 @@ def read(study: Study, output: Path) -> tuple[dict[str, float], Scores]:
             line = json.loads(results.read_text())["wise_ft"]["alphas"]
             scores[run] = {alpha: values(found) for alpha, found in line.items()}
     if not scores or not (output / BEFORE).is_file():
-        raise FileNotFoundError(f"{output}: no run is done yet: run this without --report first")
+        raise MissingFileError(f"{output}: no run is done yet: run this without --report first")
     return values(json.loads((output / BEFORE).read_text())["benchmarks"]), scores
 
 

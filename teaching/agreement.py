@@ -20,6 +20,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from errors import UserError, one_line_errors
+
 RESAMPLES = 1000
 COLLAPSED = 0.7  # above this share of one value, a correlation rests on the few other ratings
 FEWEST_FOR_CEILING = 20  # items with two raters; agreement on fewer says nothing
@@ -261,7 +263,7 @@ def read_ratings(path: Path) -> dict[str, dict[str, Rated]]:
     """key -> item -> Rated, of a csv file as the module describes it; "" where there is no key.
 
     Raises:
-      ValueError, OSError: a column is missing, a rating is no number, an item has two groups.
+      UserError: a column is missing, a rating is no number, an item has two groups.
     """
     ratings: dict = defaultdict(lambda: defaultdict(list))
     groups: dict[str, str] = {}
@@ -269,7 +271,7 @@ def read_ratings(path: Path) -> dict[str, dict[str, Rated]]:
         item = row["item"]
         group = row.get("group") or item
         if groups.setdefault(item, group) != group:
-            raise ValueError(f"{path}, line {line}: item {item} is of group {groups[item]} before")
+            raise UserError(f"{path}, line {line}: item {item} is of group {groups[item]} before")
         cells = {name: cell for name, cell in row.items() if name.startswith("rating")}
         for name, cell in cells.items():
             if cell.strip():
@@ -284,13 +286,13 @@ def read_scores(path: Path) -> dict[str, dict[str, float]]:
     """key -> item -> score.
 
     Raises:
-      ValueError, OSError: a column is missing, a score is no number, an item is scored twice.
+      UserError: a column is missing, a score is no number, an item is scored twice.
     """
     scores: dict = defaultdict(dict)
     for line, row in _rows(path, "score"):
         of_key = scores[row.get("key", "")]
         if row["item"] in of_key:
-            raise ValueError(f"{path}, line {line}: item {row['item']} is scored a second time")
+            raise UserError(f"{path}, line {line}: item {row['item']} is scored a second time")
         of_key[row["item"]] = _number(path, line, "score", row["score"])
     return dict(scores)
 
@@ -300,16 +302,16 @@ def _rows(path: Path, column: str) -> Iterator[tuple[int, dict]]:
         reader = csv.DictReader(file, strict=True)
         for name in ("item", column):
             if name not in (reader.fieldnames or ()):
-                raise ValueError(f"{path}: no column {name}; it has {reader.fieldnames}")
+                raise UserError(f"{path}: no column {name}; it has {reader.fieldnames}")
         try:
             for row in reader:
                 if None in row or None in row.values():
-                    raise ValueError(
+                    raise UserError(
                         f"{path}, line {reader.line_num}: not as many cells as columns"
                     )
                 yield reader.line_num, row
-        except csv.Error as error:
-            raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise UserError(f"{path}, line {reader.line_num}: {error}") from None
 
 
 def _number(path, line: int, column: str, cell: str) -> float:
@@ -318,7 +320,7 @@ def _number(path, line: int, column: str, cell: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f"{path}, line {line}: {column} is {cell!r}, not a number")
+        raise UserError(f"{path}, line {line}: {column} is {cell!r}, not a number")
     return value
 
 
@@ -326,7 +328,7 @@ def compare(ratings: Mapping, scores: Mapping, **options) -> tuple[dict[str, Agr
     """Agreement for each key, and how many rated items have no score.
 
     Raises:
-      ValueError: nothing is both rated and scored.
+      UserError: nothing is both rated and scored.
     """
     found, missing = {}, 0
     for key, items in ratings.items():
@@ -336,10 +338,11 @@ def compare(ratings: Mapping, scores: Mapping, **options) -> tuple[dict[str, Agr
             values = [scores[key][item] for item in scored]
             found[key] = agreement([items[item] for item in scored], values, **options)
     if not found:
-        raise ValueError("no item is both rated and scored: item and key must be the same in both")
+        raise UserError("no item is both rated and scored: item and key must be the same in both")
     return found, missing
 
 
+@one_line_errors()
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -350,15 +353,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--resamples", type=int, default=RESAMPLES)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    try:
-        found, missing = compare(
-            read_ratings(options.ratings),
-            read_scores(options.scores),
-            resamples=options.resamples,
-            seed=options.seed,
-        )
-    except (OSError, ValueError) as error:
-        parser.exit(1, f"{error}\n")
+    found, missing = compare(
+        read_ratings(options.ratings),
+        read_scores(options.scores),
+        resamples=options.resamples,
+        seed=options.seed,
+    )
     for key, agreed in found.items():
         print(agreed.table(key or "agreement"))
     if missing:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.base import read_json
+from errors import UserError, one_line_errors
 from language import base as language
 from language.base import LanguageModel
 
@@ -84,10 +85,10 @@ def audit(model: LanguageModel, negatives: Sequence[Negative], seed: int = 0) ->
     """Asks the rubric's questions about each negative, and some whose answers are known.
 
     Raises:
-      ValueError: no negatives, or a model that can neither choose nor generate.
+      UserError: no negatives, or a model that can neither choose nor generate.
     """
     if not negatives:
-        raise ValueError("there are no negatives to audit")
+        raise UserError("there are no negatives to audit")
     asked = {name: _ask(model, name, negatives) for name in RUBRIC}
     return Audit(
         scores=asked,
@@ -158,17 +159,17 @@ def read_negatives(negatives: Path, captions: Path | None = None) -> list[Negati
     """The negatives of DeGLA's json, with the other captions of captions.json where it is given.
 
     Raises:
-      ValueError, OSError: a file that is not of that layout; the row is named.
+      UserError: a file that is not of that layout; the row is named.
     """
     of_image = {}
     for i, row in enumerate(read_json(captions) if captions else ()):
         if not isinstance(row, dict) or not {"image", "captions"} <= row.keys():
-            raise ValueError(f"{captions}, row {i}: needs the keys image and captions")
+            raise UserError(f"{captions}, row {i}: needs the keys image and captions")
         of_image[row["image"]] = row["captions"]
     found = []
     for i, row in enumerate(read_json(negatives)):
         if not isinstance(row, dict) or not {"image_id", "original", "enhanced"} <= row.keys():
-            raise ValueError(f"{negatives}, row {i}: needs image_id, original and enhanced")
+            raise UserError(f"{negatives}, row {i}: needs image_id, original and enhanced")
         image, caption = str(row["image_id"]), row["original"]
         others = tuple(text for text in of_image.get(image, ()) if text != caption)
         found += [Negative(image, caption, text, others) for text in row["enhanced"]]
@@ -241,6 +242,13 @@ def summary(result: Audit) -> str:
     return "\n".join(lines)
 
 
+def _option(text: str) -> list[str]:
+    if "=" not in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is not name=value")
+    return text.split("=", 1)
+
+
+@one_line_errors()
 def main(arguments: Sequence[str] | None = None, load: Callable = language.load) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -248,24 +256,23 @@ def main(arguments: Sequence[str] | None = None, load: Callable = language.load)
     parser.add_argument("negatives", type=Path)
     parser.add_argument("captions", type=Path, nargs="?", help="[{image, captions}], for 'false'")
     parser.add_argument("--model", required=True, help="a backend of language/")
-    parser.add_argument("--option", action="append", default=[], help="name=value of the backend")
+    parser.add_argument(
+        "--option", action="append", default=[], type=_option, help="name=value of the backend"
+    )
     parser.add_argument("--sample", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="a folder")
     options = parser.parse_args(arguments)
-    try:
-        negatives = read_negatives(options.negatives, options.captions)
-        rng = np.random.default_rng(options.seed)
-        chosen = rng.permutation(len(negatives))[: options.sample]
-        negatives = [negatives[i] for i in sorted(chosen)]
-        model = load(options.model, **dict(entry.split("=", 1) for entry in options.option))
-        result = audit(model, negatives, options.seed)
-        options.out.mkdir(parents=True, exist_ok=True)
-        write_scores(options.out / "scores.csv", negatives, result)
-        page = sheet(negatives, result)
-        (options.out / "audit.html").write_text(page, encoding="utf-8")
-    except (OSError, ValueError) as error:
-        parser.exit(1, f"{error}\n")
+    negatives = read_negatives(options.negatives, options.captions)
+    rng = np.random.default_rng(options.seed)
+    chosen = rng.permutation(len(negatives))[: options.sample]
+    negatives = [negatives[i] for i in sorted(chosen)]
+    model = load(options.model, **dict(options.option))
+    result = audit(model, negatives, options.seed)
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_scores(options.out / "scores.csv", negatives, result)
+    page = sheet(negatives, result)
+    (options.out / "audit.html").write_text(page, encoding="utf-8")
     print(summary(result))
     print(f"in {options.out}: scores.csv, audit.html")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from errors import UserError, one_line_errors
 from teaching.agreement import RESAMPLES, Agreement, Estimate, Rated, agreement, difference
 
 STATISTIC = "kendall_tau_c"  # over single ratings, as the literature reports Flickr8k-Expert
@@ -40,21 +41,21 @@ def read_expert(ratings: Path, captions: Path) -> tuple[list[Caption], Counter]:
       captions: lines of an id and its caption, tab-separated.
 
     Raises:
-      ValueError, OSError: a line of another layout, or a caption that is not there.
+      UserError: a line of another layout, or a caption that is not there.
     """
     texts = {}
     for line, (name, text) in _lines(captions, 2):
         if texts.setdefault(name, text) != text:
-            raise ValueError(f"{captions}, line {line}: {name} has another caption before")
+            raise UserError(f"{captions}, line {line}: {name} has another caption before")
     of_image = defaultdict(set)
     for name, text in texts.items():
         of_image[name.partition("#")[0]].add(_plain(text))
     found, left_out = [], Counter()
     for line, (image, name, *marks) in _lines(ratings, 5):
         if name not in texts:
-            raise ValueError(f"{ratings}, line {line}: {name} is not in {captions}")
+            raise UserError(f"{ratings}, line {line}: {name} is not in {captions}")
         if not all(re.fullmatch(r"[1-4]", mark.strip()) for mark in marks):
-            raise ValueError(f"{ratings}, line {line}: ratings are {marks}, not from 1 to 4")
+            raise UserError(f"{ratings}, line {line}: ratings are {marks}, not from 1 to 4")
         if _plain(texts[name]) in of_image[image]:
             left_out["the image's own caption"] += 1
         else:
@@ -67,13 +68,16 @@ def _plain(text: str) -> str:
 
 
 def _lines(path: Path, cells: int):
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not text: {error}") from None
     # Not splitlines(), which ends lines at characters that a caption may hold.
-    lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             row = line.split("\t")
             if len(row) != cells:
-                raise ValueError(f"{path}, line {number}: {len(row)} cells, not {cells}")
+                raise UserError(f"{path}, line {number}: {len(row)} cells, not {cells}")
             yield number, row
 
 
@@ -102,11 +106,12 @@ def open_encoder(name: str):
     mesh = meshes.make_mesh()
     model, _ = find_model(name, None)
     if model.tokenizer is None:
-        raise ValueError(f"{name} brings no tokenizer")
+        raise UserError(f"{name} brings no tokenizer")
     tokenizer = load_tokenizer(model.tokenizer)
     return make_encoder(*restore(model, mesh, tokenizer), mesh, tokenizer, 64)
 
 
+@one_line_errors()
 def main(arguments: Sequence[str] | None = None, open_encoder: Callable = open_encoder) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -117,15 +122,12 @@ def main(arguments: Sequence[str] | None = None, open_encoder: Callable = open_e
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--resamples", type=int, default=RESAMPLES)
     options = parser.parse_args(arguments)
-    try:
-        captions, left_out = read_expert(options.ratings, options.captions)
-        before, after = (
-            clip_scores(open_encoder(name), captions, options.images)
-            for name in (options.reference, options.model)
-        )
-        old, new, change = compare(captions, before, after, options.resamples)
-    except (OSError, ValueError) as error:
-        parser.exit(1, f"{error}\n")
+    captions, left_out = read_expert(options.ratings, options.captions)
+    before, after = (
+        clip_scores(open_encoder(name), captions, options.images)
+        for name in (options.reference, options.model)
+    )
+    old, new, change = compare(captions, before, after, options.resamples)
     print(old.table(f"before: {options.reference}"))
     print(new.table(f"after: {options.model}"))
     low, high = (f"{end:+.3f}" if end is not None else "?" for end in change[1:])

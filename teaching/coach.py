@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from errors import UserError
 from language.base import LanguageModel
 
 MOST_POINTS = 5  # examples of a kind, or suggestions
@@ -119,10 +120,10 @@ def rating_prompt(aspect: Aspect, lines: Sequence[str], style: str = "numerical"
     """Asks for one number.
 
     Raises:
-      ValueError: a style that is not of STYLES.
+      UserError: a style that is not of STYLES.
     """
     if style not in STYLES:
-        raise ValueError(f"unknown style {style!r}; there are: {', '.join(STYLES)}")
+        raise UserError(f"unknown style {style!r}; there are: {', '.join(STYLES)}")
     low, high = aspect.scale
     levels = "".join(
         f"{', '.join(map(str, points))}: {text}\n" for points, text in aspect.levels.items()
@@ -280,10 +281,10 @@ def rate(
     """A rating of each transcript on an aspect, or None.
 
     Raises:
-      ValueError: an unknown aspect or style.
+      UserError: an unknown aspect or style.
     """
     if code not in ASPECTS:
-        raise ValueError(f"unknown aspect {code!r}; there are: {', '.join(ASPECTS)}")
+        raise UserError(f"unknown aspect {code!r}; there are: {', '.join(ASPECTS)}")
     aspect = ASPECTS[code]
     return ask(
         model,

@@ -17,6 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import flags
 
+from errors import FileError, MissingFileError, UserError
 from training import cli
 from training.checkpoints import DATA_FILE, read_config
 
@@ -29,7 +30,7 @@ def average_weights(trees: Iterable):
         total = tree if total is None else jax.tree.map(np.add, total, tree)
         count += 1
     if not count:
-        raise ValueError("no weights to average")
+        raise UserError("no weights to average")
     return jax.tree.map(lambda leaf: (leaf / count).astype(np.float32), total)
 
 
@@ -45,7 +46,7 @@ def average_run(workdir: Path, output: Path, first_epoch: int, last_epoch: int) 
       The steps of the checkpoints that were averaged.
 
     Raises:
-      FileNotFoundError: workdir is no run, or a checkpoint of the range is not there.
+      MissingFileError: workdir is no run, or a checkpoint of the range is not there.
       FileExistsError: output is there.
     """
     workdir, output = Path(workdir).absolute(), Path(output).absolute()
@@ -55,12 +56,12 @@ def average_run(workdir: Path, output: Path, first_epoch: int, last_epoch: int) 
     folders = [workdir / "checkpoints" / str(step) / "params" for step in steps]
     missing = [str(step) for step, path in zip(steps, folders, strict=True) if not path.is_dir()]
     if missing or not steps:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{workdir} has no checkpoints of the steps {', '.join(missing) or 'asked for'}: train "
             "with config.checkpoint.every_epochs=1 and a config.checkpoint.keep_last that keeps all"
         )
     if output.exists():
-        raise FileExistsError(f"{output} is there: give another --output")
+        raise FileError(f"{output} is there: give another --output")
     averaged = average_weights(map(read_weights, folders))
     with ocp.StandardCheckpointer() as writer:
         writer.save(output / "checkpoints" / str(steps[-1]) / "params", averaged)

@@ -12,6 +12,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from errors import FileError, MissingFileError, UserError
 from training.state import TrainState
 
 CONFIG_FILE = "config.json"
@@ -22,12 +23,12 @@ def read_config(workdir: Path) -> dict[str, Any]:
     """The resolved config of a run.
 
     Raises:
-      FileNotFoundError: the directory holds no run.
-      ValueError: its config is not readable.
+      MissingFileError: the directory holds no run.
+      UserError: its config is not readable.
     """
     path = Path(workdir) / CONFIG_FILE
     if not path.is_file():
-        raise FileNotFoundError(f"{workdir} is not a run directory: it has no {CONFIG_FILE}")
+        raise MissingFileError(f"{workdir} is not a run directory: it has no {CONFIG_FILE}")
     return _read_object(path)
 
 
@@ -35,9 +36,9 @@ def _read_object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from None
+        raise UserError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path} should hold an object, not {content!r:.40}")
+        raise UserError(f"{path} should hold an object, not {content!r:.40}")
     return content
 
 
@@ -53,8 +54,8 @@ def claim_run_directory(
       resumable: dotted keys and sections that may differ when a run goes on.
 
     Raises:
-      ValueError: it holds a run of another config; every difference is listed.
-      OSError: it cannot be written.
+      UserError: it holds a run of another config; every difference is listed.
+      FileError: it cannot be written.
     """
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -66,7 +67,7 @@ def claim_run_directory(
         for difference in _differences(_read_object(workdir / name), content, resumable)
     ]
     if different:
-        raise ValueError(
+        raise UserError(
             f"{workdir} holds a run of another config; give another --workdir or the same config. "
             f"Differences: {'; '.join(different)}"
         )
@@ -89,14 +90,14 @@ def write_atomically(path: Path, text: str) -> None:
     """Writes a file so that a reader, or a kill, never sees half of it.
 
     Raises:
-      OSError: it cannot be written; says where.
+      FileError: it cannot be written; says where.
     """
     temporary = path.with_name(path.name + ".tmp")
     try:
         temporary.write_text(text)
         os.replace(temporary, path)
     except OSError as error:
-        raise OSError(f"cannot write {path}: {error.strerror}") from error
+        raise FileError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
@@ -143,10 +144,10 @@ class Checkpoints:
         read_only: bool = False,
     ):
         if best_mode not in ("min", "max"):
-            raise ValueError(f"config.checkpoint.best_mode is '{best_mode}'; give min or max")
+            raise UserError(f"config.checkpoint.best_mode is '{best_mode}'; give min or max")
         for name, count in (("every_steps", every_steps), ("keep_last", keep_last)):
             if count < 1:
-                raise ValueError(f"config.checkpoint.{name}={count} must be at least 1")
+                raise UserError(f"config.checkpoint.{name}={count} must be at least 1")
 
         worst = float("inf" if best_mode == "min" else "-inf")
 
@@ -212,11 +213,11 @@ class Checkpoints:
           scored: False for a checkpoint in a hurry, which may lack the metric of the best one.
 
         Raises:
-          ValueError: the metric that chooses the best checkpoint is not among the metrics.
-          OSError: this checkpoint or the one before it could not be written.
+          UserError: the metric that chooses the best checkpoint is not among the metrics.
+          FileError: this checkpoint or the one before it could not be written.
         """
         if scored and self._metric and self._metric not in metrics:
-            raise ValueError(
+            raise UserError(
                 f"config.checkpoint.best_metric is '{self._metric}', but the run logs "
                 f"{', '.join(sorted(metrics))}"
             )
@@ -225,7 +226,7 @@ class Checkpoints:
         free = shutil.disk_usage(self._manager.directory).free
         with self._writing():
             if free < needed:
-                raise OSError(f"{free / 1e6:.0f} MB are free and it takes {needed / 1e6:.0f} MB")
+                raise FileError(f"{free / 1e6:.0f} MB are free and it takes {needed / 1e6:.0f} MB")
             items = {name: ocp.args.StandardSave(item) for name, item in _items(state).items()}
             self._manager.save(
                 step,
@@ -241,12 +242,12 @@ class Checkpoints:
             one that wrote the checkpoint.
 
         Raises:
-          FileNotFoundError: there is no such checkpoint.
+          MissingFileError: there is no such checkpoint.
         """
         step = self.latest_step if step is None else step
         if step not in self.steps:
             there = ", ".join(map(str, self.steps)) or "none"
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"no checkpoint of step {step} in {self._manager.directory}; there are: {there}"
             )
         items = _items(abstract_state)
@@ -280,7 +281,7 @@ class Checkpoints:
             whole = [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
             # TensorStore tells a chain of places; the cause stands at its end.
             cause = str(error).split("\n")[0].rsplit('": ', 1)[-1]
-            raise OSError(
+            raise FileError(
                 f"cannot write a checkpoint to {folder}: {cause}; the last whole one is of step "
                 f"{max(whole, default=0)}: make room, and the same command goes on from there"
             ) from error

@@ -12,6 +12,10 @@ from pathlib import Path
 import jax
 from absl import app, flags, logging
 
+from errors import FileError, one_line_errors
+
+_HINT = " (--verbosity=1 shows the traceback)"
+
 
 def run(
     main: Callable[[], None],
@@ -34,12 +38,12 @@ def run(
     def quiet_main(_):
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # Orbax narrates everything it does
-        with one_line_errors():
+        with one_line_errors(_HINT):
             _initialize_distributed()
             main()
 
     def parse(argv):
-        with one_line_errors(), _unknown_keys_named(defaults):
+        with one_line_errors(_HINT), _unknown_keys_named(defaults):
             return app.parse_flags_with_usage(argv)
 
     sys.argv[:] = map(_quote_keywords, map(_in_its_folder, sys.argv))
@@ -49,17 +53,6 @@ def run(
         flags.mark_flags_as_required(f for f in needed if flags.FLAGS[f].default is None)
         _define_distributed_flags()
     app.run(quiet_main, flags_parser=parse)
-
-
-@contextlib.contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Ends the program with one line for an error that the user can mend."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        logging.debug("the traceback:", exc_info=True)
-        text = " ".join(line.strip() for line in str(error).splitlines())
-        raise SystemExit(f"error: {text} (--verbosity=1 shows the traceback)") from None
 
 
 def experiment_name(path: str | Path) -> str:
@@ -116,6 +109,8 @@ def _unknown_keys_named(defaults: Mapping) -> Iterator[None]:
         if problem is None:
             raise
         raise SystemExit(f"error: {problem}") from error
+    except OSError as error:  # its own, of the experiment's file
+        raise FileError(str(error)) from None
 
 
 def _unknown_key_in_file(error: Exception) -> str | None:

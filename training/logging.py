@@ -13,6 +13,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import RecordWriter
 from tqdm import tqdm
 
+from errors import FileError
 from training.checkpoints import write_atomically
 
 METRICS_FILE = "metrics.jsonl"
@@ -70,7 +71,7 @@ class MetricLogger:
         """Logs scalars to metrics.jsonl and TensorBoard.
 
         Raises:
-          OSError: they could not be written, for want of room.
+          FileError: they could not be written, for want of room.
         """
         if not self._active:
             return
@@ -81,7 +82,7 @@ class MetricLogger:
                 self._event(step=step, summary=summary.scalar(name, value))
             self._board.flush()
         except OSError as error:
-            raise OSError(
+            raise FileError(
                 f"cannot log step {step} in {self._workdir}: {error.strerror}; make room, and the "
                 "same command goes on from the last checkpoint"
             ) from error

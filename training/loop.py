@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from jax.sharding import Mesh
 
+from errors import UserError
 from training.checkpoints import Checkpoints
 from training.logging import MetricLogger
 from training.mesh import put_batch
@@ -25,10 +26,10 @@ def count_steps(total_steps: int | None, epochs: int | None, steps_per_epoch: in
     """The length of a run in steps.
 
     Raises:
-      ValueError: both or none of total_steps and epochs are given.
+      UserError: both or none of total_steps and epochs are given.
     """
     if (total_steps is None) == (epochs is None):
-        raise ValueError("give either config.total_steps or config.epochs")
+        raise UserError("give either config.total_steps or config.epochs")
     return total_steps if epochs is None else epochs * steps_per_epoch
 
 
@@ -59,11 +60,11 @@ def fit(
       evaluate_first: run it before the first step of all, too.
 
     Raises:
-      ValueError: the loss or its gradient is not finite, and the last checkpoint is good; or
+      UserError: the loss or its gradient is not finite, and the last checkpoint is good; or
         log_every is below 1.
     """
     if log_every < 1:
-        raise ValueError(f"config.log_every_steps={log_every} must be at least 1")
+        raise UserError(f"config.log_every_steps={log_every} must be at least 1")
     stop = _stop_on_sigterm()
     start = done = int(state.step)
     counts = Counter()
@@ -112,7 +113,7 @@ def _check_finite(step: int, metrics: Mapping, checkpoints: Checkpoints) -> None
             checkpoints.wait()
             good = checkpoints.latest_step
             kept = f"the last good checkpoint is of step {good}" if good else "no checkpoint yet"
-            raise ValueError(
+            raise UserError(
                 f"{name} is {value} at step {step}; {kept}: lower config.optimizer.learning_rate "
                 "or set config.optimizer.grad_clip_norm, and use a new --workdir"
             )

@@ -11,6 +11,8 @@ import numpy as np
 from flax.core import meta
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from errors import UserError
+
 MESH_AXES = ("data", "fsdp", "tensor")
 
 REPLICATED = frozenset({"class_text"})  # fields of a batch that have no row for each sample
@@ -35,7 +37,7 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices=None) -> M
     """A (data, fsdp, tensor) mesh over all devices; data=-1 takes what the other two leave.
 
     Raises:
-      ValueError: the sizes do not multiply to the number of devices.
+      UserError: the sizes do not multiply to the number of devices.
     """
     devices = jax.devices() if devices is None else devices
     if data == -1:
@@ -43,7 +45,7 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices=None) -> M
     shape = (data, fsdp, tensor)
     if np.prod(shape) != len(devices):
         sizes = ", ".join(f"{axis}={size}" for axis, size in zip(MESH_AXES, shape, strict=True))
-        raise ValueError(
+        raise UserError(
             f"a mesh of {sizes} needs {np.prod(shape)} devices, but there are {len(devices)}: "
             "change config.mesh (data=-1 takes what the other axes leave)"
         )
@@ -55,12 +57,12 @@ def partition_spec(names) -> PartitionSpec:
     """Maps the logical names of an array's axes to mesh axes.
 
     Raises:
-      ValueError: a name that LOGICAL_AXES does not list.
+      UserError: a name that LOGICAL_AXES does not list.
     """
     for name in names:
         if name not in LOGICAL_AXES:
             known = ", ".join(sorted(filter(None, LOGICAL_AXES)))
-            raise ValueError(
+            raise UserError(
                 f"unknown logical axis '{name}' in {tuple(names)}; training/mesh.py lists {known}"
             )
     return PartitionSpec(*(LOGICAL_AXES[name] for name in names))
@@ -77,7 +79,7 @@ def tree_shardings(mesh: Mesh, boxed):
       The tree, unboxed, with a NamedSharding at every leaf.
 
     Raises:
-      ValueError: an unknown axis name, or a size that the mesh does not divide.
+      UserError: an unknown axis name, or a size that the mesh does not divide.
     """
 
     def leaf_sharding(path, spec, leaf):
@@ -85,7 +87,7 @@ def tree_shardings(mesh: Mesh, boxed):
         for size, axes in zip(leaf.shape, sharding.spec, strict=False):
             ways = np.prod([mesh.shape[axis] for axis in np.atleast_1d(axes or [])], dtype=int)
             if size % ways:
-                raise ValueError(
+                raise UserError(
                     f"{jax.tree_util.keystr(path)} of shape {leaf.shape}: the mesh axis {axes} "
                     f"of size {ways} does not divide {size}; change config.mesh"
                 )
@@ -117,12 +119,12 @@ def batch_shards(mesh: Mesh) -> int:
 
 
 def check_batch_size(mesh: Mesh, batch_size: int) -> None:
-    """Raises ValueError where the mesh does not divide the global batch, or there is none."""
+    """Raises UserError where the mesh does not divide the global batch, or there is none."""
     ways = batch_shards(mesh)
     if batch_size < 1:
-        raise ValueError(f"config.batch_size={batch_size} must be at least 1")
+        raise UserError(f"config.batch_size={batch_size} must be at least 1")
     if batch_size % ways:
-        raise ValueError(
+        raise UserError(
             f"config.batch_size={batch_size} is not divisible by the {ways} shards of the batch "
             f"(mesh data={mesh.shape['data']} x fsdp={mesh.shape['fsdp']})"
         )

@@ -3,6 +3,8 @@
 import jax
 import optax
 
+from errors import UserError
+
 # Biases and norm scales are stacked over layers, so rank alone does not tell them from matrices.
 _NOT_DECAYED = ("bias", "scale")
 
@@ -21,10 +23,10 @@ def warmup_cosine(learning_rate: float, warmup_steps: int, total_steps: int) -> 
     """open_clip's schedule: linear from lr / warmup_steps to lr, then a cosine to 0.
 
     Raises:
-      ValueError: warmup that is not shorter than the run.
+      UserError: warmup that is not shorter than the run.
     """
     if not 0 <= warmup_steps < total_steps:
-        raise ValueError(
+        raise UserError(
             f"warmup_steps={warmup_steps} must lie in [0, total_steps={total_steps}): "
             "change config.optimizer.warmup_steps (or warmup_epochs) or the length of the run"
         )

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from errors import UserError
+
 Params = Any
 
 
@@ -45,10 +47,10 @@ def ema(decay: float) -> TeacherPolicy:
     teacher <- decay * teacher + (1 - decay) * student, once a step.
 
     Raises:
-      ValueError: decay outside [0, 1].
+      UserError: decay outside [0, 1].
     """
     if not 0.0 <= decay <= 1.0:
-        raise ValueError(f"ema decay is {decay}; give a number from 0 to 1")
+        raise UserError(f"ema decay is {decay}; give a number from 0 to 1")
 
     def update(teacher, params, step):
         del step

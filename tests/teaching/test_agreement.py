@@ -210,14 +210,13 @@ def test_difference_is_paired():
         ("item,rating,group\na,1,g\na,2,h\n", "item,score\na,1\n", "line 3: item a is of group g"),
     ],
 )
-def test_bad_input_is_named(tmp_path, capsys, ratings, scores, message):
+def test_bad_input_is_named(tmp_path, ratings, scores, message):
     files = tmp_path / "ratings.csv", tmp_path / "scores.csv"
     for file, text in zip(files, (ratings, scores), strict=True):
         file.write_text(text)
     with pytest.raises(SystemExit) as error:
         module.main([*map(str, files)])
-    assert error.value.code == 1
-    assert message in capsys.readouterr().err
+    assert message in error.value.code
 
 
 def test_raters_stand_in_columns_or_in_rows(tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from errors import FileError
 from training.checkpoint_mean import average_run, average_weights
 
 
@@ -54,7 +55,7 @@ def test_a_range_of_epochs(run, tmp_path):
         found = reader.restore(output / "checkpoints" / "40" / "params", abstract)
     np.testing.assert_array_equal(found["w"], np.full(3, 3.0, np.float32))
     assert (output / "config.json").is_file() and (output / "tokenizer").is_dir()
-    with pytest.raises(FileExistsError, match="give another --output"):
+    with pytest.raises(FileError, match="give another --output"):
         average_run(run, output, 2, 4)
 
 
