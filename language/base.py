@@ -1,5 +1,6 @@
 """What a language model is here: four verbs, of which each backend declares those that it has."""
 
+import argparse
 import dataclasses
 import difflib
 import importlib
@@ -195,6 +196,18 @@ def load(name: str, **options) -> LanguageModel:
     if missing:
         raise UserError(f"language model {name} needs {' and '.join(missing)}")
     return backend(**options)
+
+
+def named_value(text: str) -> tuple[str, str]:
+    """An option of a backend as a command takes it, name=value; a type for argparse.
+
+    Raises:
+      ArgumentTypeError: it has no =.
+    """
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not name=value")
+    return name, value
 
 
 def _parameters(function):

@@ -242,12 +242,6 @@ def summary(result: Audit) -> str:
     return "\n".join(lines)
 
 
-def _option(text: str) -> list[str]:
-    if "=" not in text:
-        raise argparse.ArgumentTypeError(f"{text!r} is not name=value")
-    return text.split("=", 1)
-
-
 @one_line_errors()
 def main(arguments: Sequence[str] | None = None, load: Callable = language.load) -> None:
     parser = argparse.ArgumentParser(
@@ -257,7 +251,11 @@ def main(arguments: Sequence[str] | None = None, load: Callable = language.load)
     parser.add_argument("captions", type=Path, nargs="?", help="[{image, captions}], for 'false'")
     parser.add_argument("--model", required=True, help="a backend of language/")
     parser.add_argument(
-        "--option", action="append", default=[], type=_option, help="name=value of the backend"
+        "--option",
+        action="append",
+        default=[],
+        type=language.named_value,
+        help="name=value of the backend",
     )
     parser.add_argument("--sample", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)

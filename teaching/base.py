@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from errors import UserError
+
 Record = dict[str, Any]  # a piece of material, plain json; "skill" says what it is to teach
 
 
@@ -188,16 +190,16 @@ class Episode:
 
     def __post_init__(self):
         if self.fit_from not in ("base", "last"):
-            raise ValueError(f"fit_from is {self.fit_from!r}; give 'base' or 'last'")
+            raise UserError(f"fit_from is {self.fit_from!r}; give 'base' or 'last'")
         keys = [item.key for item in self.items]
         if not keys or len(set(keys)) < len(keys):
-            raise ValueError("an episode needs items, each with a key of its own")
+            raise UserError("an episode needs items, each with a key of its own")
 
     def run(self) -> tuple[Student, list[Turn]]:
         """The student after the last turn, and all turns.
 
         Raises:
-          ValueError: the folder holds another episode, or a teacher goes beyond its budget.
+          UserError: the folder holds another episode, or a teacher goes beyond its budget.
         """
         self._claim()
         done = self._read()
@@ -227,7 +229,7 @@ class Episode:
         plan = json.loads(json.dumps(plan))
         records = self.teacher.make(plan, rng_of(self.seed, number, "make"))
         if len(records) > budget:
-            raise ValueError(f"turn {number}: {len(records)} records for a budget of {budget}")
+            raise UserError(f"turn {number}: {len(records)} records for a budget of {budget}")
         if records and self.fit_from == "last":
             student = student.fit(records, self.seed)
         elif records:
@@ -261,7 +263,7 @@ class Episode:
             write_atomically(path, json.dumps(settings, indent=1))
         elif (other := json.loads(path.read_text(encoding="utf-8"))) != settings:
             wrong = [name for name in settings if settings[name] != other.get(name)]
-            raise ValueError(f"{path} is of another episode: {', '.join(wrong)} differ")
+            raise UserError(f"{path} is of another episode: {', '.join(wrong)} differ")
 
     def _folder(self, number: int) -> Path:
         return Path(self.workdir, f"student_{number:03d}")
@@ -321,7 +323,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
     """(line number, value) of each line of json; empty lines are left out.
 
     Raises:
-      ValueError, OSError: a line that is not json; it is named.
+      UserError: a line that is not json; it is named.
     """
     with Path(path).open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
@@ -329,5 +331,5 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
                 try:
                     value = json.loads(line)
                 except ValueError as error:
-                    raise ValueError(f"{path}, line {number}: not json ({error})") from None
+                    raise UserError(f"{path}, line {number}: not json ({error})") from None
                 yield number, value

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from errors import UserError
+
 BUDGETS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
@@ -12,10 +14,10 @@ def count(budget: float, n: int) -> int:
     """floor(budget * n), as the number that the decimals mean: 0.29 of 100 is 29.
 
     Raises:
-      ValueError: a budget that is not from 0 to 1.
+      UserError: a budget that is not from 0 to 1.
     """
     if not 0 <= budget <= 1:
-        raise ValueError(f"a budget is a share from 0 to 1, not {budget}")
+        raise UserError(f"a budget is a share from 0 to 1, not {budget}")
     return math.floor(round(budget * n, 9))
 
 
@@ -23,11 +25,11 @@ def select(utility: Sequence[float], budget: float, largest: bool = True) -> np.
     """Indices of the share of items with the largest (or smallest) utility; ties by index.
 
     Raises:
-      ValueError: a utility is nan, or the budget is no share.
+      UserError: a utility is nan, or the budget is no share.
     """
     utility = np.asarray(utility, np.float64)
     if np.isnan(utility).any():
-        raise ValueError(f"the utility of item {int(np.isnan(utility).argmax())} is not a number")
+        raise UserError(f"the utility of item {int(np.isnan(utility).argmax())} is not a number")
     order = np.argsort(-utility if largest else utility, kind="stable")
     return np.sort(order[: count(budget, len(utility))])
 
@@ -49,13 +51,13 @@ def allocate(weights: Mapping[str, float], total: int) -> dict[str, int]:
     Equal weights where all are zero. Ties go to the earlier name.
 
     Raises:
-      ValueError: no names, a weight that is negative or not finite, or a negative total.
+      UserError: no names, a weight that is negative or not finite, or a negative total.
     """
     if not weights or total < 0:
-        raise ValueError(f"cannot allocate {total} to {len(weights)} names")
+        raise UserError(f"cannot allocate {total} to {len(weights)} names")
     for name, weight in weights.items():
         if not (math.isfinite(weight) and weight >= 0):
-            raise ValueError(f"the weight of {name} is {weight}; it must be at least 0")
+            raise UserError(f"the weight of {name} is {weight}; it must be at least 0")
     values = np.array(list(weights.values()), np.float64)
     if not values.any():
         values = np.ones_like(values)

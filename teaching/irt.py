@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import minimize
 
+from errors import UserError
+
 LOG_DISCRIMINATION_SD = 0.5
 
 
@@ -33,17 +35,17 @@ def fit_2pl(responses: np.ndarray) -> Fit:
       responses: [respondents, items] of 1, 0 and nan (not asked).
 
     Raises:
-      ValueError: another value or shape, or no item that tells respondents apart.
+      UserError: another value or shape, or no item that tells respondents apart.
     """
     responses = np.asarray(responses, np.float64)
     if responses.ndim != 2 or not np.isin(responses[~np.isnan(responses)], (0, 1)).all():
-        raise ValueError("responses must be [respondents, items] of 0, 1 and nan")
+        raise UserError("responses must be [respondents, items] of 0, 1 and nan")
     asked = ~np.isnan(responses)
     right = np.where(asked, responses, 0)
     solved, seen = right.sum(axis=0), asked.sum(axis=0)
     varying = (solved > 0) & (solved < seen)
     if not varying.any():
-        raise ValueError("every item was solved by all or by none: nothing tells them apart")
+        raise UserError("every item was solved by all or by none: nothing tells them apart")
     n, m = len(responses), int(varying.sum())
     sign = jnp.asarray(2 * right[:, varying] - 1)
     weight = jnp.asarray(asked[:, varying], jnp.float32)
@@ -71,9 +73,9 @@ def most_discriminating(fit: Fit, k: int) -> np.ndarray:
     """Indices of the k items of largest discrimination, best first; constant items never are.
 
     Raises:
-      ValueError: fewer than k items tell respondents apart.
+      UserError: fewer than k items tell respondents apart.
     """
     varying = np.flatnonzero(~np.isnan(fit.discrimination))
     if len(varying) < k:
-        raise ValueError(f"only {len(varying)} items tell respondents apart; {k} are wanted")
+        raise UserError(f"only {len(varying)} items tell respondents apart; {k} are wanted")
     return varying[np.argsort(-fit.discrimination[varying], kind="stable")[:k]]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from errors import UserError
 from teaching.base import read_jsonl, write_atomically
 
 STATUSES = ("proposed", "approved", "edited", "rejected")
@@ -51,7 +52,7 @@ class Library:
         """Puts in an entry, or replaces the one of its key unless a person has judged that.
 
         Raises:
-          ValueError: an unknown status.
+          UserError: an unknown status.
         """
         old = self.entries.get(entry.key)
         if old is None or old.status == "proposed":
@@ -59,7 +60,7 @@ class Library:
 
     def _insert(self, entry: Entry, vector: np.ndarray) -> None:
         if entry.status not in STATUSES:
-            raise ValueError(
+            raise UserError(
                 f"entry {entry.key}: status {entry.status!r}; there are: {', '.join(STATUSES)}"
             )
         self.entries[entry.key], self._vectors[entry.key] = entry, vector
@@ -93,16 +94,16 @@ def load(path: Path, embed: Callable) -> Library:
     """The library of a file.
 
     Raises:
-      ValueError, OSError: a line that is no entry, or a key that occurs twice; it is named.
+      UserError: a line that is no entry, or a key that occurs twice; it is named.
     """
     names = {field.name for field in dataclasses.fields(Entry)}
     entries: dict[str, Entry] = {}
     for number, row in read_jsonl(path):
         if not isinstance(row, dict) or not {"key", "text", "payload"} <= row.keys() <= names:
-            raise ValueError(f"{path}, line {number}: an entry has {', '.join(sorted(names))}")
+            raise UserError(f"{path}, line {number}: an entry has {', '.join(sorted(names))}")
         entry = Entry(**row)
         if entry.key in entries or entry.status not in STATUSES:
             wrong = "key" if entry.key in entries else "status"
-            raise ValueError(f"{path}, line {number}: {wrong} {row[wrong]!r} is taken or unknown")
+            raise UserError(f"{path}, line {number}: {wrong} {row[wrong]!r} is taken or unknown")
         entries[entry.key] = entry
     return Library(embed, list(entries.values()))

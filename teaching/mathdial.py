@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from errors import UserError, one_line_errors
 from language import base as language
 from language.base import LanguageModel
 from teaching.base import read_jsonl, write_atomically
@@ -72,24 +73,24 @@ def read(path: Path, field: str = "conversation") -> list[Dialogue]:
       field: which of the file's conversations.
 
     Raises:
-      ValueError, OSError: a row of another layout; it is named.
+      UserError: a row of another layout; it is named.
     """
     dialogues = []
     for number, row in read_jsonl(path):
         try:
             dialogues.append(_dialogue(row, field))
         except KeyError as error:
-            raise ValueError(f"{path}, line {number}: no field {error}") from None
+            raise UserError(f"{path}, line {number}: no field {error}") from None
         except ValueError as error:
-            raise ValueError(f"{path}, line {number}: {error}") from None
+            raise UserError(f"{path}, line {number}: {error}") from None
     if not dialogues:
-        raise ValueError(f"{path}: holds no dialogue")
+        raise UserError(f"{path}: holds no dialogue")
     return dialogues
 
 
 def _dialogue(row: dict, field: str) -> Dialogue:
     if not isinstance(row, dict):
-        raise ValueError("not a json object")
+        raise UserError("not a json object")
     question, solution, wrong, profile, confusion, talk = (
         str(row[name]).replace("\\n", "\n")
         for name in (
@@ -105,7 +106,7 @@ def _dialogue(row: dict, field: str) -> Dialogue:
     try:
         answer = float(last.replace(",", ""))
     except ValueError:
-        raise ValueError(f"ground_truth must end in a line with a number, not {last!r}") from None
+        raise UserError(f"ground_truth must end in a line with a number, not {last!r}") from None
     name = profile.split()[0] if profile.split() else ""
     return Dialogue(
         qid=str(row["qid"]),
@@ -127,7 +128,7 @@ def _turn(text: str, name: str) -> Turn:
     roles = {"teacher": "teacher", "student": "student", name.lower().strip(",.:"): "student"}
     role = roles.get(label.lower())
     if not colon or not role:
-        raise ValueError(f"{label[:30]!r} is neither Teacher, Student nor the student's name")
+        raise UserError(f"{label[:30]!r} is neither Teacher, Student nor the student's name")
     match = re.match(r"\s*\((\w+)\)", said)
     move = match and _RENAMED.get(match[1].lower(), match[1].lower())
     if role == "teacher" and move in MOVES:
@@ -199,12 +200,12 @@ def bleu(replies: Sequence[str], references: Sequence[str]) -> float:
     """Corpus BLEU by sacreBLEU, 0 to 100.
 
     Raises:
-      ValueError: sacreBLEU is not installed.
+      UserError: sacreBLEU is not installed.
     """
     try:
         import sacrebleu
     except ImportError:
-        raise ValueError("BLEU needs sacreBLEU: pip install -e '.[teaching]'") from None
+        raise UserError("BLEU needs sacreBLEU: pip install -e '.[teaching]'") from None
     return sacrebleu.corpus_bleu(list(replies), [list(references)]).score
 
 
@@ -319,6 +320,7 @@ def report(dialogues: Sequence[Dialogue]) -> str:
     return "\n".join(lines)
 
 
+@one_line_errors()
 def main(arguments: Sequence[str] | None = None, load: Callable = language.load) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -329,27 +331,30 @@ def main(arguments: Sequence[str] | None = None, load: Callable = language.load)
     parser.add_argument("--out", type=Path, help="json lines to write (sft, converse)")
     parser.add_argument("--moves", action="store_true", help="name moves in the prompts (sft)")
     parser.add_argument("--model", help="a backend of language/, of both speakers (converse)")
-    parser.add_argument("--option", action="append", default=[], help="name=value of the backend")
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        type=language.named_value,
+        help="name=value of the backend",
+    )
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--limit", type=int, help="the first so many dialogues")
     options = parser.parse_args(arguments)
-    try:
-        dialogues = read(options.dialogues, options.field)[: options.limit]
-        if options.command != "report" and not options.out:
-            raise ValueError(f"{options.command} writes a file: give --out")
-        if options.command == "converse":
-            if not options.model:
-                raise ValueError("converse needs a --model")
-            model = load(options.model, **dict(o.split("=", 1) for o in options.option))
-            dialogues = _simulate(dialogues, model, options.rounds, options.out)
-        if options.command == "sft":
-            records = list(sft_records(dialogues, options.moves))
-            _write(options.out, records)
-            print(f"{options.out}: {len(records)} turns")
-        else:
-            print(report(dialogues))
-    except (OSError, ValueError) as error:
-        parser.exit(1, f"{error}\n")
+    dialogues = read(options.dialogues, options.field)[: options.limit]
+    if options.command != "report" and not options.out:
+        raise UserError(f"{options.command} writes a file: give --out")
+    if options.command == "converse":
+        if not options.model:
+            raise UserError("converse needs a --model")
+        model = load(options.model, **dict(options.option))
+        dialogues = _simulate(dialogues, model, options.rounds, options.out)
+    if options.command == "sft":
+        records = list(sft_records(dialogues, options.moves))
+        _write(options.out, records)
+        print(f"{options.out}: {len(records)} turns")
+    else:
+        print(report(dialogues))
 
 
 def _simulate(problems, model: LanguageModel, rounds: int, path: Path) -> list[Dialogue]:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from errors import UserError
 from language.base import LanguageModel
 from teaching.base import Item, Outcome, Record, Student, Task, write_atomically
 
@@ -64,7 +65,7 @@ class LanguageStudent(Student):
 
     def save(self, folder):
         if self.trainer:
-            raise ValueError("a language model trained by gradient is kept by its trainer")
+            raise UserError("a language model trained by gradient is kept by its trainer")
         rows = [dataclasses.asdict(demo) for demo in self.demos]
         write_atomically(Path(folder, "demos.json"), json.dumps(rows, ensure_ascii=False))
 
@@ -120,7 +121,7 @@ class ClipStudent(Student):
             (np.shape(leaf), np.shape(other)) for leaf, other in zip(leaves, saved, strict=True)
         ]
         if any(a != b for a, b in shapes):
-            raise ValueError(f"{folder} holds the parameters of another student")
+            raise UserError(f"{folder} holds the parameters of another student")
         laid = [
             jax.device_put(other, leaf.sharding) if isinstance(leaf, jax.Array) else other
             for leaf, other in zip(leaves, saved, strict=True)

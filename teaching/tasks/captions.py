@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from benchmarks.base import read_json
+from errors import UserError
 from teaching.base import Item, Task
 
 
@@ -24,7 +25,7 @@ class Captions(Task):
         items = []
         for i, row in enumerate(read_json(self.data)):
             if missing := {"image", "caption", "negative", "skill"} - row.keys():
-                raise ValueError(f"{self.data}, row {i}: no {', '.join(sorted(missing))}")
+                raise UserError(f"{self.data}, row {i}: no {', '.join(sorted(missing))}")
             options = row["caption"], row["negative"]
             image = Path(self.images, row["image"])
             items.append(Item(str(i), row["skill"], "", options[0], options, image=image))

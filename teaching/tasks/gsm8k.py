@@ -4,6 +4,7 @@ import dataclasses
 import re
 from pathlib import Path
 
+from errors import UserError
 from teaching.base import Item, read_jsonl
 from teaching.tasks.explained import ExplainedTask
 
@@ -31,7 +32,7 @@ class GSM8K(ExplainedTask):
         for line, row in read_jsonl(Path(self.data, f"gsm8k_{split}.jsonl")):
             solution, marker, answer = row["answer"].rpartition("####")
             if not marker:
-                raise ValueError(f"gsm8k_{split}.jsonl, line {line}: no #### before the answer")
+                raise UserError(f"gsm8k_{split}.jsonl, line {line}: no #### before the answer")
             plain = " ".join(ANNOTATION.sub("", solution).split())
             extra = {"explanation": plain, "solution": solution.strip()}
             answer = answer.strip().replace(",", "")

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from benchmarks.base import read_json
+from errors import MissingFileError
 from teaching.base import Item
 from teaching.tasks.explained import ExplainedTask
 
@@ -18,7 +19,7 @@ class StrategyQA(ExplainedTask):
     def items(self, split: str) -> list[Item]:
         files = sorted(Path(self.data).glob(f"strategyqa_{split}*.json"))
         if not files:
-            raise FileNotFoundError(f"{self.data} has no strategyqa_{split}.json")
+            raise MissingFileError(f"{self.data} has no strategyqa_{split}.json")
         return [
             Item(
                 key=row["qid"],
