@@ -319,6 +319,10 @@ class World:
         _, claim, wording, _ = self._draw(index)
         return [wording.say(claim)]
 
+    def scene(self, index: int) -> Claim:
+        """What a record shows, without rendering it."""
+        return self._draw(index)[0]
+
     def example(self, index: int) -> Example:
         """A record's scene, with one negative of every type that applies, for evaluation."""
         scene, claim, wording, rng = self._draw(index)

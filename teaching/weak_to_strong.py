@@ -1,0 +1,217 @@
+"""Weak supervision of hard tasks: wrong detailed answers, or right ones to easier parts?
+
+After arXiv 2410.20533. A hard task has a solution and easier subtasks. Two kinds of error are set
+exactly, each on its own: how many supervised tasks end wrong (outcome), and how much of them is
+wrong (steps, severity). Sets are nested: what is wrong at a rate is wrong at every higher one.
+
+Text: GSM8K Socratic, whose calculator annotations are the steps. World: claims about two things and
+their relation are hard, claims about one of them are their subtasks, and the world knows the truth.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from data.world import COLOURS, INVERSE, SIZES, Claim, Thing, Wording, World
+from teaching.base import Record
+from teaching.tasks.gsm8k import ANNOTATION
+from teaching.tasks.socratic import Problem, corrupt, plain, written
+
+
+def is_wrong(n: int, rate: float, seed: int) -> np.ndarray:
+    """Which of n tasks are wrong at an error rate: floor(rate n) of them, nested over rates."""
+    order = np.random.default_rng(seed).permutation(n)
+    return np.argsort(order) < int(np.floor(round(rate * n, 9)))
+
+
+def spread(wrong_outcome: bool, decides: int, steps: int, count: int, rng) -> tuple[int, ...]:
+    """`count` of a problem's annotations to corrupt, with the one that decides or without.
+
+    Raises:
+      ValueError: no such choice: a wrong outcome needs a wrong step, a right one a right step.
+    """
+    others = [i for i in range(steps) if i != decides]
+    rest = count - wrong_outcome
+    if not 0 <= rest <= len(others):
+        raise ValueError(f"{count} of {steps} steps cannot be wrong with this outcome")
+    picked = rng.permutation(len(others))[:rest]
+    return tuple(sorted([others[i] for i in picked] + [decides] * wrong_outcome))
+
+
+def hard_problems(
+    problems: Sequence[Problem],
+    outcome_error: float,
+    severity: float,
+    seed: int,
+    *,
+    severity_of_right: float = 0.0,
+    propagate: bool = False,
+) -> list[Problem]:
+    """Problems of which a share ends wrong, with a share of the steps wrong in these.
+
+    Args:
+      severity: share of a wrong problem's annotations that are wrong, rounded, at least one.
+      severity_of_right: the same of those that end right; as far as other steps than the last are.
+    """
+    wrong = is_wrong(len(problems), outcome_error, seed)
+    made = []
+    for i, problem in enumerate(problems):
+        rng = np.random.default_rng((seed, 1, i))
+        steps = len(problem.annotations)
+        count = max(1, round(severity * steps)) if wrong[i] else round(severity_of_right * steps)
+        count = count if wrong[i] else min(count, steps - 1)
+        at = spread(bool(wrong[i]), problem.decides, steps, count, rng)
+        made.append(corrupt(problem, at, rng, propagate) if at else problem)
+    return made
+
+
+def hard_records(problems: Sequence[Problem]) -> list[Record]:
+    """{skill, prompt, completion} of whole problems, their annotations left out."""
+    return [
+        {
+            "skill": "hard",
+            "prompt": f"Question: {problem.question}\nSolution:",
+            "completion": " "
+            + "\n".join(map(plain, problem.steps))
+            + f"\n#### {written(problem.answer)}\n",
+        }
+        for problem in problems
+    ]
+
+
+def subtask_records(problems: Sequence[Problem], error: float, seed: int) -> list[Record]:
+    """{skill, prompt, completion} of single steps, after the right ones before them.
+
+    A share of those that calculate, exactly floor(error n), has a wrong result.
+    """
+    places = [(i, k) for i, problem in enumerate(problems) for k in range(len(problem.steps))]
+    calculates = [
+        place for place in places if ANNOTATION.search(problems[place[0]].steps[place[1]])
+    ]
+    wrong = dict(zip(calculates, is_wrong(len(calculates), error, seed), strict=True))
+    records = []
+    for i, k in places:
+        problem, step = problems[i], problems[i].steps[k]
+        if wrong.get((i, k)):
+            first = sum(len(ANNOTATION.findall(text)) for text in problem.steps[:k])
+            last = first + len(ANNOTATION.findall(step)) - 1
+            step = corrupt(problem, [last], np.random.default_rng((seed, 2, i, k))).steps[k]
+        done = "".join(f"{plain(text)}\n" for text in problem.steps[:k])
+        prompt = f"Question: {problem.question}\n{done}Next: {problem.subquestions[k]}\nAnswer:"
+        records.append({"skill": "subtask", "prompt": prompt, "completion": f" {plain(step)}\n"})
+    return records
+
+
+def matched(records: Sequence[Record], words: int, seed: int) -> list[Record]:
+    """Records in random order as long as they stay within so many words of completion."""
+    order = np.random.default_rng(seed).permutation(len(records))
+    lengths = np.array([len(records[i]["completion"].split()) for i in order])
+    return [records[i] for i in order[: int(np.searchsorted(np.cumsum(lengths), words, "right"))]]
+
+
+# The world: claims, their atoms, and how many of these are false of a scene.
+
+
+def atoms(claim: Claim) -> int:
+    """How many words of a claim can be true or false: nouns, colours, sizes, counts, relation."""
+    said = sum(1 + (t.count > 1) + bool(t.colour) + bool(t.size) for t in claim.things)
+    return said + bool(claim.relation)
+
+
+def wrong_atoms(claim: Claim, scene: Claim) -> int:
+    """The fewest of its atoms that must change for the claim to hold; 0 if and only if it does."""
+
+    def differ(said: Thing, shown: Thing) -> int:
+        return sum(a not in ("", b) for a, b in zip(said, shown, strict=True))
+
+    if len(claim.things) == 1:
+        return min(differ(claim.things[0], thing) for thing in scene.things)
+    readings = (scene, _turned(scene))
+    return min(
+        sum(map(differ, claim.things, each.things)) + (claim.relation not in ("", each.relation))
+        for each in readings
+    )
+
+
+def falsified(
+    claim: Claim, scene: Claim, count: int, nouns: Sequence[str], rng: np.random.Generator
+) -> Claim:
+    """A claim with exactly so many wrong atoms.
+
+    Raises:
+      ValueError: it has not so many atoms that can be wrong.
+    """
+    slots = [
+        (i, field)
+        for i, thing in enumerate(claim.things)
+        for field in ("noun", "colour", "size")
+        if getattr(thing, field)
+    ] + ([(-1, "relation")] if claim.relation else [])
+    if not 0 <= count <= len(slots):
+        raise ValueError(f"{count} wrong atoms in a claim of {len(slots)}")
+    options = {
+        "noun": list(nouns),
+        "colour": list(COLOURS),
+        "size": list(SIZES),
+        "relation": list(INVERSE),
+    }
+    for _ in range(500):
+        things, relation = list(claim.things), claim.relation
+        for k in rng.permutation(len(slots))[:count]:
+            i, field = slots[k]
+            word = options[field][int(rng.integers(len(options[field])))]
+            if i < 0:
+                relation = word
+            else:
+                things[i] = things[i]._replace(**{field: word})
+        changed = Claim(tuple(things), relation)
+        if wrong_atoms(changed, scene) == count:
+            return changed
+    raise ValueError(f"no claim with {count} wrong atoms was found for {scene}")
+
+
+def world_records(
+    world: World,
+    scenes: int,
+    form: str,
+    outcome_error: float,
+    severity: float,
+    nouns: Sequence[str],
+    seed: int,
+    told_first: float = 0.8,
+) -> list[Record]:
+    """Captions of scenes of two things, of which a share is false, to an exact degree.
+
+    Args:
+      form: "hard", all of a scene, or "subtask", one thing of it, chosen at random.
+      severity: share of a false caption's atoms that are wrong, rounded, at least one.
+      nouns: what a noun may be wrong as.
+      told_first: share of hard captions that are told from the left or upper thing.
+
+    Returns:
+      {skill, scene, caption, wrong, atoms}; images are the world's.
+    """
+    if form not in ("hard", "subtask"):
+        raise ValueError(f"form is {form!r}; give 'hard' or 'subtask'")
+    pairs = (i for i in range(len(world)) if len(world.scene(i).things) == 2)
+    wrong = is_wrong(scenes, outcome_error, seed)
+    records = []
+    for k, i in enumerate(itertools.islice(pairs, scenes)):
+        scene, rng = world.scene(i), np.random.default_rng((seed, 3, k))
+        wording = Wording.draw(rng)
+        from_first = scene.relation in ("left of", "above")
+        told = scene if from_first == (rng.random() < told_first) else _turned(scene)
+        claim = told if form == "hard" else Claim(told.things[:: rng.choice((1, -1))][:1], "")
+        count = max(1, round(severity * atoms(claim))) if wrong[k] else 0
+        said = falsified(claim, scene, count, nouns, rng)
+        about = {"scene": i, "caption": wording.say(said), "wrong": count, "atoms": atoms(claim)}
+        records.append({"skill": form, **about})
+    if len(records) < scenes:
+        raise ValueError(f"the world has {len(records)} scenes of two things; {scenes} are wanted")
+    return records
+
+
+def _turned(scene: Claim) -> Claim:
+    """The same, told from the other thing."""
+    return Claim(scene.things[::-1], INVERSE[scene.relation])
