@@ -1,0 +1,33 @@
+"""A run directory of an older version goes on as it would have there (tests/golden/make_run.py)."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from models import zoo
+from tests.golden import make_run
+from tpu_configs import base
+from train import train
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "run"
+
+
+@pytest.fixture
+def old_run(tmp_path, monkeypatch):
+    monkeypatch.setitem(zoo.SHAPES, "tiny", make_run.small_shape(zoo))
+    return shutil.copytree(GOLDEN / "run", tmp_path / "run")
+
+
+def test_an_older_run_is_resumed_with_the_losses_that_it_would_have_had(old_run):
+    train(make_run.experiment(base, make_run.STEPS), old_run)
+    expected = json.loads((GOLDEN / "losses.json").read_text())
+    assert make_run.losses(old_run) == pytest.approx(expected, rel=1e-4)
+
+
+def test_what_an_older_run_did_otherwise_is_still_a_difference(old_run):
+    config = make_run.experiment(base, make_run.STEPS)
+    config.optimizer.learning_rate = 2e-2
+    with pytest.raises(ValueError, match="optimizer.learning_rate: 0.01 there, 0.02 here$"):
+        train(config, old_run)
