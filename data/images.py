@@ -1,17 +1,27 @@
 """Images to uint8 [size, size, 3]; they are normalised on the device.
 
-An image is a path, encoded bytes, a uint8 array [H, W] or [H, W, 3] or a PIL image. EXIF
-orientation is left alone, as in CLIP's own preprocessing.
+An image is a path, encoded bytes, an array [H, W] or [H, W, 3] (uint8, uint16 or bool) or a PIL
+image. Pixels are scaled by what their mode says of white; where it does not say (32-bit integers,
+floats), the image is refused. EXIF orientation is left alone, as in CLIP's own preprocessing.
 """
 
 import contextlib
 import io
 import os
+import warnings
 
 import numpy as np
 from PIL import Image
 
 from errors import UserError
+
+# Pillow warns of a bomb and opens it all the same; only double the size is its error.
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+_MOST_ENLARGED = 2**24  # pixels that a picture is enlarged to before it is cropped
+CORNERS = {
+    "down": lambda rest: rest // 2,  # transformers
+    "nearest": lambda rest: round(rest / 2),  # torchvision, so OpenAI's CLIP and open_clip
+}
 
 
 def decode(image, min_size: int | None = None) -> Image.Image:
@@ -22,9 +32,9 @@ def decode(image, min_size: int | None = None) -> Image.Image:
         twice as fast), its short side not below min_size pixels.
 
     Raises:
-      UserError: no image, or a damaged one; names the path.
+      ValueError: no image, or a damaged one; names the path.
     """
-    with _opened(image) as opened:
+    with _opened(image) as opened, _named(image):
         return _load(opened, min(opened.size) / min_size if min_size else 1)
 
 
@@ -39,21 +49,32 @@ def train_image(image, size: int, rng: np.random.Generator, scale=(0.9, 1.0), ra
       ratio: least and greatest width / height of the crop.
 
     Raises:
-      UserError: as decode.
+      ValueError: as decode.
     """
     with _opened(image) as opened:
         width, height = opened.size
         left, top, crop_width, crop_height = _random_crop(width, height, rng, scale, ratio)
-        pixels = _load(opened, min(crop_width, crop_height) / size)
+        with _named(image):
+            pixels = _load(opened, min(crop_width, crop_height) / size)
         x, y = pixels.width / width, pixels.height / height
         box = (left * x, top * y, (left + crop_width) * x, (top + crop_height) * y)
         return np.asarray(pixels.resize((size, size), Image.Resampling.BICUBIC, box))
 
 
 def eval_image(
-    image, size: int, resize_to: int | None = None, resample=Image.Resampling.BICUBIC
+    image,
+    size: int,
+    resize_to: int | None = None,
+    resample=Image.Resampling.BICUBIC,
+    *,
+    squash: bool = False,
+    corner: str = "down",
 ) -> np.ndarray:
-    """Returns CLIP's own preprocessing: short side to resize_to (size), bicubic, centre crop.
+    """Returns a model's own preprocessing: resized, then the centre cropped.
+
+    Args:
+      resize_to: pixels (size): of the short side, or where squash is set of both sides.
+      corner: how the crop's left upper corner is rounded, a name of CORNERS.
 
     Returns:
       uint8 [size, size, 3].
@@ -66,10 +87,15 @@ def eval_image(
         raise UserError(f"cannot crop {size} pixels out of images resized to {short}")
     pixels = decode(image)
     least = min(pixels.size)
-    # Rounded down, as torchvision and transformers do; so is the crop's corner.
-    width, height = (int(short * side / least) for side in pixels.size)
+    # Rounded down, as torchvision and transformers do.
+    width, height = (short if squash else int(short * side / least) for side in pixels.size)
+    left, top = CORNERS[corner](width - size), CORNERS[corner](height - size)
+    if width * height > max(_MOST_ENLARGED, pixels.width * pixels.height):
+        # A strip, which enlarged would take gigabytes: only the crop, equal to a rounding or two.
+        x, y = pixels.width / width, pixels.height / height
+        right, bottom = min((left + size) * x, pixels.width), min((top + size) * y, pixels.height)
+        return np.asarray(pixels.resize((size, size), resample, (left * x, top * y, right, bottom)))
     pixels = pixels.resize((width, height), resample)
-    left, top = (width - size) // 2, (height - size) // 2
     return np.asarray(pixels.crop((left, top, left + size, top + size)))
 
 
@@ -77,11 +103,42 @@ def _load(opened, shrink):
     """Decodes to RGB, a JPEG at a DCT scale of at least 1 / shrink."""
     if shrink >= 2 and opened.format == "JPEG":
         opened.draft("RGB", tuple(int(np.ceil(side / shrink)) for side in opened.size))
-    if opened.mode == "I;16":  # convert() would clip 16 bits to white
-        opened = Image.fromarray((np.asarray(opened) >> 8).astype(np.uint8))
+    # Pillow reads a grey PPM of 16 bits as 32-bit integers.
+    if opened.mode.startswith("I;16") or (opened.mode, opened.format) == ("I", "PPM"):
+        opened = _of_16_bits(opened)
+    elif opened.mode in ("I", "F"):
+        kind = "floats" if opened.mode == "F" else "32-bit integers"
+        raise ValueError(f"its pixels are {kind}, which do not say what is white; save it as 8 bit")
+    elif opened.mode in ("La", "RGBa"):  # premultiplied, which only converts to its like
+        opened = opened.convert(opened.mode.upper())
     if "transparency" in opened.info:
         opened = opened.convert("RGBA")
     return opened.convert("RGB")
+
+
+def _of_16_bits(opened):
+    """As 8 bits; convert() would clip to white."""
+    values = np.asarray(opened)
+    tags = opened.tag_v2 if opened.format == "TIFF" else {}
+    bits = tags.get(258, (16,))[0]  # TIFF has 12 bits, too, which Pillow does not scale
+    values = (values >> (bits - 8)).astype(np.uint8)
+    white_is_zero = tags.get(262) == 0  # which Pillow minds at 8 bits only
+    return Image.fromarray(255 - values if white_is_zero else values)
+
+
+def _of_array(array):
+    shape = array.shape
+    if len(shape) == 3 and shape[2] == 1:
+        array = array[:, :, 0]
+    elif len(shape) != 2 and (len(shape) != 3 or shape[2] not in (2, 3, 4)):
+        raise ValueError("an array should be [H, W] or [H, W, 3]")
+    if array.dtype == bool:
+        array = array * np.uint8(255)
+    elif array.dtype.kind == "u" and array.dtype.itemsize == 2:
+        array = (array >> 8).astype(np.uint8)
+    elif array.dtype != np.uint8:
+        raise ValueError(f"its dtype is {array.dtype}; give uint8, 0 (black) to 255 (white)")
+    return Image.fromarray(array)
 
 
 def _random_crop(width, height, rng, scale, ratio):
@@ -102,20 +159,41 @@ def _random_crop(width, height, rng, scale, ratio):
 
 @contextlib.contextmanager
 def _opened(image):
-    """The image, a file not decoded yet but its size known; errors become one line and name it."""
+    """The image, a file not decoded yet but its size known."""
+    with contextlib.ExitStack() as stack:
+        with _named(image):
+            if isinstance(image, Image.Image):
+                opened = image
+            elif isinstance(image, np.ndarray):
+                opened = _of_array(image)
+            else:
+                file = io.BytesIO(image) if isinstance(image, bytes) else image
+                opened = stack.enter_context(Image.open(file))
+            pixels, most = opened.width * opened.height, Image.MAX_IMAGE_PIXELS
+            if not pixels:
+                raise ValueError("it has no pixels")
+            if most and pixels > most and not isinstance(image, np.ndarray):
+                raise Image.DecompressionBombError()
+        yield opened
+
+
+@contextlib.contextmanager
+def _named(image):
+    """Whatever a decoder raises, and that is anything, becomes one line that names the image."""
     try:
-        if isinstance(image, Image.Image):
-            yield image
-        elif isinstance(image, np.ndarray):
-            yield Image.fromarray(image)
-        else:
-            with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
-                yield opened
-    except (OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError) as error:
+        yield
+    except Exception as error:
         reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
         if isinstance(error, Image.UnidentifiedImageError):
             reason = "it is not an image file that PIL knows"
-        raise UserError(f"cannot decode {_describe(image)}: {reason}") from None
+        elif isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+            reason = (
+                f"it has more than {Image.MAX_IMAGE_PIXELS:,} pixels, Pillow's limit for "
+                "decompression bombs; make it smaller"
+            )
+        raise UserError(
+            f"cannot decode {_describe(image)}: {reason or type(error).__name__}"
+        ) from None
 
 
 def _describe(image):
@@ -123,4 +201,5 @@ def _describe(image):
         return str(image)
     if isinstance(image, bytes):
         return f"an image of {len(image)} bytes"
-    return f"an image of shape {image.shape if isinstance(image, np.ndarray) else image.size}"
+    size = getattr(image, "shape", None) or getattr(image, "size", None)
+    return f"an image of shape {size}" if size else f"a {type(image).__name__}"

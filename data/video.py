@@ -8,9 +8,9 @@ and it has `classes`, `descriptions` (a text a class each), `templates` ("... {}
 `pipeline`, which is "video".
 """
 
+import contextlib
 import dataclasses
 import itertools
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,8 +18,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from data import film
 from data.pipeline import CONTEXT_LENGTH, arranged, sampled_batches
 from errors import MissingFileError, UserError
+from files import lines, read_object, read_text
 
 TARGET_FPS = 30
 _VERBS = ("", "using ", "doing ", "during ", "performing ", "practicing ")
@@ -43,7 +45,7 @@ class Videos:
     templates = TEMPLATES
 
     def __init__(self, rows, classes: Sequence[str], descriptions: Sequence[str]):
-        pyav()  # asked before anything is compiled
+        film.pyav()  # asked before anything is compiled
         self.classes, self.descriptions = list(classes), list(descriptions)
         self._rows = list(rows)
         for _, label, key in self._rows:
@@ -90,7 +92,7 @@ def read_list(path: Path) -> list[tuple[str, int, str]]:
       UserError: an empty file or a row that is no such line.
     """
     rows = []
-    for number, line in enumerate(_read(path).splitlines(), 1):
+    for number, line in enumerate(lines(read_text(path)), 1):
         # A path may hold commas and blanks; a label does not.
         match = re.fullmatch(r"\s*(.*\S)\s*[,\s]\s*(\d+)\s*", line)
         if not match:
@@ -109,82 +111,47 @@ def read_classes(path: Path) -> tuple[list[str], list[str]]:
     Raises:
       UserError: it is no such json.
     """
-    text = _read(path)
-    try:
-        content = json.loads(text)
-        texts = [content[str(label)].partition(": ") for label in range(len(content))]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f'{path} should be json {{"0": "name: description", "1": ..}}: {error!r}'
-        ) from None
-    return [name for name, _, _ in texts], [text or name for name, _, text in texts]
+    content = read_object(path)
+    texts = [content.get(str(label)) for label in range(len(content))]
+    for label, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise UserError(
+                f'{path} should be json {{"0": "name: description", "1": ..}}, a text for each '
+                f'of its {len(texts)} classes, and its "{label}" is {text!r}'
+            )
+    pairs = [text.partition(": ") for text in texts]
+    return [name for name, _, _ in pairs], [text or name for name, _, text in pairs]
 
 
-def _read(path: Path) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise MissingFileError(
-            f"{path}: no such file; are the root and the paths below it right (docs/video.md)?"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not text: {error}") from None
-
-
-def pyav():
-    """The module av, an extra that only video files need.
-
-    Raises:
-      UserError: it is not installed.
-    """
-    try:
-        import av
-    except ImportError as error:
-        raise UserError(f"video files need PyAV ({error}): pip install -e '.[video]'") from None
-    return av
-
-
-def read_frames(video, choose: Callable[[int, float], np.ndarray]) -> np.ndarray:
-    """Decodes some frames of a video.
+def read_frames(
+    video, choose: Callable[[int, float], np.ndarray], crop: Callable = lambda frame: frame
+) -> np.ndarray:
+    """Decodes some frames of a video, upright.
 
     Args:
       video: path, or uint8 [T, H, W, 3] frames.
       choose: (number of frames, frames a second) -> int array of indices, of any shape S.
+      crop: of a frame [H, W, 3], applied to each at once, so that no whole frames are kept.
 
     Returns:
       uint8 [*S, H, W, 3].
 
     Raises:
-      UserError: it cannot be decoded or has no frames; names the file.
+      UserError: it cannot be decoded, is cut short, changes its size or has no frames; names it.
     """
     if isinstance(video, np.ndarray):
-        return video[choose(len(video), TARGET_FPS)]
-    av = pyav()
-    try:
-        with av.open(str(video)) as container:
-            stream = container.streams.video[0]
-            total = stream.frames
-            if not total:  # some containers do not say
-                total = sum(packet.size > 0 for packet in container.demux(stream))
-                container.seek(0)
-            if not total:
-                raise UserError("it has no frames")
-            rate = float(stream.average_rate or TARGET_FPS)
-            wanted = choose(total, rate)
-            frames = {}
-            last = None
-            for i, frame in enumerate(itertools.islice(container.decode(stream), wanted.max() + 1)):
-                last = frame
-                if i in wanted:
-                    frames[i] = frame.to_ndarray(format="rgb24")
-    except (av.FFmpegError, IndexError, ValueError) as error:
-        raise UserError(f"{video} is no video that can be decoded: {error}") from None
-    if last is None:
-        raise UserError(f"{video} is no video that can be decoded: it has no frames")
-    # A header may promise more frames than there are: the last stands for them.
-    end = last.to_ndarray(format="rgb24")
-    picked = np.stack([frames.get(i, end) for i in wanted.flat])
-    return picked.reshape(*wanted.shape, *end.shape)
+        if video.dtype != np.uint8 or video.ndim != 4 or video.shape[3] != 3 or not video.size:
+            raise UserError(
+                f"frames of {video.dtype} {video.shape} are no video: give uint8 [T, H, W, 3]"
+            )
+        wanted = choose(len(video), TARGET_FPS)
+        picked = {i: crop(video[i]) for i in np.unique(wanted)}
+    else:
+        with contextlib.closing(film.Film(str(video))) as opened:
+            wanted = choose(opened.total, opened.rate or TARGET_FPS)
+            picked = opened.pick(wanted, crop)
+    frames = np.stack([picked[i] for i in wanted.flat])
+    return frames.reshape(*wanted.shape, *frames.shape[1:])
 
 
 def clip_indices(total: int, start: float, length: float, num_frames: int) -> np.ndarray:
@@ -222,11 +189,18 @@ def train_clip(
         start = rng.random() * max(total - length, 0)
         return clip_indices(total, start, length, num_frames)
 
-    frames = read_frames(video, choose)
-    height, width = frames.shape[1:3]
-    side = size / rng.integers(jitter[0], jitter[1] + 1) * min(height, width)
-    left, top = rng.random() * (width - side), rng.random() * (height - side)
-    frames = _cropped(frames, (left, top, left + side, top + side), size)
+    box = None
+
+    def crop(frame):
+        nonlocal box
+        if box is None:  # drawn once, when the size is known
+            height, width = frame.shape[:2]
+            side = size / rng.integers(jitter[0], jitter[1] + 1) * min(height, width)
+            left, top = rng.random() * (width - side), rng.random() * (height - side)
+            box = left, top, left + side, top + side
+        return _cropped(frame, box, size)
+
+    frames = read_frames(video, choose, crop)
     return frames[:, :, ::-1] if flip and rng.random() < 0.5 else frames, short
 
 
@@ -241,19 +215,19 @@ def test_clips(
         starts = apart * np.arange(views)
         return np.stack([clip_indices(total, start, length, num_frames) for start in starts])
 
-    frames = read_frames(video, choose)
-    height, width = frames.shape[2:4]
-    side = min(height, width)
-    left, top = (width - side) / 2, (height - side) / 2
-    flat = frames.reshape(-1, *frames.shape[2:])
-    cropped = _cropped(flat, (left, top, left + side, top + side), size)
-    return cropped.reshape(*frames.shape[:2], size, size, 3)
+    def crop(frame):
+        height, width = frame.shape[:2]
+        side = min(height, width)
+        left, top = (width - side) / 2, (height - side) / 2
+        return _cropped(frame, (left, top, left + side, top + side), size)
+
+    return read_frames(video, choose, crop)
 
 
-def _cropped(frames: np.ndarray, box, size: int) -> np.ndarray:
-    """The box (left, top, right, bottom) of frames [T, H, W, 3], scaled to [T, size, size, 3]."""
+def _cropped(frame: np.ndarray, box, size: int) -> np.ndarray:
+    """The box (left, top, right, bottom) of a frame [H, W, 3], scaled to [size, size, 3]."""
     bilinear = Image.Resampling.BILINEAR
-    return np.stack([Image.fromarray(f).resize((size, size), bilinear, box) for f in frames])
+    return np.asarray(Image.fromarray(frame).resize((size, size), bilinear, box))
 
 
 def class_texts(source, template: str) -> list[str]:

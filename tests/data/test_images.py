@@ -1,4 +1,9 @@
 import io
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,6 +11,10 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil
 
 from data import images
+from errors import UserError
+from tests.golden import make_processors
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "processors.npz"
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +71,30 @@ def test_eval_image_centres_odd_sizes_as_transformers(width, height):
     processor = CLIPImageProcessorPil(do_normalize=False, do_rescale=False)
     expected = processor(Image.fromarray(pixels), return_tensors="np")["pixel_values"][0]
     np.testing.assert_array_equal(images.eval_image(pixels, 224), expected.transpose(1, 2, 0))
+
+
+@pytest.mark.parametrize("width, height", make_processors.SIZES)
+def test_the_corner_is_torchvisions_or_transformers(width, height):
+    picture, size = make_processors.picture(width, height), make_processors.SIZE
+    with np.load(GOLDEN) as golden:
+        expected = golden[f"torchvision/{width}x{height}"]
+    np.testing.assert_array_equal(images.eval_image(picture, size, corner="nearest"), expected)
+    edges = {"shortest_edge": size}
+    square = {"height": size, "width": size}
+    processor = CLIPImageProcessorPil(
+        size=edges, crop_size=square, do_normalize=False, do_rescale=False
+    )
+    expected = processor(picture, return_tensors="np")["pixel_values"][0].transpose(1, 2, 0)
+    np.testing.assert_array_equal(images.eval_image(picture, size, corner="down"), expected)
+
+
+@pytest.mark.parametrize("size", [(2000, 4), (3, 1500)])
+def test_of_a_strip_only_the_crop_is_enlarged(size, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), np.uint8)
+    whole = images.eval_image(pixels, 64).astype(int)
+    monkeypatch.setattr(images, "_MOST_ENLARGED", 0)
+    part = images.eval_image(pixels, 64)
+    assert np.abs(part - whole).max() <= 4 and np.abs(part - whole).mean() < 0.5
 
 
 def test_eval_image_refuses_a_crop_larger_than_the_image(photograph):
@@ -164,6 +197,182 @@ def test_every_mode_becomes_rgb(mode, tmp_path):
     # Black and white is dithered: only its average is the grey that it stands for.
     error = found.mean() - grey.mean() if mode == "1" else found.astype(float) - grey[..., None]
     assert np.abs(error).max() <= 4
+
+
+def tiff(values, **tags):
+    """A little-endian TIFF of one grey channel, as other programs write it."""
+    values = np.asarray(values)
+    content = values.tobytes()
+    entries = {
+        256: (4, values.shape[1]),
+        257: (4, values.shape[0]),
+        258: (3, 8 * values.itemsize),
+        259: (3, 1),
+        262: (3, 1),
+        273: (4, 8),
+        277: (3, 1),
+        278: (4, values.shape[0]),
+        279: (4, len(content)),
+        339: (3, {"u": 1, "i": 2, "f": 3}[values.dtype.kind]),
+    } | {int(tag[1:]): (3, value) for tag, value in tags.items()}
+    directory = b"".join(
+        struct.pack("<HHI", tag, kind, 1) + struct.pack("<I" if kind == 4 else "<H2x", value)
+        for tag, (kind, value) in sorted(entries.items())
+    )
+    head = b"II*\0" + struct.pack("<I", 8 + len(content))
+    return head + content + struct.pack("<H", len(entries)) + directory + bytes(4)
+
+
+GREY = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (64, 1))
+
+
+def saved(image, kind):
+    stream = io.BytesIO()
+    image.save(stream, kind)
+    return stream.getvalue()
+
+
+WIDE = {
+    "tiff 16": lambda: tiff(GREY.astype("<u2") * 257),
+    "tiff 16, white is 0": lambda: tiff((255 - GREY).astype("<u2") * 257, t262=0),
+    "png 16": lambda: saved(Image.fromarray(GREY.astype(np.uint16) * 257), "PNG"),
+    "pgm 16": lambda: b"P5 64 64 65535\n" + (GREY * np.uint16(257)).astype(">u2").tobytes(),
+    "pgm 12": lambda: b"P5 64 64 4095\n" + (GREY * np.uint16(16)).astype(">u2").tobytes(),
+    "jpeg 2000": lambda: saved(Image.fromarray(GREY.astype(np.uint16) * 257), "JPEG2000"),
+    "PIL I;16B": lambda: Image.frombytes(
+        "I;16B", (64, 64), (GREY * np.uint16(257)).astype(">u2").tobytes()
+    ),
+    "uint16": lambda: GREY.astype(np.uint16) * 257,
+    "uint16, big-endian": lambda: (GREY * np.uint16(257)).astype(">u2"),
+    "uint16, colour": lambda: np.stack([GREY.astype(np.uint16) * 257] * 3, -1),
+    "uint8, one channel": lambda: GREY[..., None],
+    "premultiplied": lambda: Image.fromarray(GREY).convert("RGBA").convert("RGBa"),
+}
+
+
+@pytest.mark.parametrize("kind", WIDE)
+def test_greys_are_scaled_by_what_their_mode_says(kind):
+    difference = np.asarray(images.decode(WIDE[kind]())).astype(int) - GREY[..., None]
+    assert np.abs(difference).max() <= 1
+
+
+def test_a_big_endian_tiff_is_the_picture_that_it_is(shared):
+    folder = shared / "data/cases/images"
+    big, little = (images.decode(folder / f"gray16{end}") for end in ("be.tif", ".png"))
+    np.testing.assert_array_equal(big, little)
+    assert 20 < np.asarray(big).std()
+
+
+def test_twelve_bits_are_not_taken_for_sixteen():
+    values = np.tile(np.arange(0, 4096, 64, dtype=np.uint16), (2, 1))  # 64 x 2
+    first, second = values[:, ::2], values[:, 1::2]
+    packed = np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], -1)
+    content = tiff(packed.reshape(2, -1).astype(np.uint8), t258=12)
+    content = content.replace(
+        struct.pack("<HHII", 256, 4, 1, 96), struct.pack("<HHII", 256, 4, 1, 64)
+    )
+    found = np.asarray(images.decode(content))[..., 0]
+    assert np.abs(found.astype(int) - values // 16).max() <= 1
+
+
+UNSAID = {
+    "tiff of 32-bit integers": lambda: tiff(GREY.astype("<i4")),
+    "tiff of unsigned 32-bit integers": lambda: tiff(GREY.astype("<u4")),
+    "tiff of floats": lambda: tiff(GREY.astype("<f4") / 255),
+    "PIL I": lambda: Image.fromarray(GREY.astype(np.int32)),
+    "PIL F": lambda: Image.fromarray(GREY.astype(np.float32)),
+    **{
+        f"array of {np.dtype(dtype)}": lambda dtype=dtype: np.stack([GREY.astype(dtype)] * 3, -1)
+        for dtype in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u4", "u8", "c8", "O", "S3", "U3")
+    },
+    "channels first": lambda: np.stack([GREY] * 3),
+    "five channels": lambda: np.stack([GREY] * 5, -1),
+    "no pixels": lambda: np.zeros((0, 4, 3), np.uint8),
+    "a row": lambda: GREY[0],
+    "none": lambda: None,
+    "a number": lambda: 3.5,
+}
+
+
+@pytest.mark.parametrize("kind", UNSAID)
+def test_pixels_whose_white_is_not_said_are_refused(kind):
+    with pytest.raises(UserError, match="^cannot decode .*: .") as error:
+        images.decode(UNSAID[kind]())
+    assert "\n" not in str(error.value)
+
+
+def test_black_and_white_arrays():
+    found = np.asarray(images.decode(GREY > 100))
+    assert (
+        set(np.unique(found)) == {0, 255} and (found[..., 0] == 255).mean() == (GREY > 100).mean()
+    )
+
+
+def png(width, height, stated=None):
+    """A white image that costs next to nothing to store; stated: the size that its head states."""
+
+    def chunk(kind, content):
+        check = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
+
+    rows = zlib.compress((b"\0" + b"\xff" * (-(-width // 8))) * height, 9)
+    header = struct.pack(">IIBBBBB", *(stated or (width, height)), 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        chunk(*part) for part in ((b"IHDR", header), (b"IDAT", rows), (b"IEND", b""))
+    )
+
+
+@pytest.mark.parametrize("size", [(30_000, 4), (4, 30_000), (60_000, 1), (1, 1)])
+def test_strips_take_little_memory(size, tmp_path):
+    path = tmp_path / "strip.png"
+    path.write_bytes(png(*size))
+    program = (
+        "import resource, sys; from data import images\n"
+        "limit = 2**20 * 700; resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))\n"
+        "import numpy as np\n"
+        "rng, path = np.random.default_rng(0), sys.argv[1]\n"
+        "for found in (images.eval_image(path, 224), images.train_image(path, 224, rng)):\n"
+        "    assert found.shape == (224, 224, 3) and (found == 255).all()\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program, str(path)],
+        cwd=Path(images.__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("size", [(10_000, 10_000), (40_000, 40_000), (90_000_000, 1)])
+def test_bombs_are_refused_with_their_file(size, tmp_path):
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png(1, 1, stated=size))
+    for load in (images.decode, lambda path: images.eval_image(path, 32)):
+        with pytest.raises(UserError, match="cannot decode .*bomb.png: it has more than 89,"):
+            load(path)
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("bad"), MemoryError(), KeyError("a\nb"), IndexError()]
+)
+def test_whatever_a_decoder_raises_names_the_file(photograph, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(Image.Image, "convert", fail)
+    with pytest.raises(UserError, match=f"^cannot decode {photograph}: .") as caught:
+        images.decode(photograph)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_avif_is_one_clear_line(pattern, tmp_path):
+    path = tmp_path / "cut.avif"
+    Image.fromarray(pattern).save(path)
+    content = path.read_bytes()
+    for share in (0.5, 0.9):
+        path.write_bytes(content[: int(len(content) * share)])
+        with pytest.raises(UserError, match="cannot decode .*cut.avif: "):
+            images.decode(path)
 
 
 def test_bad_files_are_one_clear_line(photograph, tmp_path):
