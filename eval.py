@@ -137,9 +137,7 @@ def find_model(name: str, step: int | None) -> tuple[WeightsSource, str]:
             raise MissingFileError(f"{name} has no checkpoint yet")
         if chosen not in checkpoints.steps:
             steps = ", ".join(map(str, checkpoints.steps)) or "none"
-            raise MissingFileError(
-                f"{name} has no checkpoint of step {chosen}; there are: {steps}"
-            )
+            raise MissingFileError(f"{name} has no checkpoint of step {chosen}; there are: {steps}")
         default = f"best by {metric}" if checkpoints.best_step else "the newest"
     words = f"step {chosen}, {'as asked' if step else default}"
     return find_weights(Path(name, "checkpoints", str(chosen))), words

@@ -19,7 +19,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
     packages=find_packages(exclude=["tests*"]),
-    py_modules=["train", "eval", "report", "errors"],
+    py_modules=["train", "eval", "report", "errors", "files"],
     install_requires=[
         "absl-py",
         "flax>=0.12.8",

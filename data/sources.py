@@ -14,15 +14,15 @@ that makes batches of them, as data/video.py does.
 """
 
 import ast
-import csv
 import hashlib
 import importlib
 import inspect
-import json
 import os
+import warnings
 from pathlib import Path
 
 from errors import MissingFileError, UserError
+from files import read_json, read_table
 
 _SHOWN = 3  # names that an error message lists before "..."
 
@@ -122,14 +122,17 @@ def captions(root, annotations="captions.json", images="images"):
 def coco(root, annotations="annotations/captions_train2014.json", images="train2014"):
     """COCO's captions json: annotations joined to images, those without a caption left out."""
     file, folder = Path(root, annotations), Path(root, images)
-    content = _read_json(file)
+    content = read_json(file)
     if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
         expected = "{images: [..], annotations: [..]}"
         raise UserError(f"{file} should hold {expected}: {_shape(content)}")
     records = {}
     for key, row in _rows(file, "images: [{id, file_name}]", content["images"], "images"):
         image = str(folder / _text(row, "file_name", key))
-        records[_id(row, "id", key)] = {"image": image, "captions": [], "key": key}
+        image_id = _id(row, "id", key)
+        if records.get(image_id, {"image": image})["image"] != image:
+            raise UserError(f"{key}: id {image_id!r} is that of {records[image_id]['key']}, too")
+        records.setdefault(image_id, {"image": image, "captions": [], "key": key})
     for key, row in _rows(
         file, "annotations: [{image_id, caption}]", content["annotations"], "annotations"
     ):
@@ -153,7 +156,7 @@ def degla(root, annotations="degla.json", images="train2014", pattern="COCO_trai
         image_id = str(_id(row, "image_id", key)).strip()
         if not image_id:
             raise UserError(f"{key}: 'image_id' is empty")
-        name = pattern % int(image_id) if image_id.isdecimal() else image_id
+        name = _filled(pattern, image_id) if image_id.isdecimal() else image_id
         records.append(
             {
                 "image": str(folder / name),
@@ -169,11 +172,8 @@ def negclip(root, annotations="train_neg_clip.tsv", images="."):
     """NegCLIP's tsv: columns title, filepath, and neg_caption holding a Python list of captions."""
     file, folder = Path(root, annotations), Path(root, images)
     records = []
-    for key, row in _read_tsv(file, {"title", "filepath", "neg_caption"}):
-        try:
-            row["neg_caption"] = ast.literal_eval(row["neg_caption"])
-        except (SyntaxError, TypeError, ValueError):
-            pass  # left as the text it is, which the check for a list refuses
+    for key, row in read_table(file, {"title", "filepath", "neg_caption"}, "\t"):
+        row["neg_caption"] = _python_literal(row["neg_caption"])
         records.append(
             {
                 "image": str(folder / _text(row, "filepath", key)),
@@ -183,6 +183,22 @@ def negclip(root, annotations="train_neg_clip.tsv", images="."):
             }
         )
     return Records(records)
+
+
+def _filled(pattern, number):
+    try:
+        return pattern % int(number)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"pattern {pattern!r} makes no file name of {number}: {error}") from None
+
+
+def _python_literal(text):
+    """The Python value that a text spells; of none the text itself, for a check to refuse."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of escapes, such as \\d in a caption
+            return ast.literal_eval(text)
+    except (SyntaxError, TypeError, ValueError, MemoryError, RecursionError):
+        return text
 
 
 _SOURCES = {make.__name__: make for make in (captions, coco, degla, negclip)}
@@ -262,42 +278,9 @@ def _first(items):
     return ", ".join(items[:_SHOWN]) + (", ..." if len(items) > _SHOWN else "")
 
 
-def _open(file):
-    try:
-        return open(file, encoding="utf-8", newline="")
-    except FileNotFoundError:
-        raise MissingFileError(f"there is no annotation file {file}") from None
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror}") from None
-
-
-def _read_json(file):
-    with _open(file) as stream:
-        try:
-            return json.load(stream)
-        except (ValueError, RecursionError) as error:  # bad JSON and bad UTF-8 alike
-            raise UserError(f"{file} is not valid JSON: {error}") from None
-
-
-def _read_tsv(file, columns):
-    """(key, row) of every row of a tab-separated file that has these columns."""
-    with _open(file) as lines:
-        try:
-            reader = csv.DictReader(lines, delimiter="\t")
-            missing = columns - set(reader.fieldnames or ())
-            rows = [(f"{file} line {reader.line_num}", row) for row in reader]
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise UserError(f"{file} is not tab-separated text: {error}") from None
-    if missing:
-        raise UserError(f"{file} has no column {', '.join(sorted(missing))} (tab-separated)")
-    if not rows:
-        raise UserError(f"{file} has no rows")
-    return rows
-
-
 def _rows(file, expected, rows=None, name=""):
     """Yields (key, row) of a non-empty list of objects, by default the whole content of `file`."""
-    rows = _read_json(file) if rows is None else rows
+    rows = read_json(file) if rows is None else rows
     if not isinstance(rows, list) or not rows:
         raise UserError(f"{file} should hold {expected}: {_shape(rows)}")
     for i, row in enumerate(rows):
@@ -323,7 +306,7 @@ def _field(row, name, key):
 
 def _id(row, name, key):
     value = _field(row, name, key)
-    if not isinstance(value, int | str):
+    if not isinstance(value, int | str) or isinstance(value, bool):
         raise UserError(f"{key}: {name!r} should be a number or a text: {_shape(value)}")
     return value
 

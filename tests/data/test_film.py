@@ -112,7 +112,9 @@ def test_a_slanted_film_is_refused(tmp_path):
         stream = add_film(container)
         stream.set_display_rotation(30)
         mux(container, stream, [quarters()] * 3)
-    with pytest.raises(UserError, match="a.mp4 is no video .*turned by -?(29|30) degrees, no quarter"):
+    with pytest.raises(
+        UserError, match="a.mp4 is no video .*turned by -?(29|30) degrees, no quarter"
+    ):
         video.read_frames(path, everything)
 
 

@@ -107,6 +107,10 @@ def test_coco_joins_annotations_and_images(tmp_path):
     write(tmp_path, content, "coco.json")
     message = error_of(ValueError, "coco", tmp_path, **options)
     assert "annotations[1]: 'image_id' should be a number or a text: it is a list" in message
+    content["images"].append({"id": 5, "file_name": "b.jpg"})
+    write(tmp_path, content, "coco.json")
+    message = error_of(ValueError, "coco", tmp_path, **options)
+    assert "images[2]: id 5 is that of" in message and "images[1], too" in message
     content["images"][0]["id"] = None
     write(tmp_path, content, "coco.json")
     assert "images[0]: 'id' should be" in error_of(ValueError, "coco", tmp_path, **options)
@@ -152,10 +156,11 @@ def test_negclip_reads_the_real_file(shared, tmp_path):
         ("title,filepath\n", "x.tsv has no column filepath, neg_caption, title"),
         ("", "x.tsv has no column filepath, neg_caption, title"),
         ("a dog\ta.jpg\tno list", "x.tsv line 2: 'neg_caption' should be a list"),
+        ("a dog\ta.jpg\t" + "[" * 5000, "x.tsv line 2: 'neg_caption' should be a list"),
         ("a dog\ta.jpg\t{[]: 1}", "x.tsv line 2: 'neg_caption' should be a list"),
-        ("a dog", "x.tsv line 2: 'filepath' should be a text: it is None"),
-        ("a caf\xe9\ta.jpg\t['a']", "x.tsv is not tab-separated text: 'utf-8' codec"),
-        (f"{'a' * 200_000}\ta.jpg\t['a']", "x.tsv is not tab-separated text: field larger"),
+        ("a dog", "x.tsv line 2: 1 fields, but the heading has 3"),
+        ("a caf\xe9\ta.jpg\t['a']", "x.tsv, line 2: not UTF-8"),
+        (f"{'a' * 200_000}\ta.jpg\t['a']", "x.tsv line 2: field larger"),
         ("\n", "x.tsv has no rows"),
     ],
 )
@@ -187,6 +192,27 @@ def test_a_bad_file_is_one_clear_line(tmp_path, content, expected):
     assert expected in error_of(ValueError, "captions", write(tmp_path, content))
 
 
+def test_a_stray_quote_in_negclips_tsv_is_refused_with_its_line(shared, tmp_path):
+    folder = shared / "data/cases/tables"
+    (tmp_path / "images").mkdir()
+    for i in range(6):
+        (tmp_path / "images" / f"{i}.jpg").touch()
+    plain = sources.load("negclip", tmp_path, annotations=folder / "plain.tsv")
+    assert len(plain) == 3
+    message = error_of(ValueError, "negclip", tmp_path, annotations=folder / "quote_last.tsv")
+    assert "quote_last.tsv line 5: a quote opens a field and is never closed" in message
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path):
+    write(tmp_path, "")
+    (tmp_path / "captions.json").write_bytes(json.dumps(rows()).encode("utf-8-sig"))
+    assert len(sources.load("captions", tmp_path)) == 2
+    (tmp_path / "x.tsv").write_text(
+        "title\tfilepath\tneg_caption\na dog\timages/a.jpg\t['a']\n", encoding="utf-8-sig"
+    )
+    assert sources.load("negclip", tmp_path, annotations="x.tsv")[0]["captions"] == ["a dog"]
+
+
 def test_bytes_that_are_not_text_are_one_clear_line(tmp_path):
     (tmp_path / "captions.json").write_bytes(b'["\xff\xfe"]')
     assert "captions.json" in error_of(ValueError, "captions", tmp_path)
@@ -194,7 +220,7 @@ def test_bytes_that_are_not_text_are_one_clear_line(tmp_path):
 
 def test_missing_files(tmp_path):
     message = error_of(FileNotFoundError, "captions", tmp_path)
-    assert message == f"there is no annotation file {tmp_path}/captions.json"
+    assert message == f"{tmp_path}/captions.json: no such file"
     write(tmp_path, rows(), images=["a.jpg"])
     message = error_of(FileNotFoundError, "captions", tmp_path)
     assert message == f"1 of 2 images are missing; looked in {tmp_path}/images for b.jpg"

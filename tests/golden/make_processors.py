@@ -50,7 +50,11 @@ PROCESSORS = {
     "clip": _CLIP,
     "clip_bilinear": _CLIP | {"resample": 2},
     "clip_old": _CLIP
-    | {"size": MODEL_SIZE, "crop_size": MODEL_SIZE, "feature_extractor_type": "CLIPFeatureExtractor"},
+    | {
+        "size": MODEL_SIZE,
+        "crop_size": MODEL_SIZE,
+        "feature_extractor_type": "CLIPFeatureExtractor",
+    },
     "larger_then_cropped": _CLIP | {"size": {"shortest_edge": 20}},
     "squashed_then_cropped": _CLIP | {"size": {"height": 21, "width": 21}},
     "squashed": _CLIP
