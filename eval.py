@@ -28,7 +28,7 @@ from data.tokenizer import Tokenizer, load_tokenizer
 from errors import MissingFileError, UserError
 from models import zoo
 from models.clip import CLIP, init_params
-from models.towers import VisionConfig
+from models.transformer import VisionConfig
 from pretrained import fingerprint
 from pretrained.find import RUN_FILE, WeightsSource, find_weights
 from pretrained.load import load_weights

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data import packing
 from errors import UserError
 
 
@@ -21,8 +22,7 @@ class Encoder:
         All are compiled by the caller and return arrays that every process can read in full.
       load_image: path, PIL image or uint8 array -> uint8 [H, W, 3] as the model takes it.
       load_video: (path or uint8 array, **sampling) -> clips uint8 [V, T, H, W, 3], likewise.
-      tokenizer: has encode(texts, context_length) -> (int32 [n, L], truncated bool [n]), and
-        eos_token_id, with which every row ends.
+      tokenizer: has encode(texts, context_length) -> (int32 [n, L], truncated bool [n]).
       text_lengths: tokens, ascending; the last is the context length. A batch of texts is cut to
         the shortest that fits. A tower that sees padding must be given the last one only.
       batch_size: B, always: the last batch is filled up, so that every shape compiles once.
@@ -125,7 +125,7 @@ class Encoder:
         tokens, truncated = self._tokenizer.encode(texts, self._text_lengths[-1])
         self.truncated += int(truncated.sum())
         # A causal tower pooled at the end token never sees the padding: cutting it is exact.
-        lengths = (tokens == self._tokenizer.eos_token_id).argmax(axis=1) + 1
+        lengths = packing.lengths(tokens)
         order = np.argsort(lengths, kind="stable")
         rows = []
         for batch in _batches(order, self._batch_size):
@@ -140,7 +140,10 @@ class Encoder:
         rows = np.asarray(encode(self._put(full)), np.float32)[: len(batch)]
         norms = np.linalg.norm(rows, axis=-1, keepdims=True)
         if not (np.isfinite(norms).all() and norms.all()):
-            raise UserError(f"the model's embedding of {what} is zero or not finite: it diverged")
+            raise UserError(
+                f"the model's embedding of {what} is zero or not finite: it diverged, or a text"
+                " lacks the model's end token because the tokenizer is not the model's"
+            )
         return rows / norms
 
 

@@ -6,6 +6,16 @@ from collections.abc import Callable
 import numpy as np
 
 
+def lengths(texts: np.ndarray) -> np.ndarray:
+    """Tokens of each text without the padding of 0 behind it: ids [..., L] -> int [...].
+
+    Where it ends for the model is the model's own rule (models/towers.py): the first end token,
+    which is never beyond this.
+    """
+    # Id 0 is a token, too: only what follows the last other one is padding.
+    return texts.shape[-1] - np.argmax(texts[..., ::-1] != 0, axis=-1)
+
+
 def pack(
     texts: np.ndarray, row_length: int, choose_rows: Callable[[int], int]
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -18,19 +28,18 @@ def pack(
 
     Returns:
       slots int32 [S, R, P], the token in each place as an index into the shard's n * L tokens,
-      n * L where there is none; ends int32 [S, n], the place of each text's last token as an index
-      into the shard's R * P places.
+      n * L where there is none; starts int32 [S, n], the place of each text's first token as an
+      index into the shard's R * P places.
     """
     shards, n, length = texts.shape
-    # The last token is not padding, and what stands before it may be (id 0 is a token, too).
-    sizes = length - np.argmax(texts[:, :, ::-1] != 0, axis=-1)
+    sizes = lengths(texts)
     placed = [_best_fit_decreasing(of_shard, row_length) for of_shard in sizes]
     rows = choose_rows(max(count for _, count in placed))
     slots = np.full((shards, rows * row_length), n * length, np.int32)
     starts = np.stack([start for start, _ in placed])
     for shard, text, offset in np.argwhere(np.arange(length) < sizes[..., None]):
         slots[shard, starts[shard, text] + offset] = text * length + offset
-    return slots.reshape(shards, rows, row_length), (starts + sizes - 1).astype(np.int32)
+    return slots.reshape(shards, rows, row_length), starts.astype(np.int32)
 
 
 def _best_fit_decreasing(sizes: np.ndarray, capacity: int) -> tuple[np.ndarray, int]:

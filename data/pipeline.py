@@ -50,7 +50,7 @@ def train_batches(
       image uint8 [N, image_size, image_size, 3]; text int32 [N, L]; truncated bool [N], whether
       a text was cut to fit the context; filled int32 [N], negatives of another type than wanted;
       and if K > 0: negatives int32 [N, K, L], negatives_valid bool [N, K];
-      and if text_rows are given: text_slots int32 [shards, R, context_length] and text_ends int32
+      and if text_rows are given: text_slots int32 [shards, R, context_length] and text_starts int32
     [shards, N * (1 + K) / shards], see data/packing.py.
 
     Args:
@@ -227,7 +227,7 @@ def arranged(dataset, arrange):
 
 
 def pack_texts(batch, text_rows, shards=1, agree=lambda rows: rows):
-    """A batch with text_slots and text_ends, see train_batches()."""
+    """A batch with text_slots and text_starts, see train_batches()."""
     texts = batch["text"][:, None]
     if "negatives" in batch:
         texts = np.concatenate([texts, batch["negatives"]], axis=1)
@@ -238,18 +238,13 @@ def pack_texts(batch, text_rows, shards=1, agree=lambda rows: rows):
     def choose_rows(needed):
         return agree(next(rows for rows in steps if rows >= needed))
 
-    slots, ends = packing.pack(texts, length, choose_rows)
-    return batch | {"text_slots": slots, "text_ends": ends}
+    slots, starts = packing.pack(texts, length, choose_rows)
+    return batch | {"text_slots": slots, "text_starts": starts}
 
 
 def _cut(batch, lengths, agree):
     """Cuts the padding that all texts of a batch share, to one of `lengths`."""
     texts = {name: batch[name] for name in ("text", "negatives") if name in batch}
-    longest = max(_longest(tokens) for tokens in texts.values())
+    longest = max(packing.lengths(tokens).max() for tokens in texts.values())
     length = agree(next(length for length in lengths if length >= longest))
     return batch | {name: tokens[..., :length] for name, tokens in texts.items()}
-
-
-def _longest(tokens):
-    """Tokens up to the last end token: padding is 0, and an end token is not."""
-    return int(tokens.reshape(-1, tokens.shape[-1]).any(axis=0).nonzero()[0][-1]) + 1

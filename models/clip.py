@@ -1,15 +1,20 @@
 """CLIP (Radford et al. 2021, arXiv 2103.00020): two towers and a learned temperature."""
 
 import dataclasses
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from errors import UserError
+from models import siglip, towers
 from models.embeddings import Embeddings
-from models.towers import Compute, ImageTower, TextConfig, TextTower, VisionConfig
+from models.transformer import Compute, TextConfig, VisionConfig
+
+TEXTS = "texts:"  # a batch's further texts, by their role
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,15 +51,25 @@ class CLIPConfig:
 
 
 class CLIP(nn.Module):
-    """Image and text tower with a learned temperature."""
+    """Image and text tower with a learned temperature.
+
+    Class attributes:
+      provides: what it hands out where a method needs it, see Embeddings.
+    """
+
+    provides = ("image_tokens", "text_tokens")
 
     config: CLIPConfig
     compute: Compute = Compute()
 
     def setup(self):
-        config = self.config
-        self.vision = ImageTower(config.vision, config.embed_dim, self.compute)
-        self.text = TextTower(config.text, config.embed_dim, self.compute)
+        config, compute = self.config, self.compute
+        if config.vision.pool == "map":
+            self.vision = siglip.ImageTower(config.vision, compute)
+        else:
+            self.vision = towers.ImageTower(config.vision, config.embed_dim, compute)
+        text_tower = siglip.TextTower if config.text.pool == "last" else towers.TextTower
+        self.text = text_tower(config.text, config.embed_dim, compute)
         constant = nn.initializers.constant
         self.logit_scale = self.param("logit_scale", constant(config.logit_scale_init), ())
         if config.logit_bias_init is not None:
@@ -65,7 +80,7 @@ class CLIP(nn.Module):
 
         uint8 is normalised here, on the device; float images are taken as normalised already.
         """
-        return self.vision(image)
+        return self.vision(image)[0]
 
     def encode_video(self, video):
         """Clips [N, T, H, W, 3] -> unit-norm float32 [N, T, D], an embedding a frame."""
@@ -73,37 +88,51 @@ class CLIP(nn.Module):
 
     def encode_text(self, text, packing=None):
         """Token ids [..., L] -> unit-norm float32 [..., D]; packing: see TextTower."""
-        flat = self.text(text.reshape(-1, text.shape[-1]), packing)
+        flat, _ = self.text(text.reshape(-1, text.shape[-1]), packing)
         return flat.reshape(*text.shape[:-1], -1)
 
-    def __call__(self, image, text, negatives=None, packing=None) -> Embeddings:
+    def __call__(
+        self, image, text, negatives=None, packing=None, texts: Mapping | None = None, needs=()
+    ) -> Embeddings:
         """Embeds a batch.
 
         Args:
           image: [N, H, W, 3], see encode_image.
           text: int32 [N, L].
           negatives: int32 [N, K, L] or None.
-          packing: of all the texts, each sample's caption before its negatives; see TextTower.
+          packing: of all the texts, sample by sample: its caption, its negatives, its further texts
+            in the order of the names of their roles; see TextTower.
+          texts: further texts of a sample by role, int32 [N, *S, L].
+          needs: which of `provides` to hand out.
         """
-        if negatives is None:
-            captions = self.encode_text(text, packing)
-        else:
-            # Sample-major, so that a batch sharded over N stays where it is.
-            texts = jnp.concatenate([text[:, None], negatives], axis=1)
-            both = self.encode_text(texts, packing)
-            captions, negatives = both[:, 0], both[:, 1:]
+        roles = {"text": text} | ({} if negatives is None else {"negatives": negatives})
+        roles |= dict(sorted((texts or {}).items()))
+        rows = [ids.reshape(len(text), -1, ids.shape[-1]) for ids in roles.values()]
+        # Sample-major, so that a batch sharded over N stays where it is.
+        ids = jnp.concatenate(rows, axis=1)
+        encoded = self.text(ids.reshape(-1, ids.shape[-1]), packing, "text_tokens" in needs)
+        encoded = _by_role(encoded, roles)
+        captions, caption_tokens = encoded.pop("text")
+        negatives, negative_tokens = encoded.pop("negatives", (None, None))
+        image, image_tokens = self.vision(image, dense="image_tokens" in needs)
         return Embeddings(
-            image=self.encode_image(image),
+            image=image,
             text=captions,
             negatives=negatives,
             logit_scale=jnp.exp(self.logit_scale),
             logit_bias=None if self.config.logit_bias_init is None else self.logit_bias,
+            texts={role: embedding for role, (embedding, _) in encoded.items()},
+            image_tokens=image_tokens,
+            text_tokens=caption_tokens,
+            negative_tokens=negative_tokens,
         )
 
-    def embed(self, batch) -> Embeddings:
+    def embed(self, batch, needs=()) -> Embeddings:
         """Embeds a training batch (data/pipeline.py)."""
-        packing = (batch["text_slots"], batch["text_ends"]) if "text_slots" in batch else None
-        return self(batch["image"], batch["text"], batch.get("negatives"), packing)
+        packing = (batch["text_slots"], batch["text_starts"]) if "text_slots" in batch else None
+        texts = {name[len(TEXTS) :]: batch[name] for name in batch if name.startswith(TEXTS)}
+        negatives = batch.get("negatives")
+        return self(batch["image"], batch["text"], negatives, packing, texts, needs)
 
     def teacher(self) -> "CLIP":
         """The model that a teacher's parameters are run with."""
@@ -123,6 +152,39 @@ def init_params(model: CLIP, key: jax.Array):
     return model.init(key, model.example(), method="embed")["params"]
 
 
-def embedder(model: CLIP) -> Callable[[dict, dict], Embeddings]:
-    """(params, batch) -> Embeddings, the form that a training step asks for."""
-    return lambda params, batch: model.apply({"params": params}, batch, method="embed")
+def embedder(model: CLIP, needs: Sequence[str] = ()) -> Callable[[dict, dict], Embeddings]:
+    """(params, batch) -> Embeddings, the form that a training step asks for.
+
+    Args:
+      needs: what the method needs beside the pooled embeddings (methods/base.py).
+
+    Raises:
+      UserError: the model does not provide it.
+    """
+    missing = sorted(set(needs) - set(model.provides))
+    if missing:
+        raise UserError(
+            f"the method needs {', '.join(missing)}, and a {type(model).__name__} provides only"
+            f" {', '.join(model.provides) or 'its embeddings'}: choose another model or method"
+        )
+    # A model without dense features need not know of them.
+    options = {"needs": tuple(needs)} if needs else {}
+    return lambda params, batch: model.apply({"params": params}, batch, **options, method="embed")
+
+
+def _by_role(encoded, roles: Mapping[str, jax.Array]) -> dict:
+    """A tree of arrays [N * T, ...] over the T texts of each sample, as one such tree a role.
+
+    roles: ids [N, *S, L], in the order in which a sample's texts lie; the arrays are [N, *S, ...].
+    """
+    trees, start = {}, 0
+    for role, ids in roles.items():
+        stop = start + math.prod(ids.shape[1:-1])
+
+        def slots(x, kept=slice(start, stop), shape=ids.shape[:-1]):
+            by_sample = x.reshape(shape[0], -1, *x.shape[1:])
+            return by_sample[:, kept].reshape(*shape, *x.shape[1:])
+
+        trees[role] = jax.tree.map(slots, encoded)
+        start = stop
+    return trees

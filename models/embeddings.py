@@ -1,7 +1,22 @@
 """What a CLIP model returns for a batch; the type at the boundary of models, losses and methods."""
 
+from collections.abc import Mapping
+
 import jax
 from flax import struct
+
+
+@struct.dataclass
+class Tokens:
+    """A vector for each token of texts, in the joint space.
+
+    Attributes:
+      features: float32 [..., L, D], not normalised.
+      valid: bool [..., L], from the start token to the end token; False for padding.
+    """
+
+    features: jax.Array
+    valid: jax.Array
 
 
 @struct.dataclass
@@ -18,6 +33,11 @@ class Embeddings:
       logit_bias: float32 [], SigLIP's additive bias, or None.
       image_residual, text_residual: image and text after FROSTER's residual heads, not normalised,
         or None for a model without them.
+      texts: by role, the further texts of a sample: float32 [N, *S, D], unit norm, for the shape S
+        that the method asks for.
+      image_tokens: float32 [N, P, D], a vector for each of P patches, not normalised; and
+      text_tokens, negative_tokens: Tokens of text [N, L, D] and negatives [N, K, L, D];
+        all three None for a method that does not need them (methods/base.py).
     """
 
     image: jax.Array
@@ -27,3 +47,7 @@ class Embeddings:
     logit_bias: jax.Array | None = None
     image_residual: jax.Array | None = None
     text_residual: jax.Array | None = None
+    texts: Mapping[str, jax.Array] = struct.field(default_factory=dict)
+    image_tokens: jax.Array | None = None
+    text_tokens: Tokens | None = None
+    negative_tokens: Tokens | None = None

@@ -77,6 +77,7 @@ class VideoCLIP(CLIP):
       residual_heads: have heads between the student's features and the teacher's.
     """
 
+    provides = ()
     residual_heads: bool = False
 
     def setup(self):
@@ -92,7 +93,7 @@ class VideoCLIP(CLIP):
             window=self.config.video.window,
             edge=self.config.video.edge,
         )
-        frames = self.vision(video.reshape(-1, *video.shape[2:]), attend)
+        frames, _ = self.vision(video.reshape(-1, *video.shape[2:]), attend)
         return frames.reshape(*video.shape[:2], -1)
 
     def encode_classes(self, class_text):

@@ -10,7 +10,7 @@ import numpy as np
 
 from errors import UserError
 from models.clip import CLIP, CLIPConfig, VideoConfig
-from models.towers import REMAT_POLICIES, Compute, TextConfig, VisionConfig
+from models.transformer import REMAT_POLICIES, Compute, TextConfig, VisionConfig
 from models.video import VideoCLIP
 
 

@@ -120,7 +120,7 @@ class Ours:
 
     def _apply(self, params, batch, model=None):
         inputs = (batch["image"], batch["text"], batch["negatives"])
-        packing = (batch["text_slots"], batch["text_ends"])
+        packing = (batch["text_slots"], batch["text_starts"])
         return (model or self.model).apply({"params": params}, *inputs, packing)
 
     def step(self, compiled: Callable | None = None) -> dict:
@@ -134,7 +134,7 @@ class Ours:
     def parts(self) -> dict[str, Callable[[], float]]:
         """What the step consists of, by name: each returns the seconds that it took."""
         texts = np.concatenate([self.batch["text"][:, None], self.batch["negatives"]], axis=1)
-        packing = (self.batch["text_slots"], self.batch["text_ends"])
+        packing = (self.batch["text_slots"], self.batch["text_starts"])
         image, text = CLIP.encode_image, CLIP.encode_text
         return {
             "image tower, forward": self._timed(image, "vision", self.batch["image"], False),

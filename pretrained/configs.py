@@ -6,7 +6,7 @@ from typing import Any
 
 from errors import UserError
 from models.clip import CLIPConfig
-from models.towers import TextConfig, VisionConfig
+from models.transformer import TextConfig, VisionConfig
 
 # PIL's numbers, as preprocessor_config.json has them.
 _RESAMPLE = {2: "bilinear", 3: "bicubic"}

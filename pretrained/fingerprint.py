@@ -7,7 +7,7 @@ from typing import Any
 
 from errors import UserError
 from models.clip import CLIPConfig, VideoConfig
-from models.towers import ACTIVATIONS, TextConfig, VisionConfig
+from models.transformer import ACTIVATIONS, TextConfig, VisionConfig
 
 _CHOICES = {
     "vision.activation": tuple(ACTIVATIONS),

@@ -16,13 +16,13 @@ def texts(sizes, length, seed=0):
 def test_every_token_stands_once_in_order_and_in_one_row(shards):
     sizes = np.random.default_rng(1).integers(1, 13, (shards, 20))
     tokens = texts(sizes, 12)
-    slots, ends = pack(tokens, 16, lambda needed: needed + 1)
+    slots, starts = pack(tokens, 16, lambda needed: needed + 1)
     for shard in range(shards):
         flat = slots[shard].ravel()
         for i, size in enumerate(sizes[shard]):
-            first = ends[shard, i] - size + 1
+            first = starts[shard, i]
             np.testing.assert_array_equal(flat[first : first + size], 12 * i + np.arange(size))
-            assert first // 16 == ends[shard, i] // 16
+            assert first // 16 == (first + size - 1) // 16
         assert (flat != 12 * 20).sum() == sizes[shard].sum()
 
 
@@ -34,8 +34,8 @@ def test_all_shards_have_the_rows_that_the_fullest_needs():
 
 
 def test_a_zero_within_a_text_is_a_token():
-    slots, ends = pack(np.array([[[5, 0, 7, 0]]], np.int32), 4, lambda needed: needed)
-    assert slots.tolist() == [[[0, 1, 2, 4]]] and ends.tolist() == [[2]]
+    slots, starts = pack(np.array([[[5, 0, 7, 0]]], np.int32), 4, lambda needed: needed)
+    assert slots.tolist() == [[[0, 1, 2, 4]]] and starts.tolist() == [[0]]
 
 
 def test_captions_leave_few_places_empty():

@@ -205,11 +205,12 @@ def test_packed_texts_take_the_least_share_of_rows_that_holds_them(shards):
         shares = [np.ceil(share * n) for share in (0.1, 0.25, 0.5, 1)]
         needed = max((texts.reshape(shards, -1) != 0).sum(1)) / 77
         assert batch["text_slots"].shape[1] in [rows for rows in shares if rows >= needed][:2]
+        length = (texts == TOKENIZER.eos_token_id).argmax(axis=-1).reshape(shards, -1)
         ends = np.take_along_axis(
-            batch["text_slots"].reshape(shards, -1), batch["text_ends"], axis=1
+            batch["text_slots"].reshape(shards, -1), batch["text_starts"] + length, axis=1
         )
-        found = np.take_along_axis(texts.reshape(shards, -1), ends, axis=1)
-        assert (found == TOKENIZER.eos_token_id).all()
+        tokens = np.take_along_axis(texts.reshape(shards, -1), ends, axis=1)
+        assert (tokens == TOKENIZER.eos_token_id).all()
 
 
 def test_truncated_counts_captions_and_negatives():

@@ -11,8 +11,8 @@ from flax import traverse_util
 from flax.core import meta
 
 from data import packing
-from models.clip import CLIP, CLIPConfig, init_params
-from models.towers import REMAT_POLICIES, Compute, TextConfig, VisionConfig
+from models.clip import CLIP, CLIPConfig, embedder, init_params
+from models.transformer import REMAT_POLICIES, Compute, TextConfig, VisionConfig
 from training import mesh as meshes
 
 VISION = VisionConfig(width=16, layers=2, heads=2, patch_size=4, image_size=8, mlp_width=32)
@@ -154,12 +154,12 @@ def test_cutting_the_padding_is_exact():
 def test_packing_the_texts_changes_nothing(shards):
     image, text, negatives = batch()
     texts = np.concatenate([text[:, None], negatives], axis=1).reshape(shards, -1, 20)
-    slots, ends = packing.pack(texts, 20, lambda rows: rows + 1)
+    slots, starts = packing.pack(texts, 20, lambda rows: rows + 1)
     assert slots.shape[1] < texts.shape[1]
-    packed = gradients(params(), (image, text, negatives, (slots, ends)))
+    packed = gradients(params(), (image, text, negatives, (slots, starts)))
     assert_trees_close(packed, gradients(params(), (image, text, negatives)), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(
-        compiled()(params(), image, text, negatives, (slots, ends)).negatives,
+        compiled()(params(), image, text, negatives, (slots, starts)).negatives,
         compiled()(params(), image, text, negatives).negatives,
         atol=1e-6,
     )
@@ -233,3 +233,114 @@ def test_sharded_and_unrolled_outputs_equal_those_of_one_device(config):
     args = jax.device_put(arrays, meshes.batch_sharding(mesh))
     actual = compiled(config, compute)(values, *args)
     assert_trees_close(actual, compiled(config)(params(config), *arrays), atol=1e-5)
+
+
+@pytest.mark.parametrize("shards", [0, 1, 2])
+def test_a_text_without_an_end_token_has_no_embedding_packed_or_not(shards):
+    _, text, _ = batch()
+    text[3] = np.where(text[3] == 49, 48, text[3])
+    packing_of = ()
+    if shards:
+        packing_of = (packing.pack(text.reshape(shards, -1, 20), 20, lambda rows: rows),)
+    embeddings = compiled(method="encode_text")(params(), text, *packing_of)
+    assert np.isnan(embeddings[3]).all()
+    assert np.isfinite(np.delete(embeddings, 3, axis=0)).all()
+
+
+def test_dense_features_are_pooled_as_the_embeddings_are():
+    image, text, negatives = batch()
+    needs = ("image_tokens", "text_tokens")
+    out = jax.jit(lambda *args: CLIP(CONFIG).apply({"params": params()}, *args, needs=needs))(
+        image, text, negatives
+    )
+    pooled = compiled()(params(), image, text, negatives)
+    assert out.image_tokens.shape == (8, 4, 8)
+    assert out.text_tokens.features.shape == (8, 20, 8)
+    assert out.negative_tokens.features.shape == (8, 2, 20, 8)
+    for tokens, ids, expected in (
+        (out.text_tokens, text, pooled.text),
+        (out.negative_tokens, negatives, pooled.negatives),
+    ):
+        end = np.argmax(ids == 49, axis=-1)
+        np.testing.assert_array_equal(tokens.valid, np.arange(20) <= end[..., None])
+        at_end = np.take_along_axis(tokens.features, end[..., None, None], axis=-2)[..., 0, :]
+        unit = at_end / np.linalg.norm(at_end, axis=-1, keepdims=True)
+        np.testing.assert_allclose(unit, expected, atol=1e-6)
+    assert_trees_close(
+        out.replace(image_tokens=None, text_tokens=None, negative_tokens=None), pooled, atol=1e-6
+    )
+
+
+def test_patches_are_in_place():
+    """Without position embeddings and attention's out product, a patch depends on itself alone."""
+    values = jax.tree.map(jnp.copy, params())
+    values["vision"]["transformer"]["blocks"]["attn"]["out"]["kernel"] *= 0
+    tokens = jax.jit(
+        lambda image: CLIP(CONFIG).apply(
+            {"params": values},
+            image,
+            dense=True,
+            method=lambda m, x, dense: m.vision(x, dense=dense),
+        )[1]
+    )
+    image, _, _ = batch()
+    changed = image.copy()
+    changed[:, :4, 4:] = 255 - changed[:, :4, 4:]  # the second of 2 x 2 patches
+    moved = np.abs(tokens(changed) - tokens(image)).max(axis=(0, 2))
+    assert moved[1] > 1e-3 and np.delete(moved, 1).max() == 0
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+def test_packing_changes_no_token(shards):
+    image, text, negatives = batch()
+    texts = np.concatenate([text[:, None], negatives], axis=1).reshape(shards, -1, 20)
+    rows = packing.pack(texts, 20, lambda rows: rows)
+
+    def dense(packing_of):
+        return CLIP(CONFIG).apply(
+            {"params": params()}, image, text, negatives, packing_of, needs=("text_tokens",)
+        )
+
+    packed, plain = jax.jit(dense)(rows), jax.jit(dense)(None)
+    for a, b in (
+        (packed.text_tokens, plain.text_tokens),
+        (packed.negative_tokens, plain.negative_tokens),
+    ):
+        np.testing.assert_array_equal(a.valid, b.valid)
+        valid = np.asarray(b.valid)
+        np.testing.assert_allclose(a.features[valid], b.features[valid], atol=1e-5)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_further_texts_are_embedded_as_captions_are(packed):
+    image, text, negatives = batch()
+    texts = {"units": np.stack([negatives, negatives[:, ::-1]], axis=1), "b": text[:, None]}
+    order = [text[:, None], negatives, texts["b"], texts["units"].reshape(8, 4, 20)]
+    rows = np.concatenate(order, axis=1).reshape(2, -1, 20)
+    rows = packing.pack(rows, 20, lambda rows: rows) if packed else None
+    out = jax.jit(
+        lambda values: CLIP(CONFIG).apply({"params": values}, image, text, negatives, rows, texts)
+    )(params())
+    np.testing.assert_allclose(out.texts["b"][:, 0], out.text, atol=1e-6)
+    np.testing.assert_allclose(out.texts["units"][:, 0], out.negatives, atol=1e-6)
+    np.testing.assert_allclose(out.texts["units"][:, 1], out.negatives[:, ::-1], atol=1e-6)
+
+
+def test_siglip_hands_out_its_tokens():
+    image, text, _ = batch(length=12)
+    model = CLIP(SIGLIP)
+    out = model.apply(
+        {"params": params(SIGLIP)}, image, text, needs=("image_tokens", "text_tokens")
+    )
+    assert out.image_tokens.shape == (8, 4, 16) and out.text_tokens.features.shape == (8, 12, 16)
+    assert out.text_tokens.valid.all()
+    last = np.asarray(out.text_tokens.features)[:, -1]
+    last = last / np.linalg.norm(last, axis=-1, keepdims=True)
+    np.testing.assert_allclose(last, out.text, atol=1e-6)
+
+
+def test_what_a_model_does_not_provide_is_named():
+    with pytest.raises(
+        ValueError, match="needs depth, and a CLIP provides only image_tokens, text"
+    ):
+        embedder(CLIP(CONFIG), ("depth", "image_tokens"))
