@@ -45,7 +45,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
     meshes.check_batch_size(mesh, config.batch_size)
     method = methods.load(config.method.name, config.method.options)
     source = sources.load(config.data.source, config.data.root, **source_options(config.data))
-    fields = sources.pipeline_of(source).batch_fields(config.data.num_negatives)
+    fields = sources.pipeline_of(source).batch_fields(config.data.num_negatives, method.texts)
     methods.check_batch(method, fields)
     wanted = "negatives" in method.batch_fields
     make_negatives = open_negatives(config.data, source) if wanted else None
@@ -64,6 +64,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
         constrain=meshes.constraint(mesh),
         shards=meshes.batch_shards(mesh),
     )
+    embedders = [embedder(network, method.needs) for network in (model, model.teacher())]
     stamp = fingerprint.fingerprint(model.config, tokenizer.fingerprint())
     about_data = {"records": len(source), "steps_per_epoch": steps_per_epoch}
     stamps = {RUN_FILE: stamp, DATA_FILE: about_data}
@@ -86,9 +87,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
     with contextlib.closing(checkpoints), contextlib.closing(logger):
         logger.say(f"{len(source)} records, steps {start} to {total_steps}, {mesh.size} devices")
         loop.fit(
-            jit_train_step(
-                make_train_step(embedder(model), embedder(model.teacher()), method, tx), abstract
-            ),
+            jit_train_step(make_train_step(*embedders, method, tx), abstract),
             state,
             batches,
             mesh=mesh,
@@ -130,6 +129,7 @@ def open_batches(
         shards=max(1, meshes.batch_shards(mesh) // jax.process_count()),
         num_negatives=config.data.num_negatives if "negatives" in method.batch_fields else 0,
         make_negatives=make_negatives,
+        texts=method.texts,
         start_step=start,
         process_index=jax.process_index(),
         process_count=jax.process_count(),

@@ -13,7 +13,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from data import images, packing
+from data import images, packing, roles, sources
 from errors import UserError
 
 CONTEXT_LENGTH = 77
@@ -34,6 +34,7 @@ def train_batches(
     shards: int = 1,
     num_negatives: int = 0,
     make_negatives: Callable | None = None,
+    texts: Sequence[tuple[str, int, int]] = (),
     start_step: int = 0,
     workers: int = 0,
     process_index: int = 0,
@@ -50,8 +51,11 @@ def train_batches(
       image uint8 [N, image_size, image_size, 3]; text int32 [N, L]; truncated bool [N], whether
       a text was cut to fit the context; filled int32 [N], negatives of another type than wanted;
       and if K > 0: negatives int32 [N, K, L], negatives_valid bool [N, K];
+      and for further texts: texts:<role> int32 [N, M, L], or [N, M, G, L] of groups of G > 1, and
+    valid:<role> bool [N, M];
       and if text_rows are given: text_slots int32 [shards, R, context_length] and text_starts int32
-    [shards, N * (1 + K) / shards], see data/packing.py.
+    [shards, texts / shards], see data/packing.py, of each sample's caption, negatives and further
+    texts in the order of their roles' names.
 
     Args:
       source: records, see data/sources.py.
@@ -66,6 +70,7 @@ def train_batches(
       num_negatives: K.
       make_negatives: (caption, rng, avoid=the record's other captions) -> (K texts, K whether
         valid, how many were filled), for records without negatives; picklable.
+      texts: (role, M, G) of further texts, see data/roles.py.
       workers: decoding processes; 0 decodes in this one.
       agree: largest of an int over all processes, so that all of them choose the same L and R.
 
@@ -75,8 +80,9 @@ def train_batches(
     """
     if num_negatives and not make_negatives:
         check_negatives(source)
+    roles.check(source, texts)
     sample = _Sample(
-        tokenizer, image_size, crop_scale, context_length, num_negatives, make_negatives
+        tokenizer, image_size, crop_scale, context_length, num_negatives, make_negatives, texts
     )
     dataset = sampled_batches(
         source,
@@ -134,10 +140,10 @@ def sampled_batches(
     return dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
 
 
-def batch_fields(num_negatives: int) -> tuple[str, ...]:
-    """What a batch holds for the devices."""
+def batch_fields(num_negatives: int, texts: Sequence[tuple[str, int, int]] = ()) -> tuple[str, ...]:
+    """What a batch holds for the devices; the arguments are those of train_batches()."""
     negatives = ("negatives", "negatives_valid") if num_negatives else ()
-    return ("image", "text", *negatives)
+    return ("image", "text", *negatives, *roles.fields(texts))
 
 
 def steps_per_epoch(num_records: int, batch_size: int) -> int:
@@ -157,6 +163,7 @@ class _Sample:
     context_length: int
     num_negatives: int
     make_negatives: Callable | None
+    further: Sequence[tuple[str, int, int]] = ()
 
     def __call__(self, record, rng):
         i = int(rng.integers(len(record["captions"])))
@@ -165,7 +172,9 @@ class _Sample:
             image = images.train_image(record["image"], self.image_size, rng, self.crop_scale)
         except UserError as error:
             raise UserError(f"{record['key']}: {error}") from None
+        further = {role: roles.draw(record, i, rng, role, *size) for role, *size in self.further}
         texts = [record["captions"][i], *negatives]
+        texts += [text for drawn, _ in further.values() for text in drawn]
         tokens, truncated = self.tokenizer.encode(texts, self.context_length)
         sample = {
             "image": image,
@@ -173,9 +182,10 @@ class _Sample:
             "truncated": truncated.any(),
             "filled": np.int32(filled),
         }
-        if self.num_negatives:
-            sample |= {"negatives": tokens[1:], "negatives_valid": np.array(valid, bool)}
-        return sample
+        start = 1 + len(negatives)
+        if negatives:
+            sample |= {"negatives": tokens[1:start], "negatives_valid": np.array(valid, bool)}
+        return sample | roles.arrays(further, tokens[start:])
 
     def _negatives(self, record, i, rng):
         """(K texts, K whether valid, how many were filled) for caption i of a record."""
@@ -206,7 +216,7 @@ def check_negatives(source) -> None:
     """
     if getattr(source, "num_negatives", 0):
         return
-    for record in (source[i] for i in range(len(source))):
+    for record in (sources.without_image(source, i) for i in range(len(source))):
         for i, caption in enumerate(record["captions"]):
             if not _negatives_of(record, i):
                 raise UserError(
@@ -228,10 +238,9 @@ def arranged(dataset, arrange):
 
 def pack_texts(batch, text_rows, shards=1, agree=lambda rows: rows):
     """A batch with text_slots and text_starts, see train_batches()."""
-    texts = batch["text"][:, None]
-    if "negatives" in batch:
-        texts = np.concatenate([texts, batch["negatives"]], axis=1)
-    length = texts.shape[-1]
+    of_batch = _texts(batch).values()
+    n, length = batch["text"].shape
+    texts = np.concatenate([ids.reshape(n, -1, length) for ids in of_batch], axis=1)
     texts = texts.reshape(shards, -1, length)
     steps = [math.ceil(share * texts.shape[1]) for share in sorted({*text_rows, 1.0})]
 
@@ -244,7 +253,13 @@ def pack_texts(batch, text_rows, shards=1, agree=lambda rows: rows):
 
 def _cut(batch, lengths, agree):
     """Cuts the padding that all texts of a batch share, to one of `lengths`."""
-    texts = {name: batch[name] for name in ("text", "negatives") if name in batch}
+    texts = _texts(batch)
     longest = max(packing.lengths(tokens).max() for tokens in texts.values())
     length = agree(next(length for length in lengths if length >= longest))
     return batch | {name: tokens[..., :length] for name, tokens in texts.items()}
+
+
+def _texts(batch):
+    """Ids by field, in the order in which a sample's texts are packed (models/clip.py)."""
+    further = sorted(name for name in batch if name.startswith(roles.TEXTS))
+    return {name: batch[name] for name in ("text", "negatives", *further) if name in batch}

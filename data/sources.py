@@ -4,9 +4,11 @@ A source has `len` and `[i]`; a record is
   image: path of the image file (sources elsewhere may give encoded bytes or uint8 [H, W, 3]),
   captions: list[str], one of which is drawn every epoch,
   negatives: list[str] for the record, or list[list[str]] with one list a caption; may be absent,
+  texts: dict[str, list[list]], further texts by role, a list for each caption; may be absent
+    (data/roles.py),
   key: where the record comes from (file and row), for error messages.
-A source that makes its records up may save work with `captions(i)`, a record's captions alone, and
-`num_negatives`, which every one of its records has.
+Work is saved by a source that offers `captions(i)`, a record's captions alone; `without_image(i)`,
+a record but for its image; and `num_negatives`, which every one of its records has.
 
 A fork adds a data set as data/<name>.py with `load(root, **options)` returning such a source. Other
 records than these need an attribute `pipeline` of the source: the name of a file data/<pipeline>.py
@@ -53,7 +55,7 @@ def load(name, root, *, split="all", test_size=100, train_size=None, **options):
         raise UserError(f"data split {split!r} is unknown: use train, test or all")
     if split == "all":
         return source
-    return Subset(source, _split(source, split, test_size, train_size))
+    return Subset(source, *_split(source, split, test_size, train_size))
 
 
 def all_captions(source) -> list[str]:
@@ -61,8 +63,17 @@ def all_captions(source) -> list[str]:
     if hasattr(source, "classes"):
         texts_of = pipeline_of(source).class_texts
         return [text for template in source.templates for text in texts_of(source, template)]
-    of = getattr(source, "captions", lambda i: source[i]["captions"])
+    of = getattr(source, "captions", lambda i: without_image(source, i)["captions"])
     return [caption for i in range(len(source)) for caption in of(i)]
+
+
+def without_image(source, i: int) -> dict:
+    """What record i holds beside its image, which is not read where the source can do without.
+
+    The path of an image stays.
+    """
+    record = getattr(source, "without_image", source.__getitem__)(i)
+    return {k: value for k, value in record.items() if k != "image" or isinstance(value, str)}
 
 
 def pipeline_of(source):
@@ -85,10 +96,14 @@ class Records:
 
 
 class Subset:
-    """The records of `source` at `indices`, in that order."""
+    """The records of `source` at `indices`, in that order; offers what the source does.
 
-    def __init__(self, source, indices):
-        self._source, self._indices = source, indices
+    Args:
+      read: records without their images that have been read already, by index into `source`.
+    """
+
+    def __init__(self, source, indices, read=None):
+        self._source, self._indices, self._read = source, indices, read or {}
 
     def __len__(self):
         return len(self._indices)
@@ -96,10 +111,29 @@ class Subset:
     def __getitem__(self, index):
         return self._source[self._indices[index]]
 
+    def without_image(self, index):
+        i = self._indices[index]
+        return self._read[i] if i in self._read else without_image(self._source, i)
+
+    def __getattr__(self, name):
+        if name.startswith("_"):
+            raise AttributeError(name)
+        whole = getattr(self._source, name)
+        if name == "captions":
+            return lambda index: whole(self._indices[index])
+        if callable(whole):  # which may count in the source's own indices
+            raise AttributeError(f"a part of a {type(self._source).__name__} has no {name}()")
+        return whole
+
+    def __getstate__(self):
+        # The workers that this is sent to read the records themselves.
+        return self.__dict__ | {"_read": {}}
+
 
 def captions(root, annotations="captions.json", images="images"):
     """`[{image, captions: [..]}]`, optionally with negatives: one list a row or one a caption.
 
+    Also optionally with texts: {role: [..]}, one list a caption, of texts or of groups of texts.
     Karpathy's files, which call the list `caption`, are read as well.
     """
     file, folder = Path(root, annotations), Path(root, images)
@@ -115,6 +149,8 @@ def captions(root, annotations="captions.json", images="images"):
             raise UserError(f"{key}: '{field}' is an empty list")
         if "negatives" in row:
             record["negatives"] = _negatives(row, len(record["captions"]), key)
+        if "texts" in row:
+            record["texts"] = _further_texts(row, len(record["captions"]), key)
         records.append(record)
     return Records(records)
 
@@ -233,7 +269,9 @@ def _check_options(name, make, options):
 
 
 def _split(source, split, test_size, train_size):
-    names = [_name(source[i]) for i in range(len(source))]
+    """Indices of a part of a source, and what of it was read on the way, see Subset."""
+    records = [without_image(source, i) for i in range(len(source))]
+    names = list(map(_name, records))
     order = sorted(set(names), key=lambda name: hashlib.sha256(name.encode()).digest())
     needed = test_size + (1 if train_size is None else train_size)
     if test_size < 0 or needed > len(order):
@@ -243,11 +281,12 @@ def _split(source, split, test_size, train_size):
         )
     stop = None if train_size is None else test_size + train_size
     chosen = set(order[:test_size] if split == "test" else order[test_size:stop])
-    return [i for i, name in enumerate(names) if name in chosen]
+    indices = [i for i, name in enumerate(names) if name in chosen]
+    return indices, {i: records[i] for i in indices if "image" not in records[i]}
 
 
 def _name(record):
-    image = record["image"]
+    image = record.get("image")
     return os.path.basename(image) if isinstance(image, str) else record["key"]
 
 
@@ -327,6 +366,26 @@ def _negatives(row, num_captions, key):
     if len(values) != num_captions:
         raise UserError(f"{where} has {len(values)} lists for {num_captions} captions")
     return [_check_texts(value, f"{where}[{i}]") for i, value in enumerate(values)]
+
+
+def _further_texts(row, num_captions, key):
+    """By role, one list for each caption; its entries are texts or lists of texts."""
+    where, by_role = f"{key}: 'texts'", row["texts"]
+    if not isinstance(by_role, dict):
+        raise UserError(f"{where} should be an object, {{role: [..]}}: {_shape(by_role)}")
+    for role, lists in by_role.items():
+        if not isinstance(lists, list) or len(lists) != num_captions:
+            raise UserError(
+                f"{where}[{role!r}] should be a list for each of the {num_captions} captions:"
+                f" {_shape(lists)}"
+            )
+        for i, entries in enumerate(lists):
+            if not isinstance(entries, list):
+                raise UserError(f"{where}[{role!r}][{i}] should be a list: {_shape(entries)}")
+            for k, entry in enumerate(entries):
+                check = _check_texts if isinstance(entry, list) else _check_text
+                check(entry, f"{where}[{role!r}][{i}][{k}]")
+    return by_role
 
 
 def _check_texts(values, where):

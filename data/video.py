@@ -303,8 +303,8 @@ def train_batches(
     return arranged(dataset, with_texts)
 
 
-def batch_fields(num_negatives: int = 0) -> tuple[str, ...]:
-    """What a batch holds for the devices."""
+def batch_fields(num_negatives: int = 0, texts=()) -> tuple[str, ...]:
+    """What a batch holds for the devices, whatever else a method asks for."""
     return ("video", "label", "class_text")
 
 

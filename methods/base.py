@@ -7,7 +7,7 @@ import inspect
 import math
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +37,25 @@ def logit_scale(student: Embeddings) -> Metrics:
     return {"logit_scale": student.logit_scale}
 
 
+class Texts(NamedTuple):
+    """Further texts of a sample that a method asks for, see data/roles.py.
+
+    Attributes:
+      role: what they are; "captions" are other captions of the same image.
+      count: M, drawn for each sample.
+      group: G, texts that belong together, such as a unit and its foil.
+    """
+
+    role: str
+    count: int = 1
+    group: int = 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a sample's texts: (M,), or (M, G) where G > 1."""
+        return (self.count, self.group) if self.group > 1 else (self.count,)
+
+
 @dataclasses.dataclass(frozen=True)
 class Method:
     """One paper's way to train.
@@ -45,7 +64,11 @@ class Method:
       loss: (student, teacher, batch, carry) -> (loss [], each term by name, next carry);
         global arrays, teacher is None where the policy keeps none.
       teacher: how the teacher follows the student.
-      batch_fields: what the batch must hold.
+      batch_fields: what the batch must hold, beside what `texts` says.
+      texts: further texts of each sample: batch["texts:role"] are their ids, batch["valid:role"]
+        bool [N, M] says which there are, and student.texts[role] are their embeddings.
+      needs: what the models hand out beside pooled embeddings, student and teacher alike:
+        "image_tokens" of patches, "text_tokens" of captions and negatives (models/embeddings.py).
       init_carry: () -> what the method hands from one step to the next, with explicit dtypes.
       project: params -> params after each update, after the teacher has seen them.
       observe: student's output -> what is logged of it, whatever the loss.
@@ -56,9 +79,17 @@ class Method:
     loss: MethodLoss
     teacher: TeacherPolicy = none()
     batch_fields: tuple[str, ...] = ("image", "text")
+    texts: tuple[Texts, ...] = ()
+    needs: tuple[str, ...] = ()
     init_carry: Callable[[], Carry] = lambda: ()
     project: Callable[[dict], dict] = clamp_logit_scale
     observe: Callable[[Embeddings], Metrics] = logit_scale
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """All that the batch must hold."""
+        of_texts = (f"{kind}:{texts.role}" for texts in self.texts for kind in ("texts", "valid"))
+        return (*self.batch_fields, *of_texts)
 
 
 def available() -> list[str]:
@@ -82,7 +113,7 @@ def load(name: str, options: Mapping[str, Any]) -> Method:
 def check_batch(method: Method, fields: Iterable[str]) -> None:
     """Raises a UserError if a field that the method needs is not among the batch's."""
     fields = set(fields)
-    missing = [field for field in method.batch_fields if field not in fields]
+    missing = [field for field in method.fields if field not in fields]
     if missing:
         raise UserError(
             f"the method needs {', '.join(missing)} and a batch holds only"

@@ -65,13 +65,14 @@ def compile_step(config: ConfigDict, topology: str, num_classes: int):
         shards=meshes.batch_shards(mesh),
     )
     abstract = abstract_state(mesh, functools.partial(init_params, model), method, tx)
-    step = make_train_step(embedder(model), embedder(model.teacher()), method, tx)
-    batch = abstract_batch(config, model.config, mesh, method.batch_fields, num_classes)
+    embedders = [embedder(network, method.needs) for network in (model, model.teacher())]
+    step = make_train_step(*embedders, method, tx)
+    batch = abstract_batch(config, model.config, mesh, method, num_classes)
     return jit_train_step(step, abstract).lower(abstract, batch).compile()
 
 
-def abstract_batch(config: ConfigDict, shape, mesh, fields, num_classes: int) -> dict:
-    """Shapes and layout of a batch with these fields, its texts at their full length."""
+def abstract_batch(config: ConfigDict, shape, mesh, method, num_classes: int) -> dict:
+    """Shapes and layout of a batch that a method needs, its texts at their full length."""
     n, k, length = config.batch_size, config.data.num_negatives, shape.text.context_length
     image = (shape.vision.image_size, shape.vision.image_size, 3)
     known = {
@@ -83,13 +84,16 @@ def abstract_batch(config: ConfigDict, shape, mesh, fields, num_classes: int) ->
         "label": ((n,), jnp.int32),
         "class_text": ((num_classes, 2, length), jnp.int32),
     }
+    for texts in method.texts:
+        known[f"texts:{texts.role}"] = ((n, *texts.shape, length), jnp.int32)
+        known[f"valid:{texts.role}"] = ((n, texts.count), jnp.bool)
     everywhere = NamedSharding(mesh, PartitionSpec())
     rows = meshes.batch_sharding(mesh)
     return {
         name: jax.ShapeDtypeStruct(
             *known[name], sharding=everywhere if name in meshes.REPLICATED else rows
         )
-        for name in fields
+        for name in method.fields
     }
 
 

@@ -1,11 +1,13 @@
 import hashlib
 import json
+import pickle
+import re
 import shutil
 import sys
 
 import pytest
 
-from data import sources
+from data import pipeline, roles, sources
 
 
 def write(folder, content, name="captions.json", images=("a.jpg", "b.jpg")):
@@ -259,3 +261,96 @@ def test_a_fork_adds_one_module(tmp_path, monkeypatch):
     assert len(forked.load("pets", "", count=5, split="test", test_size=2)) == 2
     with pytest.raises(ValueError, match="degla, negclip, pets"):
         forked.load("birds", "")
+
+
+class Counted:
+    """Encoded images that say how often they were read; no path names them."""
+
+    num_negatives = 2
+
+    def __init__(self, size=256, **more):
+        self.reads, self._size, self._more = [], size, more
+
+    def __len__(self):
+        return self._size
+
+    def __getitem__(self, i):
+        self.reads.append(i)
+        record = {"captions": [f"caption {i}"], "key": f"shard 0 [{i}]"}
+        record |= {"negatives": ["x", "y"], "texts": {"units": [["x"] if i == 200 else []]}}
+        return {"image": b"jpeg", **record, **self._more}
+
+
+class Described(Counted):
+    """Says what it holds without reading images."""
+
+    def without_image(self, i):
+        return {"captions": [f"caption {i}"], "key": f"shard 0 [{i}]"}
+
+
+def split_of(source, monkeypatch, split="train"):
+    monkeypatch.setitem(sources._SOURCES, "counted", lambda root: source)
+    return sources.load("counted", "", split=split, test_size=56)
+
+
+def test_splitting_reads_no_image_twice(monkeypatch):
+    source = Counted()
+    part = split_of(source, monkeypatch)
+    captions = sources.all_captions(part)
+    pipeline.check_negatives(part)
+    roles.check(part, [("units", 1, 1)])
+    assert sorted(source.reads) == list(range(256))
+    source.reads.clear()
+    assert captions == [part[i]["captions"][0] for i in range(len(part))]
+    assert len(source.reads) == len(part) == 200
+
+
+def test_splitting_reads_no_image_where_the_source_can_do_without(monkeypatch):
+    source = Described()
+    part = split_of(source, monkeypatch)
+    assert len(sources.all_captions(part)) == 200 and not source.reads
+
+
+def test_a_part_keeps_what_the_whole_offers(monkeypatch):
+    whole = type("Whole", (Counted,), {"captions": lambda self, i: [f"caption {i}"]})()
+    part = split_of(whole, monkeypatch, "test")
+    whole.reads.clear()
+    assert part.num_negatives == 2 and len(part) == 56
+    assert sources.all_captions(part) == [part.captions(i)[0] for i in range(56)]
+    assert not whole.reads
+    assert [part[i]["captions"] for i in range(56)] == [part.captions(i) for i in range(56)]
+
+
+def test_a_part_offers_nothing_that_counts_otherwise(monkeypatch):
+    whole = type("Whole", (Counted,), {"example": lambda self, i: i})()
+    part = split_of(whole, monkeypatch)
+    with pytest.raises(AttributeError, match=r"part of a Whole has no example\(\)"):
+        part.example(0)
+    assert not hasattr(part, "captions")
+
+
+def test_a_part_goes_to_the_workers_without_what_was_read(monkeypatch):
+    part = split_of(Counted(), monkeypatch)
+    sent = pickle.loads(pickle.dumps(part))
+    assert sent[3] == part[3] and len(pickle.dumps(part)) < 2000
+
+
+def test_further_texts_are_read(tmp_path):
+    texts = {"units": [[["a dog", "a cat"]], []], "style": [["a"], ["b", "c"]]}
+    write(tmp_path, [rows()[0] | {"texts": texts}, rows()[1]])
+    assert sources.load("captions", tmp_path)[0]["texts"] == texts
+
+
+@pytest.mark.parametrize(
+    "texts, problem",
+    [
+        (["a"], "'texts' should be an object"),
+        ({"units": [["a"]]}, r"\['units'\] should be a list for each of the 2 captions: .* 1"),
+        ({"units": [["a"], "b"]}, r"\['units'\]\[1\] should be a list"),
+        ({"units": [["a"], [["b", 3]]]}, r"\['units'\]\[1\]\[0\]\[1\] should be a text"),
+        ({"units": [["a"], [" "]]}, r"\['units'\]\[1\]\[0\] is empty"),
+    ],
+)
+def test_further_texts_that_are_wrong_are_named(tmp_path, texts, problem):
+    write(tmp_path, [rows()[0] | {"texts": texts}])
+    assert re.search(problem, error_of(ValueError, "captions", tmp_path))

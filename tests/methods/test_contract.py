@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import math
 from pathlib import Path
 
 import jax
@@ -13,7 +12,9 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from methods import base
-from models.embeddings import Embeddings
+from models.clip import CLIP
+from tests.methods import small
+from tests.methods.small import N
 from training.checkpoints import Checkpoints
 from training.mesh import make_mesh, put_batch
 from training.state import create_state
@@ -21,9 +22,6 @@ from training.step import make_train_step
 
 METHODS_DIR = Path(base.__file__).parent
 NAMES = sorted(p.stem for p in METHODS_DIR.glob("[!_]*.py") if p.stem != "base")
-
-N, K, LENGTH, SIZE, VOCAB, D = 16, 4, 6, 4, 32, 8
-T, C = 3, 5  # frames of a clip, classes of the videos
 FIELDS = ("image", "text", "negatives", "negatives_valid", "video", "label", "class_text")
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
@@ -34,73 +32,11 @@ def method(request):
     return base.load(request.param, {})
 
 
-def make_params():
-    rng = np.random.default_rng(0)
-    return {
-        "image": jnp.asarray(rng.normal(size=(SIZE * SIZE * 3, D)), jnp.float32),
-        "text": jnp.asarray(rng.normal(size=(VOCAB, D)), jnp.float32),
-        "logit_scale": jnp.float32(math.log(10.0)),
-        "logit_bias": jnp.float32(-10.0),
-        "head": jnp.asarray(rng.normal(size=(D, D)), jnp.float32),
-    }
-
-
-def make_batch(step=0):
-    rng = np.random.default_rng(100 + step)
-    valid = rng.random((N, K)) < 0.7
-    valid[0] = False
-    return {
-        "image": rng.integers(0, 256, (N, SIZE, SIZE, 3)).astype(np.uint8),
-        "text": rng.integers(0, VOCAB, (N, LENGTH)).astype(np.int32),
-        "negatives": rng.integers(0, VOCAB, (N, K, LENGTH)).astype(np.int32),
-        "negatives_valid": valid,
-        "video": rng.integers(0, 256, (N, T, SIZE, SIZE, 3)).astype(np.uint8),
-        "label": rng.integers(0, C, N).astype(np.int32),
-        "class_text": rng.integers(0, VOCAB, (C, 2, LENGTH)).astype(np.int32),
-    }
-
-
-def unit(x):
-    return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
-
-
-def pixels(images):
-    return images.reshape(*images.shape[:-3], -1).astype(jnp.float32) / 127.5 - 1
-
-
-def apply(params, batch):
-    """A linear CLIP: pixels times a matrix, and the mean of the tokens' vectors."""
-    return Embeddings(
-        image=unit(pixels(batch["image"]) @ params["image"]),
-        text=unit(params["text"][batch["text"]].mean(axis=-2)),
-        negatives=unit(params["text"][batch["negatives"]].mean(axis=-2)),
-        logit_scale=jnp.exp(params["logit_scale"]),
-        logit_bias=params["logit_bias"],
-    )
-
-
-def apply_to_video(params, batch):
-    """The same of frames and of classes' texts, with a head of residuals."""
-    image = unit(pixels(batch["video"]) @ params["image"])
-    text = unit(params["text"][batch["class_text"]].mean(axis=(-3, -2)))
-    return Embeddings(
-        image=image,
-        text=text,
-        logit_scale=jnp.exp(params["logit_scale"]),
-        image_residual=image + 0.1 * image @ params["head"],
-        text_residual=text + 0.1 * text @ params["head"],
-    )
-
-
-def apply_of(method):
-    return apply_to_video if "video" in method.batch_fields else apply
-
-
 TX = optax.adamw(1e-2)
 
 
 def make_step(method):
-    return make_train_step(apply_of(method), apply_of(method), method, TX)
+    return make_train_step(small.embedder(method), small.embedder(method), method, TX)
 
 
 @functools.cache  # each method is compiled once for the whole suite
@@ -108,16 +44,16 @@ def jitted(method):
     return jax.jit(make_step(method))
 
 
-def run(step, state, first, steps):
+def run(method, step, state, first, steps):
     for i in range(first, first + steps):
-        state, metrics = step(state, make_batch(i))
+        state, metrics = step(state, small.make_batch(method, i))
     return state, metrics
 
 
 @functools.cache
 def trained(method):
     """A state whose teacher and carry have left their initial values."""
-    return run(jitted(method), create_state(make_params(), method, TX), 0, 2)[0]
+    return run(method, jitted(method), create_state(small.make_params(), method, TX), 0, 2)[0]
 
 
 def assert_close(a, b):
@@ -132,7 +68,7 @@ def assert_identical(a, b):
 
 def value_and_gradient(method, state, batch):
     """The loss, its metrics and next carry, and the gradient to student and teacher embeddings."""
-    embed = jax.jit(apply_of(method))
+    embed = jax.jit(small.embedder(method))
     student = embed(state.params, batch)
     teacher = None if state.teacher is None else embed(state.teacher, batch)
 
@@ -140,7 +76,9 @@ def value_and_gradient(method, state, batch):
         value, metrics, carry = method.loss(student, teacher, batch, state.carry)
         return value, (metrics, carry)
 
-    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(student, teacher)
+    gradient = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True, allow_int=True)
+    value, gradients = jax.jit(gradient)(student, teacher)
+    return value, small.differentiable(gradients)
 
 
 def test_all_methods_are_found():
@@ -148,13 +86,16 @@ def test_all_methods_are_found():
     assert {"ce_clip", "clip", "degla", "froster", "negclip", "siglip"} <= set(NAMES)
 
 
-def test_fields_are_among_those_a_batch_can_have(method):
+def test_what_is_needed_is_among_what_there_can_be(method):
     assert set(method.batch_fields) <= set(FIELDS)
-    base.check_batch(method, make_batch())
+    assert set(method.needs) <= set(CLIP.provides)
+    base.check_batch(method, small.make_batch(method))
 
 
 def test_finite_scalars_of_float32(method):
-    (value, (metrics, carry)), grads = value_and_gradient(method, trained(method), make_batch(5))
+    (value, (metrics, carry)), grads = value_and_gradient(
+        method, trained(method), small.make_batch(method, 5)
+    )
     for scalar in [value, *metrics.values()]:
         assert scalar.shape == () and scalar.dtype == jnp.float32
     for leaf in jax.tree.leaves((value, metrics, carry, grads)):
@@ -170,29 +111,27 @@ def test_carry_keeps_its_structure_shapes_and_dtypes(method):
 
 def test_compiles_once(method):
     step = jax.jit(make_step(method))
-    run(step, jax.jit(lambda: create_state(make_params(), method, TX))(), 0, 3)
+    run(method, step, jax.jit(lambda: create_state(small.make_params(), method, TX))(), 0, 3)
     assert step._cache_size() == 1
 
 
 def test_jit_equals_eager(method):
-    state, batch = trained(method), make_batch(5)
+    state, batch = trained(method), small.make_batch(method, 5)
     assert_close(make_step(method)(state, batch), jitted(method)(state, batch))
 
 
 def test_no_gradient_into_the_teacher(method):
     state = trained(method)
-    _, (student_grad, teacher_grad) = value_and_gradient(method, state, make_batch(5))
+    _, (student_grad, teacher_grad) = value_and_gradient(method, state, small.make_batch(method, 5))
     assert any(np.any(leaf) for leaf in jax.tree.leaves(student_grad))
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(teacher_grad))
     assert (teacher_grad is None) == (state.teacher is None)
 
 
 def test_batch_order_does_not_matter(method):
-    state, batch = trained(method), make_batch(5)
+    state, batch = trained(method), small.make_batch(method, 5)
     order = np.random.default_rng(1).permutation(N)
-    shuffled = {
-        field: rows if field == "class_text" else rows[order] for field, rows in batch.items()
-    }
+    shuffled = small.shuffled(batch, order)
     value, (student, teacher) = value_and_gradient(method, state, batch)
     value_2, (student_2, teacher_2) = value_and_gradient(method, state, shuffled)
     assert_close(value_2, value)
@@ -204,9 +143,8 @@ def test_batch_order_does_not_matter(method):
 
 
 def test_empty_slots_have_no_influence(method):
-    state, batch = trained(method), make_batch(5)
-    empty = ~batch["negatives_valid"][..., None]
-    other = dict(batch, negatives=np.where(empty, make_batch(6)["negatives"], batch["negatives"]))
+    state, batch = trained(method), small.make_batch(method, 5)
+    other = small.with_other_empty_slots(batch, small.make_batch(method, 6))
     assert_identical(jitted(method)(state, batch), jitted(method)(state, other))
 
 
@@ -216,7 +154,7 @@ def test_one_device_equals_eight(method):
     def sharding(x):
         return NamedSharding(mesh, PartitionSpec(*([None, "fsdp"] if x.ndim == 2 else [])))
 
-    state, batch = trained(method), make_batch(5)
+    state, batch = trained(method), small.make_batch(method, 5)
     step = jitted(method)
     sharded = jax.tree.map(lambda x: jax.device_put(x, sharding(x)), state)
     result = step(sharded, put_batch(mesh, batch))
@@ -226,14 +164,14 @@ def test_one_device_equals_eight(method):
 
 def test_interrupted_equals_uninterrupted_bit_for_bit(method, tmp_path):
     step = jitted(method)
-    start = create_state(make_params(), method, TX)
-    whole, whole_metrics = run(step, start, 0, 6)
-    half, _ = run(step, start, 0, 3)
+    start = create_state(small.make_params(), method, TX)
+    whole, whole_metrics = run(method, step, start, 0, 6)
+    half, _ = run(method, step, start, 0, 3)
     with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
         checkpoints.save(3, half, {}, {})
         checkpoints.wait()
         shapes = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), half
         )
-        resumed, metrics = run(step, checkpoints.restore(shapes), 3, 3)
+        resumed, metrics = run(method, step, checkpoints.restore(shapes), 3, 3)
     assert_identical((resumed, metrics), (whole, whole_metrics))
