@@ -34,8 +34,9 @@ from training import mesh as meshes
 from training.checkpoints import DATA_FILE, Checkpoints, claim_run_directory
 from training.logging import MetricLogger
 from training.optimizer import make_optimizer
-from training.state import TrainState, abstract_state, init_state
+from training.state import abstract_state, init_state
 from training.step import jit_train_step, make_train_step
+from training.trainable import choose_trainable
 
 
 def train(config: ConfigDict, workdir: Path) -> None:
@@ -65,19 +66,25 @@ def train(config: ConfigDict, workdir: Path) -> None:
         shards=meshes.batch_shards(mesh),
     )
     embedders = [embedder(network, method.needs) for network in (model, model.teacher())]
+    init = functools.partial(init_params, model)
+    boxed = jax.eval_shape(init, jax.random.key(0))
+    trainable = choose_trainable(boxed, config.train.learn, **config.train.lora)
+    learning = (method, tx, trainable)
     stamp = fingerprint.fingerprint(model.config, tokenizer.fingerprint())
     about_data = {"records": len(source), "steps_per_epoch": steps_per_epoch}
     stamps = {RUN_FILE: stamp, DATA_FILE: about_data}
-    claim_run_directory(workdir, config.to_dict(), stamps, base.RESUMABLE)
+    claim_run_directory(workdir, config.to_dict(), stamps, base.RESUMABLE, base.DEFAULTS)
     if jax.process_index() == 0 and not (workdir / "tokenizer").exists():
         tokenizer.save(workdir / "tokenizer")
 
     checkpoints = Checkpoints(workdir, steps_per_epoch=steps_per_epoch, **config.checkpoint)
-    abstract = abstract_state(mesh, functools.partial(init_params, model), method, tx)
+    abstract = abstract_state(mesh, init, *learning)
     if checkpoints.latest_step is not None:
         state = checkpoints.restore(abstract)
     else:
-        state = first_state(config, model, abstract, start_from, tokenizer, method, tx)
+        shardings = meshes.tree_shardings(mesh, boxed)
+        make, argument = first_params(config, model, shardings, start_from, tokenizer)
+        state = init_state(abstract, make, *learning, argument, jax.random.key(config.seed))
     start = int(state.step)
     batches = open_batches(config, mesh, model, method, source, tokenizer, make_negatives, start)
 
@@ -87,7 +94,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
     with contextlib.closing(checkpoints), contextlib.closing(logger):
         logger.say(f"{len(source)} records, steps {start} to {total_steps}, {mesh.size} devices")
         loop.fit(
-            jit_train_step(make_train_step(*embedders, method, tx), abstract),
+            jit_train_step(make_train_step(*embedders, *learning), abstract),
             state,
             batches,
             mesh=mesh,
@@ -97,7 +104,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
             logger=logger,
             config=config.to_dict() | {"fingerprint": stamp},
             learning_rate=learning_rate,
-            evaluate=lambda state: evaluate(config.eval, model, state.params, mesh, tokenizer),
+            evaluate=lambda state: evaluate(config.eval, model, state.student(), mesh, tokenizer),
             evaluate_first=config.eval.before_and_after,
         )
     if config.eval.before_and_after and jax.process_count() == 1:
@@ -156,22 +163,18 @@ def open_tokenizer(
         captions = sources.all_captions(source)
         return tokenizers.train_tokenizer(captions, data.tokenizer_vocab_size)
     if start_from.tokenizer is None:
-        raise UserError(
-            f"{start_from.name} brings no tokenizer: name one in config.data.tokenizer"
-        )
+        raise UserError(f"{start_from.name} brings no tokenizer: name one in config.data.tokenizer")
     return tokenizers.load_tokenizer(start_from.tokenizer)
 
 
-def first_state(
-    config: ConfigDict, model: CLIP, abstract: TrainState, start_from, tokenizer, method, tx
-) -> TrainState:
-    """The state before the first step, from random or pretrained weights."""
+def first_params(config: ConfigDict, model: CLIP, shardings, start_from, tokenizer):
+    """A function and its argument that make the first parameters, random or pretrained ones."""
     key = jax.random.key(config.seed)
     if start_from is None:
-        return init_state(abstract, functools.partial(init_params, model), method, tx, key)
+        return functools.partial(init_params, model), key
     loaded = load_weights(
         start_from,
-        jax.tree.map(lambda leaf: leaf.sharding, abstract.params),
+        shardings,
         config=model.config,
         tokenizer_hash=tokenizer.fingerprint(),
         resize=config.model.image_size is not None,
@@ -181,7 +184,7 @@ def first_state(
         # Weights of CLIP do not bring what a model adds to it, such as residual heads.
         return {**init_params(model, key), **params}
 
-    return init_state(abstract, complete, method, tx, loaded.params)
+    return complete, loaded.params
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import methods
 from errors import UserError
 from models.embeddings import Embeddings
-from training.teacher import TeacherPolicy, none
+from training.teacher import Policies, none
 
 Batch = dict[str, jax.Array]
 Carry = Any  # a pytree of arrays
@@ -28,7 +28,12 @@ WITH_NEGATIVES = ("image", "text", "negatives", "negatives_valid")
 
 
 def clamp_logit_scale(params: dict) -> dict:
-    """Clips params['logit_scale'], a logarithm, to [0, ln 100] (CLIP, arXiv 2103.00020, 2.5)."""
+    """Clips params['logit_scale'], a logarithm, to [0, ln 100] (CLIP, arXiv 2103.00020, 2.5).
+
+    One that does not learn is left as it is.
+    """
+    if "logit_scale" not in params:
+        return params
     return {**params, "logit_scale": jnp.clip(params["logit_scale"], 0.0, math.log(100.0))}
 
 
@@ -63,21 +68,23 @@ class Method:
     Attributes:
       loss: (student, teacher, batch, carry) -> (loss [], each term by name, next carry);
         global arrays, teacher is None where the policy keeps none.
-      teacher: how the teacher follows the student.
+      teacher: how the teacher follows the student; by name where the student has several, and loss
+        gets them by name, too.
       batch_fields: what the batch must hold, beside what `texts` says.
       texts: further texts of each sample: batch["texts:role"] are their ids, batch["valid:role"]
         bool [N, M] says which there are, and student.texts[role] are their embeddings.
       needs: what the models hand out beside pooled embeddings, student and teacher alike:
         "image_tokens" of patches, "text_tokens" of captions and negatives (models/embeddings.py).
       init_carry: () -> what the method hands from one step to the next, with explicit dtypes.
-      project: params -> params after each update, after the teacher has seen them.
+      project: the parameters that learn, after each update and after the teacher has seen them ->
+        those to go on with.
       observe: student's output -> what is logged of it, whatever the loss.
 
     The defaults of project and observe are for a CLIP; a method of another model gives its own.
     """
 
     loss: MethodLoss
-    teacher: TeacherPolicy = none()
+    teacher: Policies = none()
     batch_fields: tuple[str, ...] = ("image", "text")
     texts: tuple[Texts, ...] = ()
     needs: tuple[str, ...] = ()

@@ -6,12 +6,11 @@
 docs/weights.md says what was verified how.
 """
 
-import contextlib
 import dataclasses
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,13 @@ from flax import traverse_util
 
 from errors import UserError
 from models.clip import CLIPConfig
-from pretrained import configs, fingerprint, names, tensors
+from pretrained import checkpoint, configs, fingerprint, names, tensors
 from pretrained.find import FILES, WeightsSource, find_weights, tokenizer_files
 from pretrained.positions import resize_positions
 
 OPENAI_VOCAB_SIZE = 49408
-# What FROSTER's training adds to a CLIP (models/video.py).
-RESIDUAL_HEADS = ("image_head", "text_head")
+# What training adds to a CLIP: FROSTER's heads (models/video.py).
+TRAINING_ONLY = ("image_head", "text_head")
 # What state dicts carry that is no parameter.
 _BUFFERS = re.compile(r"(.*\.)?(position_ids|attn_mask)|input_resolution|context_length|vocab_size")
 
@@ -202,53 +201,28 @@ def _place(path: str, value: np.ndarray, config: CLIPConfig, shardings: Mapping)
     return jax.make_array_from_callback(value.shape, shardings[path], lambda index: value[index])
 
 
-@contextlib.contextmanager
-def _whole(folder: Path) -> Iterator[None]:
-    """What goes wrong while Orbax reads, in one line."""
-    try:
-        yield
-    except Exception as error:  # of many types, with TensorStore's whole specification
-        reason = str(error).split("\n")[0].split(" [tensorstore_spec")[0]
-        raise UserError(
-            f"cannot read the checkpoint {folder} ({reason}); where a file of it is missing or "
-            "broken, give another step of the run"
-        ) from error
-
-
 def _read_run(source: WeightsSource, stored: CLIPConfig, config: CLIPConfig, shardings: Mapping):
-    import orbax.checkpoint as ocp
-
-    folder = (source.path / "params").absolute()
     shapes = names.parameter_shapes(stored)
-    with _whole(folder):
-        metadata = ocp.PyTreeCheckpointHandler().metadata(folder).tree
-        stored_shapes = {
-            path: tuple(leaf.shape)
-            for path, leaf in traverse_util.flatten_dict(metadata, sep="/").items()
-        }
-    if heads := sorted({path.split("/")[0] for path in stored_shapes} & set(RESIDUAL_HEADS)):
-        logging.warning("%s: %s left out, which only training uses", folder, " and ".join(heads))
-    stored_shapes = {
-        path: shape for path, shape in stored_shapes.items() if path.split("/")[0] not in heads
-    }
-    _check_tensors(folder, shapes, stored_shapes)
+    with checkpoint.one_line(source.path):
+        stored_shapes = checkpoint.parameter_shapes(source.path)
+    extra = sorted({path.split("/")[0] for path in stored_shapes} & set(TRAINING_ONLY))
+    if extra:
+        logging.warning(
+            "%s: %s left out, which only training uses", source.path, " and ".join(extra)
+        )
+    kept = {path: shape for path, shape in stored_shapes.items() if path.split("/")[0] not in extra}
+    _check_tensors(source.path, shapes, kept)
 
     resized = stored.vision.positions != config.vision.positions
     first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    abstract = {}
-    for path, shape in shapes.items():
-        moved = resized and path == "vision/position_embedding"
-        sharding = first if moved else shardings.get(path, first)
-        abstract[path] = jax.ShapeDtypeStruct(shape, np.float32, sharding=sharding)
-    abstract = traverse_util.unflatten_dict(abstract, sep="/")
-    # In part: without the heads.
-    restore = ocp.args.PyTreeRestore(
-        abstract, ocp.checkpoint_utils.construct_restore_args(abstract), partial_restore=True
-    )
-    with _whole(folder), ocp.PyTreeCheckpointer() as checkpointer:
-        params = checkpointer.restore(folder, args=restore)
+    position = "vision/position_embedding"
+    places = {
+        path: first if resized and path == position else shardings.get(path, first)
+        for path in shapes
+    }
+    with checkpoint.one_line(source.path):
+        params = checkpoint.read_parameters(source.path, places)
     if resized:
         table = np.asarray(params["vision"]["position_embedding"])
-        path = "vision/position_embedding"
-        params["vision"]["position_embedding"] = _place(path, table, config, shardings)
+        params["vision"]["position_embedding"] = _place(position, table, config, shardings)
     return params

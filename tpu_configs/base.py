@@ -38,6 +38,15 @@ def get_config() -> ConfigDict:
     config.init = ConfigDict()
     config.init["from"] = ""  # pretrained weights: a folder or a hub id; empty: random weights
 
+    config.train = train = ConfigDict()  # which parameters learn: training/trainable.py
+    # Patterns of their paths, such as ("text/*", "!*/bias", "vision/*blocks/*[-2:]"): ! takes back,
+    # and the last stands for the last two layers. Empty: all, or with LoRA none beside it.
+    train.learn = ()
+    train.lora = lora = ConfigDict()
+    lora.rank = 0  # of the products that learn in the place of matrices; 0: no LoRA
+    lora.alpha = placeholder(float)  # the products count alpha / rank; None: 1
+    lora.where = ("*blocks/*/kernel",)  # patterns of these matrices
+
     config.method = method = ConfigDict()
     method.name = "degla"  # a file of methods/
     method.options = ConfigDict()  # the arguments of its make(); see the file
@@ -277,3 +286,6 @@ RESUMABLE = (
     "model.remat",
     "model.unroll_layers",
 )
+
+# What a key is in a run from before there was such a key.
+DEFAULTS = get_config().to_dict()

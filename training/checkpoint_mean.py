@@ -18,8 +18,9 @@ import orbax.checkpoint as ocp
 from absl import flags
 
 from errors import FileError, MissingFileError, UserError
+from models import parameters
 from training import cli
-from training.checkpoints import DATA_FILE, read_config
+from training.checkpoints import DATA_FILE, FIXED, read_config
 
 
 def average_weights(trees: Iterable):
@@ -62,7 +63,10 @@ def average_run(workdir: Path, output: Path, first_epoch: int, last_epoch: int) 
         )
     if output.exists():
         raise FileError(f"{output} is there: give another --output")
-    averaged = average_weights(map(read_weights, folders))
+    fixed = workdir / FIXED / "params"
+    frozen = read_weights(fixed) if fixed.exists() else {}
+    # Whole parameters: the mean of LoRA's products is no product of means.
+    averaged = average_weights(parameters.merge(read_weights(path), frozen) for path in folders)
     with ocp.StandardCheckpointer() as writer:
         writer.save(output / "checkpoints" / str(steps[-1]) / "params", averaged)
         writer.wait_until_finished()

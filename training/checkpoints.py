@@ -16,6 +16,7 @@ from errors import FileError, MissingFileError, UserError
 from training.state import TrainState
 
 CONFIG_FILE = "config.json"
+FIXED = "fixed"  # folder of what never changes and is kept once (TrainState.fixed)
 DATA_FILE = "data.json"  # what a run was trained on: records, steps_per_epoch
 
 
@@ -43,7 +44,11 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def claim_run_directory(
-    workdir: Path, config: Mapping, stamps: Mapping[str, Mapping], resumable: Iterable[str] = ()
+    workdir: Path,
+    config: Mapping,
+    stamps: Mapping[str, Mapping],
+    resumable: Iterable[str] = (),
+    defaults: Mapping | None = None,
 ) -> None:
     """Makes the directory this experiment's, or finds that it is already.
 
@@ -52,6 +57,7 @@ def claim_run_directory(
       config: nested dict, the resolved config.
       stamps: further json files to keep and compare, by name.
       resumable: dotted keys and sections that may differ when a run goes on.
+      defaults: nested dict; a key that the run's own config lacks, being older, has this value.
 
     Raises:
       UserError: it holds a run of another config; every difference is listed.
@@ -64,7 +70,12 @@ def claim_run_directory(
         difference
         for name, content in files.items()
         if (workdir / name).exists()
-        for difference in _differences(_read_object(workdir / name), content, resumable)
+        for difference in _differences(
+            _read_object(workdir / name),
+            content,
+            resumable,
+            (defaults or {}) if name == CONFIG_FILE else {},
+        )
     ]
     if different:
         raise UserError(
@@ -76,8 +87,12 @@ def claim_run_directory(
             write_atomically(workdir / name, json.dumps(content, indent=2) + "\n")
 
 
-def _differences(there: Mapping, here: Mapping, resumable: Iterable[str]) -> list[str]:
-    old, new = _flatten(there), _flatten(json.loads(json.dumps(here)))
+def _differences(
+    there: Mapping, here: Mapping, resumable: Iterable[str], defaults: Mapping
+) -> list[str]:
+    new, defaults = (_flatten(json.loads(json.dumps(tree))) for tree in (here, defaults))
+    old = _flatten(there)
+    old = {name: defaults[name] for name in new.keys() & defaults.keys() - old.keys()} | old
     return [
         f"{key}: {old.get(key, 'absent')} there, {new.get(key, 'absent')} here"
         for key in sorted(old.keys() | new.keys())
@@ -114,7 +129,12 @@ def _items(state: TrainState) -> dict[str, Any]:
     """The parts of a checkpoint; parameters apart, so that they can be read alone."""
     rest = {"step": state.step, "opt_state": state.opt_state, "carry": state.carry}
     items = {"params": state.params, "teacher": state.teacher, "rest": rest}
-    return {name: item for name, item in items.items() if item is not None}
+    return {name: item for name, item in items.items() if jax.tree.leaves(item)}
+
+
+def _fixed_items(state: TrainState) -> dict[str, Any]:
+    """What is kept once, by the name of its folder."""
+    return {name: item for name, item in state.fixed.items() if jax.tree.leaves(item)}
 
 
 class Checkpoints:
@@ -163,6 +183,7 @@ class Checkpoints:
             policies.append(
                 preservation_policy.BestN(get_metric_fn=best_fn, reverse=descending, n=1)
             )
+        self._fixed = Path(workdir).absolute() / FIXED
         self._manager = ocp.CheckpointManager(
             (Path(workdir) / "checkpoints").absolute(),
             options=ocp.CheckpointManagerOptions(
@@ -222,11 +243,20 @@ class Checkpoints:
                 f"{', '.join(sorted(metrics))}"
             )
         # Asked beforehand: Orbax's threads, out of room, print a traceback for every array.
-        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        fixed = {
+            self._fixed / name: item
+            for name, item in _fixed_items(state).items()
+            if self.latest_step is None or not (self._fixed / name).exists()
+        }
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves((_items(state), list(fixed.values()))))
         free = shutil.disk_usage(self._manager.directory).free
         with self._writing():
             if free < needed:
                 raise FileError(f"{free / 1e6:.0f} MB are free and it takes {needed / 1e6:.0f} MB")
+            with ocp.StandardCheckpointer() as writer:
+                for folder, item in fixed.items():
+                    writer.save(folder, item, force=True)
+                    writer.wait_until_finished()
             items = {name: ocp.args.StandardSave(item) for name, item in _items(state).items()}
             self._manager.save(
                 step,
@@ -250,11 +280,21 @@ class Checkpoints:
             raise MissingFileError(
                 f"no checkpoint of step {step} in {self._manager.directory}; there are: {there}"
             )
-        items = _items(abstract_state)
+        items, fixed = _items(abstract_state), _fixed_items(abstract_state)
+        if "teacher" in fixed and not (self._fixed / "teacher").exists():
+            # As runs of an earlier version have it.
+            items["teacher"] = fixed.pop("teacher")
         args = {name: ocp.args.StandardRestore(item) for name, item in items.items()}
         items = self._manager.restore(step, args=ocp.args.Composite(**args))
+        with ocp.StandardCheckpointer() as reader:
+            fixed = {name: reader.restore(self._fixed / name, item) for name, item in fixed.items()}
+        if abstract_state.teacher is None and "teacher" in items.keys():
+            fixed["teacher"] = items["teacher"]
         return abstract_state.replace(
-            params=items["params"], teacher=items.get("teacher"), **items["rest"]
+            params=items["params"],
+            teacher=None if abstract_state.teacher is None else items["teacher"],
+            fixed=abstract_state.fixed | fixed,
+            **items["rest"],
         )
 
     def preempted(self, step: int) -> bool:

@@ -4,6 +4,7 @@ import jax
 import optax
 
 from errors import UserError
+from models.parameters import PARTS
 
 # Biases and norm scales are stacked over layers, so rank alone does not tell them from matrices.
 _NOT_DECAYED = ("bias", "scale")
@@ -14,6 +15,7 @@ def decay_mask(params):
 
     def is_matrix(path, leaf):
         names = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)]
+        names = [name for name in names if name not in PARTS]
         return leaf.ndim >= 2 and not set(names[-1:]) & set(_NOT_DECAYED)
 
     return jax.tree_util.tree_map_with_path(is_matrix, params)

@@ -5,19 +5,28 @@ from collections.abc import Callable
 import jax
 import optax
 
+from models import parameters
 from training.state import TrainState
+from training.teacher import TeacherPolicy, each
+from training.trainable import ALL, Trainable
 
 
 def make_train_step(
-    student_apply: Callable, teacher_apply: Callable, method, tx: optax.GradientTransformation
+    student_apply: Callable,
+    teacher_apply: Callable,
+    method,
+    tx: optax.GradientTransformation,
+    trainable: Trainable = ALL,
 ) -> Callable[[TrainState, dict], tuple[TrainState, dict]]:
     """Builds `(state, batch) -> (state, metrics)`; jit it with the state donated.
 
     Args:
       student_apply: (params, batch) -> what the method's loss takes, such as Embeddings.
-      teacher_apply: (teacher params, batch) -> likewise; unused by a method without a teacher.
+      teacher_apply: (teacher params, batch) -> likewise; unused by a method without a teacher,
+        and by name where it has several.
       method: a methods.base.Method.
-      tx: the optimizer.
+      tx: the optimizer, of the parameters that learn.
+      trainable: which these are.
 
     Returns:
       The step. Its metrics are float32 scalars: the method's own terms and what it observes, loss,
@@ -25,13 +34,20 @@ def make_train_step(
       its parameters from the student's, relative to the teacher's norm).
     """
 
+    applies = teacher_apply
+    if teacher_apply is None or callable(teacher_apply):
+        applies = each(method.teacher, lambda policy: teacher_apply)
+
     def step(state, batch):
-        teacher = None
-        if state.teacher is not None:
-            teacher = jax.lax.stop_gradient(teacher_apply(state.teacher, batch))
+        frozen, teachers = state.fixed["params"], state.teachers(method)
+
+        def look(policy: TeacherPolicy, params, apply):
+            return None if params is None else jax.lax.stop_gradient(apply(params, batch))
+
+        teacher = each(method.teacher, look, teachers, applies)
 
         def loss_fn(params):
-            student = student_apply(params, batch)
+            student = student_apply(parameters.join(params, frozen), batch)
             loss, metrics, carry = method.loss(student, teacher, batch, state.carry)
             return loss, (dict(metrics, **method.observe(student), loss=loss), carry)
 
@@ -39,20 +55,21 @@ def make_train_step(
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         # The EMA sees the update before logit_scale is clamped, as DeGLA's released code does.
-        teacher_params = method.teacher.update(state.teacher, params, state.step)
-        params = method.project(params)
-
-        metrics["grad_norm"] = optax.tree.norm(grads)
-        if teacher_params is not None:
-            metrics["teacher_distance"] = _distance(params, teacher_params)
+        moving = trainable.moving(parameters.merge(params, frozen))
+        teacher_params = each(
+            method.teacher,
+            lambda policy, teacher: policy.update(teacher, moving, state.step),
+            state.teacher,
+        )
         new_state = state.replace(
             step=state.step + 1,
-            params=params,
+            params=method.project(params),
             opt_state=opt_state,
             teacher=teacher_params,
             carry=carry,
         )
-        return new_state, metrics
+        metrics["grad_norm"] = optax.tree.norm(grads)
+        return new_state, metrics | _distances(new_state, method, trainable)
 
     return step
 
@@ -64,6 +81,20 @@ def jit_train_step(step: Callable, abstract: TrainState) -> Callable:
     return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
 
 
-def _distance(params, teacher):
-    difference = jax.tree.map(lambda p, t: p - t, params, teacher)
-    return optax.tree.norm(difference) / optax.tree.norm(teacher)
+def _distances(state: TrainState, method, trainable: Trainable) -> dict[str, jax.Array]:
+    """How far the student is from its own teacher, or from each by name."""
+    student = trainable.moving(state.student())
+
+    def distance(policy: TeacherPolicy, teacher):
+        if teacher is None or policy.external:
+            return None
+        difference = jax.tree.map(lambda p, t: p - t, student, trainable.moving(teacher))
+        return optax.tree.norm(difference) / optax.tree.norm(teacher)
+
+    distances = each(method.teacher, distance, state.teachers(method))
+    by_name = distances if isinstance(distances, dict) else {"": distances}
+    return {
+        "/".join(filter(None, ("teacher_distance", name))): value
+        for name, value in by_name.items()
+        if value is not None
+    }

@@ -18,6 +18,7 @@ from training.logging import METRICS_FILE, MetricLogger
 from training.optimizer import make_optimizer
 from training.state import abstract_state, init_state
 from training.step import jit_train_step, make_train_step
+from training.trainable import ALL
 
 TOTAL = 12
 OPTIMIZER = dict(
@@ -52,7 +53,7 @@ def run(
         workdir, every_steps=3, keep_last=2, best_metric=best, best_mode="min"
     )
     if checkpoints.latest_step is None:
-        state = init_state(abstract, linear.init_params, method, tx, jax.random.key(0))
+        state = init_state(abstract, linear.init_params, method, tx, ALL, jax.random.key(0))
     else:
         state = checkpoints.restore(abstract)
     start = int(state.step)
@@ -256,7 +257,7 @@ def test_the_step_compiles_once(tmp_path):
     method = load("clip", {})
     _, tx = make_optimizer(total_steps=9, **OPTIMIZER)
     abstract = abstract_state(mesh, linear.init_params, method, tx)
-    state = init_state(abstract, linear.init_params, method, tx, jax.random.key(0))
+    state = init_state(abstract, linear.init_params, method, tx, ALL, jax.random.key(0))
     step = jit_train_step(make_train_step(linear.apply, None, method, tx), abstract)
     for batch in itertools.islice(linear.batches(), 3):
         batch.pop("truncated")

@@ -10,7 +10,8 @@ from methods.base import Method
 from models.embeddings import Embeddings
 from training.state import create_state
 from training.step import make_train_step
-from training.teacher import ema, frozen
+from training.teacher import ema, external, frozen
+from training.trainable import Rule, Trainable
 
 
 def apply(params, batch):
@@ -29,7 +30,12 @@ def make(policy, project):
     tx = optax.sgd(0.1)
     params = {"w": jnp.array([1.0, 2.0]), "logit_scale": jnp.float32(0.0)}
     state = create_state(params, method, tx)
-    state = state.replace(teacher={**state.teacher, "w": jnp.zeros(2)})
+    # The teacher's w is 0, wherever it lies.
+    teacher = {**state.teachers(method), "w": jnp.zeros(2)}
+    if policy.moves:
+        state = state.replace(teacher=teacher)
+    else:
+        state = state.replace(fixed=state.fixed | {"teacher": teacher})
     return state, make_train_step(apply, apply, method, tx)
 
 
@@ -76,3 +82,53 @@ def test_a_method_of_another_model_says_itself_what_is_projected_and_logged():
     state, metrics = step(create_state({"w": jnp.ones(2)}, method, tx), {"x": jnp.ones(2)})
     assert set(metrics) == {"loss", "grad_norm"}
     np.testing.assert_allclose(state.params["w"], 0.9)
+
+
+def test_a_student_that_learns_in_part_and_its_teacher():
+    """Half of w learns; the average is the same as that of the whole."""
+    learned = Trainable({"w": None, "logit_scale": Rule()})
+    method = Method(squared, ema(0.5), init_carry=lambda: jnp.zeros((), jnp.int32))
+    tx = optax.sgd(0.1)
+    params = {"w": jnp.array([1.0, 2.0]), "logit_scale": jnp.float32(1.0)}
+    state = create_state(params, method, tx, learned)
+    step = jax.jit(make_train_step(apply, apply, method, tx, learned))
+    state, metrics = step(state, {"x": np.ones((1, 2), np.float32)})
+    assert state.teacher.keys() == state.params.keys() == {"logit_scale"}
+    np.testing.assert_array_equal(state.student()["w"], [1.0, 2.0])
+    np.testing.assert_array_equal(state.teachers(method)["w"], [1.0, 2.0])
+    scale = 1 - 0.1 * np.e
+    np.testing.assert_allclose(state.student()["logit_scale"], scale, rtol=1e-6)
+    np.testing.assert_allclose(state.teachers(method)["logit_scale"], (1 + scale) / 2, rtol=1e-6)
+    wanted = (1 - scale) / 2 / np.sqrt(5 + ((1 + scale) / 2) ** 2)
+    np.testing.assert_allclose(metrics["teacher_distance"], wanted, rtol=1e-5)
+
+
+def test_several_teachers_by_name():
+    """One that follows, one that stays, and one of another model."""
+
+    def loss(student, teacher, batch, carry):
+        terms = {name: jnp.sum((student.image - its.image) ** 2) for name, its in teacher.items()}
+        return sum(terms.values()), terms, carry
+
+    method = Method(loss, {"mean": ema(0.5), "start": frozen(), "other": external()})
+    tx = optax.sgd(0.1)
+    params = {"w": jnp.array([1.0, 2.0]), "logit_scale": jnp.float32(0.0)}
+    state = create_state(params, method, tx)
+    other = {"half": jnp.array([4.0, 0.0])}
+    state.fixed["teacher"]["other"] = other
+
+    def apply_other(params, batch):
+        return apply({"w": params["half"] / 2, "logit_scale": jnp.float32(0)}, batch)
+
+    applies = {"mean": apply, "start": apply, "other": apply_other}
+    step = jax.jit(make_train_step(apply, applies, method, tx))
+    x = {"x": np.ones((1, 2), np.float32)}
+    state, metrics = step(state, x)
+    assert (metrics["mean"], metrics["start"], metrics["other"]) == (0, 0, 1 + 4)
+    # The gradient of the squared distance to (2, 0) is (-2, 4).
+    np.testing.assert_allclose(state.params["w"], [1.2, 1.6], rtol=1e-6)
+    np.testing.assert_allclose(state.teacher["mean"]["w"], [1.1, 1.8], rtol=1e-6)
+    np.testing.assert_array_equal(state.fixed["teacher"]["start"]["w"], [1.0, 2.0])
+    jax.tree.map(np.testing.assert_array_equal, state.fixed["teacher"]["other"], other)
+    assert {"teacher_distance/mean", "teacher_distance/start"} <= metrics.keys()
+    assert "teacher_distance/other" not in metrics

@@ -1,0 +1,91 @@
+"""Parameters in a checkpoint of a run: those that learn, joined with those that do not.
+
+The second are kept once, in the run's folder fixed; a run in which all parameters learn has none.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from flax import traverse_util
+from jax.sharding import NamedSharding, PartitionSpec, Sharding
+
+from errors import UserError
+from models import parameters
+
+
+@contextlib.contextmanager
+def one_line(step: Path) -> Iterator[None]:
+    """What goes wrong while Orbax reads, in one line."""
+    try:
+        yield
+    except Exception as error:  # of many types, with TensorStore's whole specification
+        reason = str(error).split("\n")[0].split(" [tensorstore_spec")[0]
+        raise UserError(
+            f"cannot read the checkpoint {step} ({reason}); where a file of it is missing or "
+            "broken, give another step of the run"
+        ) from error
+
+
+def parameter_shapes(step: Path) -> dict[str, tuple[int, ...]]:
+    """Shape of every parameter of the model by its path."""
+    whole = jax.eval_shape(parameters.merge, *_stored(step).values())
+    return {path: leaf.shape for path, leaf in traverse_util.flatten_dict(whole, sep="/").items()}
+
+
+def read_parameters(step: Path, shardings: Mapping[str, Sharding]) -> Any:
+    """The parameters of the model that shardings name, laid out as they say.
+
+    Args:
+      step: folder of a checkpoint, RUN/checkpoints/STEP.
+      shardings: by path of the whole parameters.
+    """
+    parts = []
+    for folder, stored in _stored(step).items():
+        flat = traverse_util.flatten_dict(stored, sep="/")
+        abstract = {
+            path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+            for path, leaf in flat.items()
+            if (sharding := _sharding(path, shardings)) is not None
+        }
+        parts.append(_restore(folder, traverse_util.unflatten_dict(abstract, sep="/")))
+    if not parts[1]:
+        return parts[0]
+    whole = traverse_util.unflatten_dict(dict(shardings), sep="/")
+    return jax.jit(parameters.merge, out_shardings=whole)(*parts)
+
+
+def _stored(step: Path) -> dict[Path, Any]:
+    """Shapes and dtypes of the parameters that learn and of those that do not, by folder."""
+    folders = step.absolute() / "params", step.absolute().parent.parent / "fixed" / "params"
+
+    def metadata(folder):
+        tree = ocp.PyTreeCheckpointHandler().metadata(folder).tree
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
+
+    return {
+        folders[0]: metadata(folders[0]),
+        folders[1]: metadata(folders[1]) if folders[1].exists() else {},
+    }
+
+
+def _sharding(path: str, shardings: Mapping[str, Sharding]) -> Sharding | None:
+    """Where a part of a parameter lies, or None for one that nobody wants."""
+    names = path.split("/")
+    of_whole = shardings.get("/".join(name for name in names if name not in parameters.PARTS))
+    if not names[-1].startswith("lora_") or not isinstance(of_whole, NamedSharding):
+        return of_whole
+    return NamedSharding(of_whole.mesh, PartitionSpec())  # small, and of other axes
+
+
+def _restore(folder: Path, abstract: Any) -> Any:
+    if not abstract:
+        return {}
+    restore = ocp.args.PyTreeRestore(
+        abstract, ocp.checkpoint_utils.construct_restore_args(abstract), partial_restore=True
+    )
+    with ocp.PyTreeCheckpointer() as reader:
+        return reader.restore(folder, args=restore)
