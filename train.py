@@ -68,8 +68,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
     embedders = [embedder(network, method.needs) for network in (model, model.teacher())]
     init = functools.partial(init_params, model)
     boxed = jax.eval_shape(init, jax.random.key(0))
-    trainable = choose_trainable(boxed, config.train.learn, **config.train.lora)
-    learning = (method, tx, trainable)
+    learning = (method, tx, choose_trainable(boxed, config.train.learn, **config.train.lora))
     stamp = fingerprint.fingerprint(model.config, tokenizer.fingerprint())
     about_data = {"records": len(source), "steps_per_epoch": steps_per_epoch}
     stamps = {RUN_FILE: stamp, DATA_FILE: about_data}
