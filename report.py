@@ -5,7 +5,6 @@
 RUN is a run with config.eval.before_and_after, at whose end train.py does the same.
 """
 
-import json
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from eval import find_model, make_encoder, restore
 from training import cli
 from training import mesh as meshes
 from training.checkpoints import read_config
-from training.logging import METRICS_FILE
+from training.logging import METRICS_FILE, read_metrics
 
 NEXT = """
 Next:
@@ -60,7 +59,7 @@ def read_scores(workdir: Path) -> tuple[dict[str, float], dict[str, float]]:
     Raises:
       UserError: the run did not score both.
     """
-    rows = map(json.loads, (Path(workdir) / METRICS_FILE).read_text().splitlines())
+    rows = read_metrics(Path(workdir) / METRICS_FILE)
     scored = [
         (row["step"], {name: value for name, value in row.items() if "/" in name}) for row in rows
     ]

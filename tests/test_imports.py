@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "data": (),
     "language": (),
     "methods": ("losses", "models.embeddings", "training.teacher"),
-    "training": ("models.embeddings", "models.parameters"),
+    "training": ("models.embeddings", "models.parameters", "pretrained.checksums"),
     "captions": ("data", "language"),
     "benchmarks": ("models.embeddings", "data"),
     "teaching": ("language", "captions", "benchmarks.base", "data", "losses"),

@@ -20,6 +20,7 @@ from PIL import Image
 from pretrained.load import load_weights, save_weights
 from tpu_configs import flickr8k_tiny
 from train import train
+from training.logging import read_metrics
 
 ROOT = Path(__file__).parents[1]
 NOUNS = ("dog", "cat", "ball", "boat")
@@ -67,7 +68,8 @@ def tiny(root: Path, **changes):
 
 
 def losses(workdir: Path) -> dict[int, float]:
-    rows = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    path = workdir / "metrics.jsonl"
+    rows = read_metrics(path) if path.exists() else []
     return {row["step"]: row["loss"] for row in rows if "loss" in row}
 
 

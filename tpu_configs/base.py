@@ -66,6 +66,10 @@ def get_config() -> ConfigDict:
     mesh.fsdp = 1
     mesh.tensor = 1
 
+    config.distributed = distributed = ConfigDict()  # of a run of several processes
+    distributed.heartbeat_timeout_s = 30.0  # a process not heard of for so long ends all others
+    distributed.initialization_timeout_s = 300  # for all of them to have started
+
     config.data = data = ConfigDict()
     data.source = "captions"  # a source of data/sources.py, or a file of data/
     data.root = ""  # folder or file, see the source
@@ -279,6 +283,7 @@ def get_moving_config() -> ConfigDict:
 # What may change when a run goes on in the same directory: nothing that the result depends on.
 RESUMABLE = (
     "mesh",
+    "distributed",
     "data.workers",
     "log_every_steps",
     "checkpoint",

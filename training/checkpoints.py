@@ -4,20 +4,27 @@ import contextlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
+from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from errors import FileError, MissingFileError, UserError
+from pretrained.checksums import checksums, differing
 from training.state import TrainState
 
 CONFIG_FILE = "config.json"
 FIXED = "fixed"  # folder of what never changes and is kept once (TrainState.fixed)
 DATA_FILE = "data.json"  # what a run was trained on: records, steps_per_epoch
+CHECKSUMS = "checksums"  # beside a checkpoint's config, of every array by item and path
+SCORED = "scored"  # there, too: whether the run had evaluated when it was written
 
 
 def read_config(workdir: Path) -> dict[str, Any]:
@@ -135,6 +142,16 @@ def _items(state: TrainState) -> dict[str, Any]:
 def _fixed_items(state: TrainState) -> dict[str, Any]:
     """What is kept once, by the name of its folder."""
     return {name: item for name, item in state.fixed.items() if jax.tree.leaves(item)}
+
+
+def _cause(error: Exception) -> str:
+    """What an error of Orbax says, in one line; TensorStore tells a chain of places before it."""
+    return str(error).split("\n")[0].split(" [tensorstore_spec")[0].rsplit('": ', 1)[-1]
+
+
+def _all_processes(good: bool) -> bool:
+    """Whether it is so in every process of the run; waits for them."""
+    return bool(np.all(multihost_utils.process_allgather(np.array(good))))
 
 
 class Checkpoints:
@@ -257,38 +274,74 @@ class Checkpoints:
                 for folder, item in fixed.items():
                     writer.save(folder, item, force=True)
                     writer.wait_until_finished()
-            items = {name: ocp.args.StandardSave(item) for name, item in _items(state).items()}
+            items = _items(state)
+            sums = {name: checksums(item) for name, item in (items | _fixed_items(state)).items()}
             self._manager.save(
                 step,
-                args=ocp.args.Composite(config=ocp.args.JsonSave(dict(config)), **items),
+                args=ocp.args.Composite(
+                    config=ocp.args.JsonSave({**config, CHECKSUMS: sums, SCORED: scored}),
+                    **{name: ocp.args.StandardSave(item) for name, item in items.items()},
+                ),
                 metrics={name: float(value) for name, value in metrics.items()},
             )
 
     def restore(self, abstract_state: TrainState, step: int | None = None) -> TrainState:
-        """Reads the state of a step (the newest by default) into the layout of abstract_state.
+        """Reads a state into the layout of abstract_state.
 
         Args:
           abstract_state: jax.ShapeDtypeStructs with shardings; the mesh may be another than the
             one that wrote the checkpoint.
+          step: by default the newest one that is whole. Those that are not are named, and put
+            aside in workdir/damaged.
 
         Raises:
           MissingFileError: there is no such checkpoint.
+          UserError: no checkpoint is whole; each is named with what is wrong with it.
         """
-        step = self.latest_step if step is None else step
-        if step not in self.steps:
-            there = ", ".join(map(str, self.steps)) or "none"
-            raise MissingFileError(
-                f"no checkpoint of step {step} in {self._manager.directory}; there are: {there}"
+        folder = self._manager.directory
+        if step is not None and step not in self.steps:
+            known = ", ".join(map(str, self.steps)) or "none"
+            raise MissingFileError(f"no checkpoint of step {step} in {folder}; there are: {known}")
+        problems = {}
+        for candidate in sorted(self.steps, reverse=True) if step is None else [step]:
+            try:
+                state, problem = self._read(abstract_state, candidate), ""
+            except Exception as error:  # of many types: a file may be cut, empty or not there
+                problem = _cause(error) or type(error).__name__
+            if _all_processes(not problem):
+                break
+            problems[candidate] = problem or "another process cannot read it"
+            logging.warning(
+                "the checkpoint of step %d in %s is damaged (%s)",
+                *(candidate, folder, problems[candidate]),
             )
+        else:
+            each = "; ".join(f"step {step}: {problem}" for step, problem in problems.items())
+            raise UserError(
+                f"no checkpoint in {folder} is whole ({each}): restore one from a copy, or start "
+                "again with another --workdir"
+            )
+        if problems:
+            logging.warning("going on from step %d", candidate)
+            self._put_aside(problems)
+        return state
+
+    def _read(self, abstract_state: TrainState, step: int) -> TrainState:
         items, fixed = _items(abstract_state), _fixed_items(abstract_state)
         if "teacher" in fixed and not (self._fixed / "teacher").exists():
             # As runs of an earlier version have it.
             items["teacher"] = fixed.pop("teacher")
         args = {name: ocp.args.StandardRestore(item) for name, item in items.items()}
-        items = self._manager.restore(step, args=ocp.args.Composite(**args))
+        args["config"] = ocp.args.JsonRestore()
+        restored = self._manager.restore(step, args=ocp.args.Composite(**args))
+        items = {name: restored[name] for name in items}
         with ocp.StandardCheckpointer() as reader:
             fixed = {name: reader.restore(self._fixed / name, item) for name, item in fixed.items()}
-        if abstract_state.teacher is None and "teacher" in items.keys():
+        stored = restored["config"].get(CHECKSUMS, {})  # none before there were any
+        for name, item in (items | fixed).items():
+            if wrong := differing(item, stored.get(name, {})):
+                raise ValueError(f"the values of {name}{wrong[0]} are not those that were saved")
+        if abstract_state.teacher is None and "teacher" in items:
             fixed["teacher"] = items["teacher"]
         return abstract_state.replace(
             params=items["params"],
@@ -297,9 +350,22 @@ class Checkpoints:
             **items["rest"],
         )
 
-    def preempted(self, step: int) -> bool:
-        """Whether the cluster asks all processes to save and leave at this step."""
-        return jax.process_count() > 1 and self._manager.reached_preemption(step)
+    def _put_aside(self, steps: Iterable[int]) -> None:
+        if jax.process_index() == 0:
+            for step in steps:
+                aside = self._manager.directory.parent / "damaged"
+                aside.mkdir(exist_ok=True)
+                name = f"{step}-{time.time_ns()}"
+                (self._manager.directory / str(step)).rename(aside / name)
+        _all_processes(True)  # none goes on before they are gone
+        self._manager.reload()
+
+    def scored(self, step: int) -> bool:
+        """Whether the run had the time to evaluate before it wrote this step's checkpoint."""
+        if step not in self.steps:
+            return True
+        about = ocp.args.Composite(config=ocp.args.JsonRestore())
+        return self._manager.restore(step, args=about)["config"].get(SCORED, True)
 
     def wait(self) -> None:
         """Waits until every checkpoint is on the disk, and raises what went wrong with them."""
@@ -319,9 +385,7 @@ class Checkpoints:
         except (ValueError, OSError) as error:
             folder = self._manager.directory
             whole = [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
-            # TensorStore tells a chain of places; the cause stands at its end.
-            cause = str(error).split("\n")[0].rsplit('": ', 1)[-1]
             raise FileError(
-                f"cannot write a checkpoint to {folder}: {cause}; the last whole one is of step "
-                f"{max(whole, default=0)}: make room, and the same command goes on from there"
+                f"cannot write a checkpoint to {folder}: {_cause(error)}; the last whole one is of "
+                f"step {max(whole, default=0)}: make room, and the same command goes on from there"
             ) from error

@@ -9,10 +9,10 @@ from collections.abc import Callable, Container, Iterator, Mapping
 from keyword import iskeyword
 from pathlib import Path
 
-import jax
 from absl import app, flags, logging
 
 from errors import FileError, one_line_errors
+from training import processes
 
 _HINT = " (--verbosity=1 shows the traceback)"
 
@@ -38,7 +38,7 @@ def run(
     def quiet_main(_):
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # Orbax narrates everything it does
-        with one_line_errors(_HINT):
+        with processes.together(), one_line_errors(_HINT):
             _initialize_distributed()
             main()
 
@@ -91,10 +91,8 @@ def _define_distributed_flags() -> None:
 
 def _initialize_distributed() -> None:
     args = flags.FLAGS
-    if args.coordinator == "auto":
-        jax.distributed.initialize()
-    elif args.coordinator:
-        jax.distributed.initialize(args.coordinator, args.num_processes, args.process_id)
+    limits = args.config.distributed if "config" in args and args.config else {}
+    processes.initialize(args.coordinator, args.num_processes, args.process_id, **limits)
 
 
 @contextlib.contextmanager

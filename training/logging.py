@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import jax
+from absl import logging
 from tensorboardX import summary
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import RecordWriter
@@ -36,7 +37,8 @@ class MetricLogger:
         self._workdir = Path(workdir)
         path, board = self._workdir / METRICS_FILE, self._workdir / "tensorboard"
         if path.exists():
-            write_atomically(path, _until(path, start_step) if start_step else "")
+            kept = [row for row in read_metrics(path) if row["step"] <= start_step]
+            write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept if start_step))
         self._file = path.open("a", buffering=1)
         board.mkdir(exist_ok=True)
         # Not a SummaryWriter: on a full disk its thread dies, and the next metric waits for ever.
@@ -105,7 +107,13 @@ class MetricLogger:
                 opened.close()
 
 
-def _until(path: Path, step: int) -> str:
-    # A kill may have cut the last line short.
-    lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-    return "".join(line for line in lines if json.loads(line)["step"] <= step)
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The rows of a metrics file, without lines that a kill or a full disk has torn."""
+    rows = []
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            rows.append(row | {"step": int(row["step"])})
+        except (ValueError, KeyError, TypeError):
+            logging.warning("%s, line %d is torn, and left out: %.40r", path, number, line)
+    return rows

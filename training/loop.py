@@ -1,8 +1,6 @@
 """The loop around the step: logs, checks, evaluates, saves, and stops when asked to."""
 
 import math
-import signal
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
@@ -12,6 +10,7 @@ from errors import UserError
 from training.checkpoints import Checkpoints
 from training.logging import MetricLogger
 from training.mesh import put_batch
+from training.processes import Stopped, StopSignal
 from training.state import TrainState
 
 # What batches count on the host, by field; these never go to the devices.
@@ -47,8 +46,9 @@ def fit(
     learning_rate: Callable[[int], float],
     evaluate: Callable[[TrainState], Mapping[str, float]],
     evaluate_first: bool = False,
+    stop: StopSignal | None = None,
 ) -> TrainState:
-    """Trains from state.step to the end, or to the step at which SIGTERM arrives.
+    """Trains from state.step to the end, or to the step at which the run is told to stop.
 
     Args:
       step: the compiled (state, batch) -> (state, metrics).
@@ -56,8 +56,9 @@ def fit(
       batches: this process's rows, from step state.step on; with fields of COUNTERS, if any.
       config: the resolved config, for the checkpoints.
       learning_rate: of an update, for the log.
-      evaluate: state -> scores by name, run before each checkpoint.
+      evaluate: state -> scores by name, run before each checkpoint; it may raise Stopped.
       evaluate_first: run it before the first step of all, too.
+      stop: who tells it to stop; by default SIGTERM to any of the run's processes.
 
     Raises:
       UserError: the loss or its gradient is not finite, and the last checkpoint is good; or
@@ -65,13 +66,27 @@ def fit(
     """
     if log_every < 1:
         raise UserError(f"config.log_every_steps={log_every} must be at least 1")
-    stop = _stop_on_sigterm()
+    stop = stop or StopSignal()
     start = done = int(state.step)
     counts = Counter()
     previous = None
+
+    def score() -> Mapping[str, float] | None:
+        """The scores at this step, in the log too; None where the run is told to stop."""
+        try:
+            scores = evaluate(state)
+        except Stopped:
+            return None
+        if scores:
+            logger.write(done, scores)
+        return scores
+
     if evaluate_first and done == 0:
         logger.say("scoring before the first step")
-        logger.write(0, evaluate(state))
+        if score() is None:
+            return state
+    if done == total_steps and not checkpoints.scored(done):
+        score()  # it was told to stop before its last scores
     if done < total_steps:
         logger.say("compiling: the first step takes longer")
     while done < total_steps:
@@ -84,22 +99,20 @@ def fit(
             _check_finite(done - 1, previous, checkpoints)
         previous = metrics
 
-        last = done == total_steps
-        stopping = stop.is_set() or checkpoints.preempted(done)
-        saving = last or stopping or checkpoints.due(done)
+        stopping = stop.requested()
+        saving = stopping or done == total_steps or checkpoints.due(done)
         if saving or done % log_every == 0:
             _check_finite(done, metrics, checkpoints)
             metrics = {name: float(value) for name, value in metrics.items()}
             logger.train(done, {**metrics, "learning_rate": learning_rate(done - 1)}, counts)
         if saving:
-            hurry = stopping and not last
-            scores = {} if hurry else evaluate(state)
-            if scores:
-                logger.write(done, scores)
-            checkpoints.save(done, state, config, {**metrics, **scores}, scored=not hurry)
-        if stopping and not last:
-            logger.say(f"stopped at step {done}; the same command goes on from there")
-            break
+            scores = None if stopping else score()
+            checkpoints.save(
+                done, state, config, {**metrics, **(scores or {})}, scored=scores is not None
+            )
+            if scores is None:
+                logger.say(f"stopped at step {done}; the same command goes on from there")
+                break
     checkpoints.wait()
     for name, count in counts.items():
         logger.say(f"steps {start + 1} to {done}: {count} {COUNTERS[name]}")
@@ -117,10 +130,3 @@ def _check_finite(step: int, metrics: Mapping, checkpoints: Checkpoints) -> None
                 f"{name} is {value} at step {step}; {kept}: lower config.optimizer.learning_rate "
                 "or set config.optimizer.grad_clip_norm, and use a new --workdir"
             )
-
-
-def _stop_on_sigterm() -> threading.Event:
-    stop = threading.Event()
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    return stop

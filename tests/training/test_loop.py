@@ -16,6 +16,7 @@ from training import mesh as meshes
 from training.checkpoints import Checkpoints, claim_run_directory, read_config
 from training.logging import METRICS_FILE, MetricLogger
 from training.optimizer import make_optimizer
+from training.processes import Stopped
 from training.state import abstract_state, init_state
 from training.step import jit_train_step, make_train_step
 from training.trainable import ALL
@@ -43,6 +44,7 @@ def run(
     best=None,
     first=False,
     log_every=1,
+    stop=None,
 ):
     """Trains as train.py does; `stop_at` cuts the run off there, as a kill would."""
     mesh = meshes.make_mesh(fsdp=fsdp)
@@ -73,6 +75,7 @@ def run(
             learning_rate=schedule,
             evaluate=evaluate or (lambda state: {}),
             evaluate_first=first,
+            stop=stop,
         )
     finally:
         logger.close()
@@ -169,6 +172,52 @@ def test_sigterm_saves_and_leaves(tmp_path, best):
     signal.signal(signal.SIGTERM, before)
     assert int(state.step) == 5 == Checkpoints(tmp_path, read_only=True).latest_step
     assert int(run(tmp_path, **options).step) == TOTAL
+
+
+class StopAt:
+    """Tells the run to stop at the n-th question."""
+
+    def __init__(self, number):
+        self.left = number
+
+    def requested(self):
+        self.left -= 1
+        return self.left <= 0
+
+    def check(self):
+        if self.requested():
+            raise Stopped
+
+
+def test_told_to_stop_while_evaluating_it_saves_without_scores(tmp_path):
+    stop = StopAt(5)  # three steps ask, and each evaluation asks for itself
+
+    def evaluate(state):
+        for _ in range(9):
+            stop.check()
+        return {"x/score": 1.0}
+
+    state = run(tmp_path, evaluate=evaluate, stop=stop)
+    assert int(state.step) == 3 == Checkpoints(tmp_path, read_only=True).latest_step
+    assert not any("x/score" in row for row in logged(tmp_path))
+
+
+def test_told_to_stop_at_the_last_step_it_scores_when_it_goes_on(tmp_path):
+    def evaluate(state):
+        return {"x/score": float(state.step)}
+
+    run(tmp_path, evaluate=evaluate, stop=StopAt(TOTAL))
+    assert not any(row.get("x/score") == TOTAL for row in logged(tmp_path))
+    assert not Checkpoints(tmp_path, read_only=True).scored(TOTAL)
+    run(tmp_path, evaluate=evaluate)
+    assert [row["x/score"] for row in logged(tmp_path) if "x/score" in row] == [3, 6, 9, TOTAL]
+
+
+def test_told_to_stop_while_scoring_first_it_leaves(tmp_path):
+    def evaluate(state):
+        raise Stopped
+
+    assert int(run(tmp_path, first=True, evaluate=evaluate).step) == 0
 
 
 def test_intervals_of_no_steps_are_refused(tmp_path):
