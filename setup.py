@@ -6,7 +6,8 @@ from setuptools import find_packages, setup
 
 VIDEO = ["av>=15"]
 TEACHING = ["sacrebleu>=2.5"]
-TEST = ["pytest", "ruff", "tensorboard", *VIDEO, *TEACHING]
+CAPTIONS = ["datatrove>=0.10.1"]  # carries python -m captions.generate
+TEST = ["pytest", "ruff", "tensorboard", *VIDEO, *TEACHING, *CAPTIONS]
 # open_clip needs torchvision; this pair of releases is known to import together.
 PARITY = ["torch==2.14.1", "torchvision==0.29.1", "open_clip_torch>=3.2"]
 
@@ -19,9 +20,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
     packages=find_packages(exclude=["tests*"]),
+    package_data={"captions": ["synonyms.txt", "sheet.html"]},
     py_modules=["train", "eval", "report", "errors", "files"],
     install_requires=[
         "absl-py",
+        "array_record",
         "flax>=0.12.8",
         "ftfy",
         "grain>=0.2.18",
@@ -29,6 +32,7 @@ setup(
         "httpx2",
         "huggingface_hub",
         "jax>=0.10.2",
+        "jinja2",
         "matplotlib",
         "ml_collections>=1.1",
         "numpy",
@@ -50,7 +54,7 @@ setup(
         "parity": PARITY,
         "video": VIDEO,
         "teaching": TEACHING,
-        "captions": [],
+        "captions": CAPTIONS,
         "tpu": ["libtpu"],  # the TPU compiler, for perf/compile.py on a machine without a TPU
     },
 )

@@ -17,7 +17,7 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict, config_flags
 
 import report
-from captions.rules import open_negatives
+from captions.mixture import open_negatives
 from data import pipeline, sources
 from data import tokenizer as tokenizers
 from errors import UserError

@@ -45,7 +45,7 @@ def train_batches(
 
     Each epoch is shuffled anew and loses the records that do not fill a last batch. Each record
     gives one of its captions, drawn anew each epoch, and K negatives of that caption: all that it
-    has or K of them without replacement, by the record or else by `make_negatives`.
+    has or K of them without replacement, or what `make_negatives` gives.
 
     A batch, for N = batch_size / process_count, holds
       image uint8 [N, image_size, image_size, 3]; text int32 [N, L]; truncated bool [N], whether
@@ -68,8 +68,8 @@ def train_batches(
         into the least of them that holds all, and are not cut.
       shards: parts of this process's rows that lie on devices of their own.
       num_negatives: K.
-      make_negatives: (caption, rng, avoid=the record's other captions) -> (K texts, K whether
-        valid, how many were filled), for records without negatives; picklable.
+      make_negatives: (record, i, rng) -> (K texts, K whether valid, how many were filled) for
+        caption i of a record; picklable. None: the records bring them.
       texts: (role, M, G) of further texts, see data/roles.py.
       workers: decoding processes; 0 decodes in this one.
       agree: largest of an int over all processes, so that all of them choose the same L and R.
@@ -192,18 +192,16 @@ class _Sample:
         slots = self.num_negatives
         if not slots:
             return [], [], 0
-        texts = _negatives_of(record, i)
-        if not texts:
-            captions = record["captions"]
-            others = captions[:i] + captions[i + 1 :]
-            return self.make_negatives(captions[i], rng, avoid=others)
+        if self.make_negatives:
+            return self.make_negatives(record, i, rng)
+        texts = negatives_of(record, i)
         if len(texts) > slots:
             texts = [texts[k] for k in sorted(rng.choice(len(texts), slots, replace=False))]
         empty = slots - len(texts)
         return texts + [""] * empty, [True] * len(texts) + [False] * empty, 0
 
 
-def _negatives_of(record, i):
+def negatives_of(record, i) -> list[str]:
     """The negatives that a record brings for its caption i."""
     negatives = record.get("negatives") or []
     return negatives[i] if negatives and isinstance(negatives[0], list) else negatives
@@ -218,7 +216,7 @@ def check_negatives(source) -> None:
         return
     for record in (sources.without_image(source, i) for i in range(len(source))):
         for i, caption in enumerate(record["captions"]):
-            if not _negatives_of(record, i):
+            if not negatives_of(record, i):
                 raise UserError(
                     f"{record['key']} has no negatives for {caption!r}, and the method needs them: "
                     "use data with negatives, or have them written by rule"

@@ -271,7 +271,7 @@ def _check_options(name, make, options):
 def _split(source, split, test_size, train_size):
     """Indices of a part of a source, and what of it was read on the way, see Subset."""
     records = [without_image(source, i) for i in range(len(source))]
-    names = list(map(_name, records))
+    names = list(map(image_name, records))
     order = sorted(set(names), key=lambda name: hashlib.sha256(name.encode()).digest())
     needed = test_size + (1 if train_size is None else train_size)
     if test_size < 0 or needed > len(order):
@@ -285,7 +285,8 @@ def _split(source, split, test_size, train_size):
     return indices, {i: records[i] for i in indices if "image" not in records[i]}
 
 
-def _name(record):
+def image_name(record) -> str:
+    """The name of a record's image file; where the record comes from if it has none."""
     image = record.get("image")
     return os.path.basename(image) if isinstance(image, str) else record["key"]
 

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from captions.rules import RuleNegatives
+from captions import mixture
 from data import pipeline, sources
 from data.tokenizer import train_tokenizer
 from errors import UserError
@@ -69,7 +69,7 @@ def real_batch(root: str, image_size: int) -> dict:
         context_length=TEXT_LENGTH,
         text_lengths=(),
         num_negatives=NUM_NEGATIVES,
-        make_negatives=RuleNegatives.from_captions(captions, num_negatives=NUM_NEGATIVES),
+        make_negatives=mixture.of_rules(captions, num_negatives=NUM_NEGATIVES),
     )
     batch = next(batches)
     for name in ("text", "negatives"):

@@ -85,8 +85,10 @@ def get_config() -> ConfigDict:
     data.text_lengths = (16, 24, 32, 48, 77)
     data.crop_scale = (0.9, 1.0)  # area of the random resized crop, as a share of the image
     data.num_negatives = 4  # hard negative captions of each caption, K
-    data.negatives = "records"  # records: as the source has them; rules: captions/rules.py
-    data.negative_types = (  # of rules; fewer negatives than types: each caption draws its types
+    # records: as the source has them; rules: captions/rules.py; or a folder that captions.generate
+    # wrote. Several with commas between, each with its weight: "rules=1,OUT=3".
+    data.negatives = "records"
+    data.negative_types = (  # of captions/types/, or "type=weight"; draws are even without weights
         "reshuffle",
         "swap_nouns",
         "swap_adjectives",

@@ -3,7 +3,7 @@
     python train.py --config=tpu_configs/ce_clip_vit_b32.py --config.data.root=COCO --workdir=RUN
 
 COCO holds annotations/captions_train2014.json and train2014/. The paper's negatives come from a
-language model; here each slot is one type of captions/rules.py, masked where it does not apply.
+language model; here each slot is one type of captions/types/, masked where it does not apply.
 """
 
 from ml_collections import ConfigDict

@@ -1,21 +1,16 @@
 """Hard negatives by rule, held against what each type promises, on real and on hard captions."""
 
+import dataclasses
 import json
 import pickle
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from captions import rules
-from captions.rules import RuleNegatives
-from data import sources
+from captions import mixture, sentences
 from data.english import article
 
-REPOSITORY = Path(__file__).parents[2]
 HARD = [
     "",
     " ",
@@ -48,11 +43,27 @@ def captions(records):
 
 @pytest.fixture(scope="module")
 def negatives(captions):
-    return RuleNegatives.from_captions(captions)
+    return mixture.of_rules(captions)
 
 
-def one_of(negatives, name, **options):
-    return RuleNegatives(negatives.vocabulary, types=(name,), num_negatives=1, **options)
+@pytest.fixture(scope="module")
+def vocabulary(negatives):
+    ((rules, _),) = negatives.origins
+    return rules.vocabulary
+
+
+def with_types(negatives, *names, **options):
+    ((rules, weight),) = negatives.origins
+    rules = mixture.FromRules(rules.vocabulary, names)
+    return mixture.Mixture(((rules, weight),), dict.fromkeys(names, 1.0), **options)
+
+
+def one_of(negatives, name):
+    return with_types(negatives, name, num_negatives=1)
+
+
+def write(negatives, caption, rng, avoid=()):
+    return negatives({"captions": [caption, *avoid]}, 0, rng)
 
 
 def words(text):
@@ -63,9 +74,9 @@ def words(text):
 
 def pairs(negatives, name, captions):
     rng = np.random.default_rng(1)
-    write = one_of(negatives, name)
+    one = one_of(negatives, name)
     for caption in captions:
-        (text,), (valid,), filled = write(caption, rng)
+        (text,), (valid,), filled = write(one, caption, rng)
         assert filled == 0 and valid == bool(text)
         if valid:
             yield caption, text
@@ -80,13 +91,13 @@ def test_reshuffle_permutes_the_words_and_leaves_the_punctuation(negatives, capt
 
 
 @pytest.mark.parametrize(
-    "name, tags", [("swap_nouns", rules.NOUNS), ("swap_adjectives", rules.ADJECTIVES)]
+    "name, tags", [("swap_nouns", sentences.NOUNS), ("swap_adjectives", sentences.ADJECTIVES)]
 )
 def test_swap_exchanges_two_tagged_words(negatives, captions, name, tags):
     made = list(pairs(negatives, name, captions))
     assert len(made) > 0.15 * len(captions)
     for caption, text in made:
-        sentence, changed = rules.parse(caption), rules.parse(text).words
+        sentence, changed = sentences.parse(caption), sentences.parse(text).words
         at = [
             i
             for i, (old, new) in enumerate(zip(sentence.words, changed, strict=True))
@@ -98,13 +109,15 @@ def test_swap_exchanges_two_tagged_words(negatives, captions, name, tags):
 
 
 @pytest.mark.parametrize(
-    "name, tags", [("replace_noun", rules.NOUNS), ("replace_adjective", rules.ADJECTIVES)]
+    "name, tags", [("replace_noun", sentences.NOUNS), ("replace_adjective", sentences.ADJECTIVES)]
 )
-def test_replace_changes_one_tagged_word_to_one_of_its_kind(negatives, captions, name, tags):
+def test_replace_changes_one_tagged_word_to_one_of_its_kind(
+    negatives, vocabulary, captions, name, tags
+):
     made = list(pairs(negatives, name, captions))
     assert len(made) > 0.5 * len(captions)
     for caption, text in made:
-        sentence, changed = rules.parse(caption), rules.parse(text).words
+        sentence, changed = sentences.parse(caption), sentences.parse(text).words
         differing = [
             (i, new.lower())
             for i, (old, new) in enumerate(zip(sentence.words, changed, strict=True))
@@ -112,7 +125,7 @@ def test_replace_changes_one_tagged_word_to_one_of_its_kind(negatives, captions,
         ]
         ((i, new),) = differing
         assert sentence.tags[i] in tags
-        assert new in negatives.vocabulary.words[sentence.tags[i]]  # same kind, same number
+        assert new in vocabulary.words[sentence.tags[i]]  # same kind, same number
         assert new not in words(caption)
 
 
@@ -133,15 +146,15 @@ def test_exchanges_that_keep_the_meaning_are_not_made(negatives):
         ("swap_adjectives", "A black and white dog ."),
         ("swap_nouns", "A group of dogs ."),
     ]:
-        assert one_of(negatives, name)(caption, rng) == ([""], [False], 0)
+        assert write(one_of(negatives, name), caption, rng) == ([""], [False], 0)
 
 
 def test_replacements_keep_clear_of_the_other_captions(negatives, records):
-    write = one_of(negatives, "replace_noun")
+    one = one_of(negatives, "replace_noun")
     rng = np.random.default_rng(0)
     for record in records:
         caption, *others = record["captions"]
-        (text,), _, _ = write(caption, rng, avoid=others)
+        (text,), _, _ = one(record, 0, rng)
         new = set(words(text)) - set(words(caption))
         assert not new & {word for other in others for word in words(other)}
 
@@ -149,10 +162,10 @@ def test_replacements_keep_clear_of_the_other_captions(negatives, records):
 @pytest.mark.parametrize("fill", [True, False])
 @pytest.mark.parametrize("num_negatives", [1, 4, 5, 9])
 def test_every_negative_is_new(negatives, captions, fill, num_negatives):
-    write = RuleNegatives(negatives.vocabulary, num_negatives=num_negatives, fill=fill)
+    several = dataclasses.replace(negatives, num_negatives=num_negatives, fill=fill)
     rng = np.random.default_rng(0)
     for caption in captions[:200] + HARD:
-        texts, valid, filled = write(caption, rng)
+        texts, valid, filled = write(several, caption, rng)
         assert len(texts) == len(valid) == num_negatives
         assert [bool(text) for text in texts] == valid
         kept = [" ".join(text.lower().split()) for text in texts if text]
@@ -162,90 +175,58 @@ def test_every_negative_is_new(negatives, captions, fill, num_negatives):
 
 def test_hard_captions_that_hold_nothing_to_change_have_no_negatives(negatives):
     for caption in ["", " ", "...", "🙂 🙂"]:
-        assert negatives(caption, np.random.default_rng(0)) == ([""] * 4, [False] * 4, 0)
+        done = write(negatives, caption, np.random.default_rng(0))
+        assert done == ([""] * 4, [False] * 4, 0)
 
 
 def test_a_changed_caption_keeps_its_spaces_and_punctuation(negatives):
     caption = "A  black\tdog ,  a white cat!"
-    (text,), _, _ = one_of(negatives, "swap_nouns")(caption, np.random.default_rng(0))
+    (text,), _, _ = write(one_of(negatives, "swap_nouns"), caption, np.random.default_rng(0))
     assert text == "A  black\tcat ,  a white dog!"
 
 
 def test_the_first_word_gets_the_capital(negatives):
-    (text,), _, _ = one_of(negatives, "swap_nouns")("Dogs run to cats", np.random.default_rng(0))
+    one = one_of(negatives, "swap_nouns")
+    (text,), _, _ = write(one, "Dogs run to cats", np.random.default_rng(0))
     assert text == "Cats run to dogs"
 
 
 def test_which_types_are_drawn_varies_but_slots_stay_when_all_fit(negatives):
     rng = np.random.default_rng(0)
-    kinds = RuleNegatives(negatives.vocabulary, num_negatives=5, fill=False)
+    kinds = dataclasses.replace(negatives, num_negatives=5, fill=False)
     for _ in range(20):
-        texts, valid, _ = kinds(FOUR_OF_FIVE, rng)
+        texts, valid, _ = write(kinds, FOUR_OF_FIVE, rng)
         assert all(valid)
         assert sorted(words(texts[0])) == sorted(words(FOUR_OF_FIVE))
         assert len(set(words(texts[3])) - set(words(FOUR_OF_FIVE))) == 1
-    drawn = {tuple(negatives._slots(rng)) for _ in range(100)}
+    drawn = {tuple(name for _, name in negatives._slots(rng)) for _ in range(100)}
     assert len({frozenset(d) for d in drawn}) == 5
 
 
 def test_slots_that_another_type_fills_are_counted(negatives):
     caption = "A dog jumps ."  # one noun, no adjective: only two of the five types apply
-    wanted = RuleNegatives(negatives.vocabulary, num_negatives=5)
-    texts, valid, filled = wanted(caption, np.random.default_rng(0))
+    wanted = dataclasses.replace(negatives, num_negatives=5)
+    texts, valid, filled = write(wanted, caption, np.random.default_rng(0))
     assert all(valid) and filled == 3
-    bare = RuleNegatives(negatives.vocabulary, num_negatives=5, fill=False)
-    _, valid, filled = bare(caption, np.random.default_rng(0))
+    bare = dataclasses.replace(negatives, num_negatives=5, fill=False)
+    _, valid, filled = write(bare, caption, np.random.default_rng(0))
     assert valid == [True, False, False, False, True] and filled == 0
-    expected = dict.fromkeys(rules.TYPES, 0.0) | {"reshuffle": 1.0, "replace_noun": 1.0}
-    assert rules.applicability(negatives, [caption]) == expected
 
 
 def test_the_same_generator_gives_the_same_negatives_also_after_pickling(negatives, captions):
-    def run(write):
+    def run(negatives):
         rng = np.random.default_rng(7)
-        return [write(caption, rng) for caption in captions[:50]]
+        return [write(negatives, caption, rng) for caption in captions[:50]]
 
     assert run(negatives) == run(pickle.loads(pickle.dumps(negatives)))
 
 
-def test_replacement_words_follow_their_frequency(negatives):
+def test_replacement_words_follow_their_frequency(vocabulary):
     draws = [
-        word
-        for seed in range(400)
-        for word in negatives.vocabulary.draw("AJ0", np.random.default_rng(seed))
+        word for seed in range(400) for word in vocabulary.draw("AJ0", np.random.default_rng(seed))
     ]
-    counts = np.diff(negatives.vocabulary.cumulative["AJ0"], prepend=0)
+    counts = np.diff(vocabulary.cumulative["AJ0"], prepend=0)
     top = int(counts.argmax())
     expected = counts[top] / counts.sum()
-    share = draws.count(negatives.vocabulary.words["AJ0"][top]) / len(draws)
+    share = draws.count(vocabulary.words["AJ0"][top]) / len(draws)
     assert share == pytest.approx(expected, abs=4 * np.sqrt(expected / len(draws)))
-
-
-def test_an_unknown_type_is_named(negatives):
-    with pytest.raises(ValueError, match=r"\['swap_verbs'\].*'reshuffle'"):
-        RuleNegatives(negatives.vocabulary, types=("swap_verbs",))
-
-
-def run(*arguments):
-    command = [sys.executable, "-m", "captions.rules", *map(str, arguments)]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
-
-
-def test_the_command_writes_what_the_degla_source_reads(shared, tmp_path):
-    flickr = shared / "data/flickr8k"
-    records = json.loads((flickr / "captions.json").read_text())[:10]
-    (tmp_path / "captions.json").write_text(json.dumps(records))
-    (tmp_path / "images").symlink_to(flickr / "images")
-    done = run(tmp_path, "--out", tmp_path / "degla.json")
-    assert done.returncode == 0, done.stderr
-    source = sources.load("degla", tmp_path, images="images")
-    assert len(source) == 50
-    assert source[7]["captions"] == [records[1]["captions"][2]]
-    assert source[7]["image"].endswith(records[1]["image"])
-    assert all(1 <= len(record["negatives"]) <= 4 for record in source)
-
-
-def test_the_command_says_in_a_line_what_is_missing(tmp_path):
-    done = run(tmp_path, "--out", tmp_path / "degla.json")
-    assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1 and "captions.json" in done.stderr

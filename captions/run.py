@@ -1,0 +1,87 @@
+"""A run of captions.generate as data, and what it opens."""
+
+import dataclasses
+import functools
+import importlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import language.base
+from captions import options, types, writing
+from captions.rules import Vocabulary
+from captions.writers import Language, Rules, Writer
+from captions.writing import Limits
+from data import sources
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Everything that what is written depends on; kept beside it as run.json.
+
+    Attributes:
+      source: arguments of data/sources.py's load().
+      writer: 'rules' or 'language'; writer_options are arguments of captions/writers.py's.
+      model: arguments of language/base.py's load().
+      types: of captions/types/; none: DeGLA's five, or describe_class for a source of classes.
+      limits: arguments of captions/writing.py's Limits.
+      image_margin: 'module:function' for Limits, '' for none.
+      records: write for the first so many; None: for all.
+      task_records: records of a task.
+    """
+
+    source: Mapping
+    writer: str
+    writer_options: Mapping = dataclasses.field(default_factory=dict)
+    model: Mapping | None = None
+    types: Sequence[str] = ()
+    limits: Mapping = dataclasses.field(default_factory=dict)
+    image_margin: str = ""
+    records: int | None = None
+    task_records: int = 500
+
+    def complete(self) -> "Run":
+        """The run with its types, after a look at what can be wrong with it."""
+        source = sources.load(**self.source)
+        of = "class" if hasattr(source, "classes") else "caption"
+        names = tuple(self.types) or (types.DEGLA if of == "caption" else ("describe_class",))
+        for name in names:
+            kind = types.load(name)
+            if kind.of != of:
+                raise ValueError(f"type {name} is written for a {kind.of}, the source has a {of}")
+            if self.writer == "rules" and kind.rule is None:
+                raise ValueError(f"type {name} has no rule: give --writer=language")
+        return dataclasses.replace(self, types=names)
+
+    def open_items(self) -> Sequence[list[writing.Item]]:
+        return writing.items(sources.load(**self.source), self.records)
+
+    def open_writer(self, cache: Path) -> Writer:
+        """The writer; a language model keeps its answers in the folder `cache`."""
+        if self.writer == "rules":
+            captions = sources.all_captions(sources.load(**self.source))
+            vocabulary = Vocabulary.from_captions(captions)
+            return options.call("rules", Rules, self.writer_options, vocabulary)
+        if self.writer != "language":
+            raise ValueError(f"unknown writer {self.writer!r}: give rules or language")
+        if not self.model:
+            backends = ", ".join(language.base.available())
+            raise ValueError(f"a language writer needs --model, one of {backends}")
+        open_model = functools.partial(language.base.load, **self.model)
+        return options.call("language", Language, self.writer_options, open_model, cache)
+
+    def open_limits(self) -> Limits:
+        margin = _function(self.image_margin) if self.image_margin else None
+        return options.call("limits", Limits, {**self.limits, "image_margin": margin})
+
+    def to_json(self) -> dict:
+        versions = {name: types.load(name).version for name in self.types}
+        return json.loads(json.dumps(dataclasses.asdict(self) | {"prompt_versions": versions}))
+
+
+def _function(name: str) -> Callable:
+    module, _, function = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"no function {name!r} (module:function): {error}") from None
