@@ -11,7 +11,6 @@ it is checked. `--source.x`, `--model.x` and so on are arguments of what they na
 import argparse
 import importlib
 import json
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from captions import options, pipeline, summary, types, writing, written
 from captions.run import Run
 from captions.writers import Writer
 from captions.writing import Limits
+from errors import UserError, one_line_errors
 
 _PILOT = 100  # texts that the estimate is made from
 
@@ -37,7 +37,7 @@ def generate(
       What summary.json holds, see captions/summary.py; None while tasks are under way.
 
     Raises:
-      ValueError: the run cannot be, or the folder holds another.
+      UserError: the run cannot be, or the folder holds another.
       OSError: a language model that does not answer, a disk that is full.
     """
     run = run.complete()
@@ -69,7 +69,7 @@ def _executor(name: str) -> Callable:
     if name == "local":
         return pipeline.LocalExecutor
     if name not in ("slurm", "ray"):
-        raise ValueError(f"unknown executor {name!r}: give local, slurm or ray")
+        raise UserError(f"unknown executor {name!r}: give local, slurm or ray")
     module = importlib.import_module(f"datatrove.executor.{name}")
     return getattr(module, f"{name.capitalize()}PipelineExecutor")
 
@@ -87,7 +87,7 @@ def _claim(out: Path, content: dict) -> None:
         if noted.get(name) != value
     ]
     if changes:
-        raise ValueError(f"{out} holds another run: {'; '.join(changes)}; give another --out")
+        raise UserError(f"{out} holds another run: {'; '.join(changes)}; give another --out")
 
 
 def _estimate(out: Path, items, writer: Writer, names: Sequence[str], limits: Limits) -> dict:
@@ -125,7 +125,7 @@ def main() -> None:
     add("--json", type=Path, help="also write DeGLA's json, or a json of classes, there")
     groups = ("source", "model", "writer", "limits", "executor")
     args, of_groups = options.parse(parser, groups)
-    try:
+    with one_line_errors():
         run = Run(
             source={"name": args.source, "root": ".", **of_groups["source"]},
             writer=args.writer,
@@ -138,8 +138,6 @@ def main() -> None:
             task_records=args.task_records,
         )
         done = generate(run, args.out, args.executor, args.json, **of_groups["executor"])
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
     if done:
         print(summary.table(done))
 

@@ -14,6 +14,7 @@ from captions.rules import Vocabulary
 from captions.sentences import normalise, parse, words_of
 from captions.written import Written
 from data import pipeline, sources
+from errors import UserError
 
 ANY = ""  # the type of negatives that do not say theirs
 
@@ -87,10 +88,10 @@ class Mixture:
 
     def __post_init__(self):
         if self.num_negatives < 1:
-            raise ValueError(f"num_negatives is {self.num_negatives}, it must be at least 1")
+            raise UserError(f"num_negatives is {self.num_negatives}, it must be at least 1")
         for weights in (self.type_weights.values(), [weight for _, weight in self.origins]):
             if min(weights, default=-1) < 0 or not any(weights):
-                raise ValueError("weights of negatives must be at least 0, and one above it")
+                raise UserError("weights of negatives must be at least 0, and one above it")
 
     def __call__(
         self, record: dict, i: int, rng: np.random.Generator
@@ -166,7 +167,7 @@ def open_negatives(data, source) -> Callable | None:
     """What draws the negatives that config.data asks for; None where the records bring them all.
 
     Raises:
-      ValueError: records or a folder without negatives, unknown types or origins.
+      UserError: records or a folder without negatives, unknown types or origins.
     """
     weights = parse_weights("negatives", data.negatives.split(","))
     type_weights = parse_weights("negative_types", data.negative_types)
@@ -191,7 +192,7 @@ def parse_weights(key: str, items: Sequence[str]) -> dict[str, float]:
         try:
             weights[name if equals else weight] = float(weight) if equals else 1.0
         except ValueError:
-            raise ValueError(f"config.data.{key} has {item!r}: give name or name=weight") from None
+            raise UserError(f"config.data.{key} has {item!r}: give name or name=weight") from None
     return weights
 
 
@@ -200,17 +201,17 @@ def _origin(name: str, source, names: Sequence[str]) -> Origin:
         return FromRecords()
     if name == "rules":
         if without := [kind for kind in names if types.load(kind).rule is None]:
-            raise ValueError(f"there is no rule for the types {', '.join(without)}")
+            raise UserError(f"there is no rule for the types {', '.join(without)}")
         return FromRules(Vocabulary.from_captions(sources.all_captions(source)), tuple(names))
     try:
         written = Written(name)
-    except ValueError as error:
-        raise ValueError(
+    except UserError as error:
+        raise UserError(
             f"config.data.negatives names {name!r}; give records or rules, or a folder: {error}"
         ) from None
     origin = FromFolder(written)
     if not any(_has_row(written, source[i]) for i in range(len(source))):
-        raise ValueError(f"{name} has no negatives for any caption of the data: written for it?")
+        raise UserError(f"{name} has no negatives for any caption of the data: written for it?")
     return origin
 
 

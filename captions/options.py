@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from errors import UserError
+
 
 def parse(
     parser: argparse.ArgumentParser, groups: Sequence[str], arguments: Sequence[str] | None = None
@@ -30,14 +32,14 @@ def call(name: str, function: Callable, options: Mapping[str, Any], *args) -> An
     """Calls a function with options of its own.
 
     Raises:
-      ValueError: an option that it does not have, or needs and is not given; says for what.
+      UserError: an option that it does not have, or needs and is not given; says for what.
     """
     known = list(inspect.signature(function).parameters.values())[len(args) :]
     if unknown := [option for option in options if option not in {p.name for p in known}]:
         there_are = ", ".join(p.name for p in known)
-        raise ValueError(f"{name} has no option {unknown[0]!r}; there are: {there_are}")
+        raise UserError(f"{name} has no option {unknown[0]!r}; there are: {there_are}")
     if missing := [p.name for p in known if p.default is p.empty and p.name not in options]:
-        raise ValueError(f"{name} needs the options {', '.join(missing)}")
+        raise UserError(f"{name} needs the options {', '.join(missing)}")
     return function(*args, **options)
 
 

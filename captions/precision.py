@@ -14,6 +14,7 @@ from scipy import stats
 
 from captions import types
 from captions.checks import Pair, rejection
+from errors import UserError, one_line_errors
 
 # SugarCrepe's files, by the type that each is an example of.
 SUGARCREPE = {
@@ -28,15 +29,15 @@ def read_pairs(path: Path) -> list[dict[str, str]]:
     """Rows with the columns type, label (good or bad), caption and draft, tab-separated.
 
     Raises:
-      ValueError: a column is missing, or a label is another.
+      UserError: a column is missing, or a label is another.
     """
     with open(path, encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     for number, row in enumerate(rows, 2):
         if missing := {"type", "label", "caption", "draft"} - {k for k, v in row.items() if v}:
-            raise ValueError(f"{path} line {number} has no {', '.join(sorted(missing))}")
+            raise UserError(f"{path} line {number} has no {', '.join(sorted(missing))}")
         if row["label"] not in ("good", "bad"):
-            raise ValueError(f"{path} line {number}: label {row['label']!r} is not good or bad")
+            raise UserError(f"{path} line {number}: label {row['label']!r} is not good or bad")
     return rows
 
 
@@ -84,12 +85,10 @@ def main() -> None:
     parser.add_argument("pairs", type=Path, help="tsv with columns type, label, caption, draft")
     parser.add_argument("--sugarcrepe", type=Path, help="folder of SugarCrepe's files")
     options = parser.parse_args()
-    try:
+    with one_line_errors():
         rows = read_pairs(options.pairs)
         folder = options.sugarcrepe
         theirs = {f: read_sugarcrepe(folder / f"{f}.json") for f in SUGARCREPE} if folder else {}
-    except (OSError, ValueError) as error:
-        parser.exit(1, f"error: {error}\n")
     for name, counts in confusion(rows).items():
         precision, recall = precision_and_recall(counts)
         print(f"{name:<18} precision {_share(*precision)}, recall {_share(*recall)}")

@@ -13,6 +13,7 @@ from captions.rules import Vocabulary
 from captions.writers import Language, Rules, Writer
 from captions.writing import Limits
 from data import sources
+from errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +49,9 @@ class Run:
         for name in names:
             kind = types.load(name)
             if kind.of != of:
-                raise ValueError(f"type {name} is written for a {kind.of}, the source has a {of}")
+                raise UserError(f"type {name} is written for a {kind.of}, the source has a {of}")
             if self.writer == "rules" and kind.rule is None:
-                raise ValueError(f"type {name} has no rule: give --writer=language")
+                raise UserError(f"type {name} has no rule: give --writer=language")
         return dataclasses.replace(self, types=names)
 
     def open_items(self) -> Sequence[list[writing.Item]]:
@@ -63,10 +64,10 @@ class Run:
             vocabulary = Vocabulary.from_captions(captions)
             return options.call("rules", Rules, self.writer_options, vocabulary)
         if self.writer != "language":
-            raise ValueError(f"unknown writer {self.writer!r}: give rules or language")
+            raise UserError(f"unknown writer {self.writer!r}: give rules or language")
         if not self.model:
             backends = ", ".join(language.base.available())
-            raise ValueError(f"a language writer needs --model, one of {backends}")
+            raise UserError(f"a language writer needs --model, one of {backends}")
         open_model = functools.partial(language.base.load, **self.model)
         return options.call("language", Language, self.writer_options, open_model, cache)
 
@@ -84,4 +85,4 @@ def _function(name: str) -> Callable:
     try:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"no function {name!r} (module:function): {error}") from None
+        raise UserError(f"no function {name!r} (module:function): {error}") from None

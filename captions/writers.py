@@ -102,7 +102,7 @@ class Language:
       temperature, top_p, max_tokens: of the completions.
 
     Raises:
-      ValueError: when it first writes, a model that cannot generate.
+      UserError: when it first writes, a model that cannot generate.
     """
 
     name = "language"

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from errors import UserError
+
 INDEX = "index.npy"  # uint64 [rows], what stands for a row's image and caption
 _NAME, _SPLIT, _FORMAT = "negatives", "train", "array_record"
 FIELDS = ("text", "type", "writer", "model", "prompt_version", "seed", "attempts")
@@ -67,7 +69,7 @@ class Written:
     """What such a folder holds: rows by number, and by image and caption; picklable.
 
     Raises:
-      ValueError: it is no such folder, or not complete.
+      UserError: it is no such folder, or not complete.
     """
 
     def __init__(self, folder: str | Path):
@@ -78,14 +80,14 @@ class Written:
             hint = "python -m captions.generate writes such folders"
             if (self.folder / "run.json").is_file():
                 hint = "its run has not come to an end: give the same command again"
-            raise ValueError(f"{folder} is no folder of written captions: {hint}")
+            raise UserError(f"{folder} is no folder of written captions: {hint}")
         keys = np.load(self.folder / INDEX)
         self._order = np.argsort(keys, kind="stable")
         self._keys = keys[self._order]
         builder = tfds.builder_from_directory(self.folder)
         self._rows = builder.as_data_source(split=_SPLIT)
         if len(self._rows) != len(keys):
-            raise ValueError(f"{folder} holds {len(self._rows)} rows, but its index {len(keys)}")
+            raise UserError(f"{folder} holds {len(self._rows)} rows, but its index {len(keys)}")
 
     def __len__(self) -> int:
         return len(self._rows)

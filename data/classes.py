@@ -19,7 +19,7 @@ def load(root: str, classes="classes.json") -> Classes:
     """The names in json {"0": "name", ..}; descriptions behind them are left out.
 
     Raises:
-      ValueError: it is no such json.
-      FileNotFoundError: it is not there.
+      UserError: it is no such json.
+      MissingFileError: it is not there.
     """
     return Classes(read_classes(Path(root, classes))[0])

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from captions.checks import Pair, name_of
 from captions.rules import Candidates
+from errors import UserError
 
 DEGLA = ("reshuffle", "swap_nouns", "swap_adjectives", "replace_adjective", "replace_noun")
 
@@ -68,8 +69,8 @@ def load(name: str) -> Type:
     """The type that captions/types/<name>.py holds.
 
     Raises:
-      ValueError: there is none.
+      UserError: there is none.
     """
     if name not in available():
-        raise ValueError(f"unknown type of captions {name!r}: there are {', '.join(available())}")
+        raise UserError(f"unknown type of captions {name!r}: there are {', '.join(available())}")
     return importlib.import_module(f"{__name__}.{name}").TYPE
