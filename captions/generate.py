@@ -10,10 +10,10 @@ it is checked. `--source.x`, `--model.x` and so on are arguments of what they na
 
 import argparse
 import importlib
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import files
 from captions import options, pipeline, summary, types, writing, written
 from captions.run import Run
 from captions.writers import Writer
@@ -78,9 +78,10 @@ def _claim(out: Path, content: dict) -> None:
     """Notes the run in its folder, or sees that it is the one noted there."""
     file = out / "run.json"
     if not file.exists():
-        pipeline.save_json(file, content)
+        out.mkdir(parents=True, exist_ok=True)
+        files.write_json(file, content)
         return
-    noted = json.loads(file.read_text(encoding="utf-8"))
+    noted = files.read_object(file)
     changes = [
         f"{name} was {noted.get(name)!r} and is {value!r}"
         for name, value in content.items()
@@ -100,8 +101,8 @@ def _estimate(out: Path, items, writer: Writer, names: Sequence[str], limits: Li
             records += 1
         texts = round(len(first) * len(items) / records)
         _, tally = writing.write(first[:_PILOT], writer, names, limits)
-        pipeline.save_json(file, summary.estimate(tally, texts))
-    return json.loads(file.read_text(encoding="utf-8"))
+        files.write_json(file, summary.estimate(tally, texts))
+    return files.read_object(file)
 
 
 def main() -> None:

@@ -210,7 +210,7 @@ def _origin(name: str, source, names: Sequence[str]) -> Origin:
             f"config.data.negatives names {name!r}; give records or rules, or a folder: {error}"
         ) from None
     origin = FromFolder(written)
-    if not any(_has_row(written, source[i]) for i in range(len(source))):
+    if not any(_has_row(written, sources.without_image(source, i)) for i in range(len(source))):
         raise UserError(f"{name} has no negatives for any caption of the data: written for it?")
     return origin
 

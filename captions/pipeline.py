@@ -5,7 +5,6 @@ log of each and skip the tasks that are done. Within a task the cache of the lan
 answers is what a restart goes on from.
 """
 
-import json
 import multiprocessing
 import os
 import threading
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+import files
 from captions import writing, written
 from captions.writers import Writer
 
@@ -72,7 +72,9 @@ class WriteNegatives(PipelineStep):
             rows, tally = rows + new, tally + of_batch
         written.save_shard(self._folder, rank, world_size, rows)
         keys = [written.key(row["image"], row["caption"]) for row in rows]
-        save_json(_tally_file(self._folder, rank), {"tally": tally.to_json(), "keys": keys})
+        tally_file = _tally_file(self._folder, rank)
+        tally_file.parent.mkdir(parents=True, exist_ok=True)
+        files.write_json(tally_file, {"tally": tally.to_json(), "keys": keys})
 
 
 def part(length: int, rank: int, world_size: int) -> tuple[int, int]:
@@ -94,21 +96,13 @@ def batches(records) -> Iterator[list[writing.Item]]:
 
 def read_tallies(folder: Path, tasks: int) -> list[tuple[writing.Tally, list[int]]]:
     """(tally, keys of the rows) of each task that is done."""
-    files = filter(Path.exists, (_tally_file(folder, rank) for rank in range(tasks)))
-    contents = (json.loads(file.read_text(encoding="utf-8")) for file in files)
+    paths = filter(Path.exists, (_tally_file(folder, rank) for rank in range(tasks)))
+    contents = map(files.read_object, paths)
     return [(writing.Tally.from_json(c["tally"]), c["keys"]) for c in contents]
 
 
 def _tally_file(folder: Path, rank: int) -> Path:
     return folder / "tasks" / "tallies" / f"{rank:05d}.json"
-
-
-def save_json(path: Path, content) -> None:
-    """Writes a file whole, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(path)
 
 
 class LocalExecutor(PipelineExecutor):

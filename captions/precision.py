@@ -4,14 +4,13 @@ python -m captions.precision tests/golden/caption_pairs.tsv --sugarcrepe=DIR
 """
 
 import argparse
-import csv
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from scipy import stats
 
+import files
 from captions import types
 from captions.checks import Pair, rejection
 from errors import UserError, one_line_errors
@@ -29,16 +28,13 @@ def read_pairs(path: Path) -> list[dict[str, str]]:
     """Rows with the columns type, label (good or bad), caption and draft, tab-separated.
 
     Raises:
-      UserError: a column is missing, or a label is another.
+      UserError: it is no such table; names the row.
     """
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    for number, row in enumerate(rows, 2):
-        if missing := {"type", "label", "caption", "draft"} - {k for k, v in row.items() if v}:
-            raise UserError(f"{path} line {number} has no {', '.join(sorted(missing))}")
+    rows = files.read_table(path, ("type", "label", "caption", "draft"), "\t")
+    for where, row in rows:
         if row["label"] not in ("good", "bad"):
-            raise UserError(f"{path} line {number}: label {row['label']!r} is not good or bad")
-    return rows
+            raise UserError(f"{where}: label {row['label']!r} is not good or bad")
+    return [row for _, row in rows]
 
 
 def confusion(rows: Iterable[dict[str, str]]) -> dict[str, Counter]:
@@ -66,7 +62,7 @@ def rejections(pairs: Sequence[tuple[str, str]], name: str) -> Counter:
 
 def read_sugarcrepe(path: Path) -> list[tuple[str, str]]:
     """Pairs of caption and negative of one of SugarCrepe's files."""
-    rows = json.loads(path.read_text(encoding="utf-8")).values()
+    rows = files.read_object(path).values()
     return [(row["caption"], row["negative_caption"]) for row in rows]
 
 

@@ -55,7 +55,7 @@ class Run:
         return dataclasses.replace(self, types=names)
 
     def open_items(self) -> Sequence[list[writing.Item]]:
-        return writing.items(sources.load(**self.source), self.records)
+        return writing.items(sources.load(**self.source), self.records, bool(self.image_margin))
 
     def open_writer(self, cache: Path) -> Writer:
         """The writer; a language model keeps its answers in the folder `cache`."""

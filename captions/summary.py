@@ -6,7 +6,8 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
-from captions import pipeline, types, writing
+import files
+from captions import types, writing
 
 _SHOWN = 50  # rows of the sample sheet
 
@@ -53,7 +54,7 @@ def save(out: Path, tally: writing.Tally, rows: Sequence[dict]) -> dict:
         "tokens": tally.tokens,
         "cost": tally.cost,
     }
-    pipeline.save_json(out / "summary.json", content)
+    files.write_json(out / "summary.json", content)
     save_sheet(out / "sample.html", rows)
     return content
 
@@ -98,4 +99,4 @@ def save_sheet(path: Path, rows: Sequence[dict]) -> None:
     page = environment.get_template("sheet.html").render(
         rows=[rows[i] for i in sorted(drawn.tolist())], total=len(rows)
     )
-    path.write_text(page, encoding="utf-8")
+    files.write_text(path, page)

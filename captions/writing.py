@@ -90,30 +90,34 @@ class Tally:
         return tally
 
 
-def items(source, records: int | None = None) -> Sequence[list[Item]]:
+def items(source, records: int | None = None, with_images: bool = False) -> Sequence[list[Item]]:
     """What there is to write for in each of the first records; of videos, their classes."""
     if hasattr(source, "classes"):
         classes = enumerate(source.classes[:records])
         return [[Item(name, f"class {label}")] for label, name in classes]
-    return _Captions(source, len(source) if records is None else min(records, len(source)))
+    length = len(source) if records is None else min(records, len(source))
+    return _Captions(source, length, with_images)
 
 
 class _Captions:
-    def __init__(self, source, length: int):
-        self._source, self._length = source, length
+    def __init__(self, source, length: int, with_images: bool):
+        self._source, self._length, self._with_images = source, length, with_images
 
     def __len__(self):
         return self._length
 
     def __getitem__(self, index):
-        record = self._source[index]
+        if self._with_images:
+            record = self._source[index]
+        else:
+            record = sources.without_image(self._source, index)
         captions = record["captions"]
         return [
             Item(
                 text,
                 sources.image_name(record),
                 (*captions[:i], *captions[i + 1 :]),
-                record["image"],
+                record.get("image"),
             )
             for i, text in enumerate(captions)
         ]

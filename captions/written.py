@@ -4,13 +4,13 @@ for row in tfds.builder_from_directory(FOLDER).as_data_source(split="train"): ..
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+import files
 from errors import UserError
 
 INDEX = "index.npy"  # uint64 [rows], what stands for a row's image and caption
@@ -130,7 +130,7 @@ def export_json(rows: Iterable[dict], file: Path, of: str = "caption") -> None:
             for row, texts in with_texts
             if texts
         ]
-    file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    files.write_json(file, content, ensure_ascii=False)
 
 
 def _features():
