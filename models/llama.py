@@ -6,6 +6,7 @@ lays each layer apart: a loop that picks layers out of a stack would copy all we
 """
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import jax
@@ -13,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from models.towers import REMAT_POLICIES, Compute, _normal, _zeros
+from models.towers import unpack
+from models.transformer import REMAT_POLICIES, Compute, normal, zeros
 
 _LOGITS_AT_ONCE = 128  # positions of a row
 
@@ -64,7 +66,7 @@ class Cache(NamedTuple):
 
 
 class _Context(NamedTuple):
-    """What all layers share: see Llama.hidden()."""
+    """What all layers share: cos and sin of the positions, and see Llama.hidden()."""
 
     cos: jax.Array
     sin: jax.Array
@@ -92,8 +94,8 @@ class Attention(nn.Module):
                 (count, config.head_dim),
                 use_bias=config.qkv_bias,
                 dtype=dtype,
-                kernel_init=_normal(0.02, "embed", axis, "head_dim"),
-                bias_init=_zeros(axis, "head_dim"),
+                kernel_init=normal(0.02, "embed", axis, "head_dim"),
+                bias_init=zeros(axis, "head_dim"),
                 name=name,
             )(x)
 
@@ -102,14 +104,7 @@ class Attention(nn.Module):
         v = heads("v", config.kv_heads, "kv_heads")
         q = self.compute.constrain(q, ("batch", None, "heads", None))
         if cache is not None:
-            k, v = cache = Cache(
-                *(
-                    jax.lax.dynamic_update_slice_in_dim(
-                        old, new.astype(old.dtype), context.start, 1
-                    )
-                    for old, new in zip(cache, (k, v), strict=True)
-                )
-            )
+            k, v = cache = Cache(*map(_write, cache, (k, v), (context.start, context.start)))
         # Where there is a cache the mask says what has been.
         x = jax.nn.dot_product_attention(q, k, v, mask=context.mask, is_causal=cache is None)
         x = nn.DenseGeneral(
@@ -117,7 +112,7 @@ class Attention(nn.Module):
             axis=(-2, -1),
             use_bias=False,
             dtype=dtype,
-            kernel_init=_normal(0.02, "heads", "head_dim", "embed"),
+            kernel_init=normal(0.02, "heads", "head_dim", "embed"),
             name="out",
         )(x)
         return x, cache
@@ -134,7 +129,7 @@ class Block(nn.Module):
         config, dtype, constrain = self.config, self.compute.dtype, self.compute.constrain
 
         def linear(name, width, *names):
-            init = _normal(0.02, *names)
+            init = normal(0.02, *names)
             return nn.Dense(width, use_bias=False, dtype=dtype, kernel_init=init, name=name)
 
         y = _norm("norm_1", config)(x).astype(dtype)
@@ -152,8 +147,11 @@ class Llama(nn.Module):
     """A decoder of tokens.
 
     Attributes:
+      provides: what embed() can hand out beside its log-probabilities, see models/clip.py.
       stacked: whether the parameters of all layers lie in one stack; see unstack().
     """
+
+    provides = ()
 
     config: LlamaConfig
     compute: Compute = Compute()
@@ -165,7 +163,7 @@ class Llama(nn.Module):
             config.vocab_size,
             config.width,
             dtype=self.compute.dtype,
-            embedding_init=_normal(0.02, "vocab", "embed"),
+            embedding_init=normal(0.02, "vocab", "embed"),
         )
         if self.stacked:
             self.blocks = _stack(config, self.compute)
@@ -178,27 +176,29 @@ class Llama(nn.Module):
                 config.vocab_size,
                 use_bias=False,
                 dtype=self.compute.dtype,
-                kernel_init=_normal(0.02, "embed", "vocab"),
+                kernel_init=normal(0.02, "embed", "vocab"),
             )
 
-    def hidden(self, tokens, positions=None, mask=None, cache=None, start=None):
+    def hidden(self, tokens, positions=None, mask=None, cache=None):
         """The last layer's states.
 
         Args:
           tokens: int32 [N, L].
-          positions: int32 [N, L] or None, from 0 on.
+          positions: int32 [N, L] or None, from 0 on; those of a row follow each other.
           mask: bool [N, 1, L, L], whether a token may see another (the last axis), on top of
-            causality; with a cache bool [N, 1, L, S], and all that it may see.
-          cache: of every layer, see empty_cache(); written at start .. start + L - 1.
-          start: int32 [].
+            causality; not beside a cache.
+          cache: of every layer, see empty_cache(); a row's tokens lie at their positions.
 
         Returns:
-          float32 [N, L, width], and the cache (None without one).
+          float32 [N, L, width], and the cache with these tokens (None without one).
         """
         if positions is None:
             positions = jnp.arange(tokens.shape[1])[None]
-        cos, sin = _rotary(self.config, positions)
-        context = _Context(cos, sin, mask, start)
+        start = None
+        if cache is not None:
+            room = jnp.arange(cache[0].keys.shape[1])
+            start, mask = positions[:, 0], (room <= positions[..., None])[:, None]
+        context = _Context(*_rotary(self.config, positions), mask, start)
         x = self.compute.constrain(self.embedding(tokens), ("batch", None, None))
         if self.stacked:
             x, cache = self.blocks(x, cache, context)
@@ -248,6 +248,33 @@ class Llama(nn.Module):
         values = scan(self, None, parts)[1].swapaxes(0, 1).reshape(n, length)
         return jnp.pad(values[:, :-1], ((0, 0), (1, 0)))
 
+    def embed(self, batch):
+        """Log-probabilities of a training batch (data/text.py), float32 like batch["tokens"].
+
+        tokens are int32 [..., L]; packed, they share rows, each text seen only by itself: see
+        text_slots in data/packing.py.
+        """
+        tokens = batch["tokens"]
+        if "text_slots" not in batch:
+            values = self.log_probabilities(tokens.reshape(-1, tokens.shape[-1]))
+            return values.reshape(tokens.shape)
+        slots = batch["text_slots"]
+        ids, positions, mask = unpack(tokens.reshape(-1, tokens.shape[-1]), slots)
+        values = self.log_probabilities(ids, positions, mask)
+        # Before a text's first token there stands another text.
+        values = jnp.where(positions > 0, values, 0).reshape(len(slots), -1)
+        of_shards = jnp.zeros((len(slots), tokens.size // len(slots)), values.dtype)
+        put = jax.vmap(lambda into, slot, value: into.at[slot].set(value, mode="drop"))
+        return put(of_shards, slots.reshape(len(slots), -1), values).reshape(tokens.shape)
+
+    def teacher(self) -> "Llama":
+        """The model that a teacher's parameters are run with."""
+        return self
+
+    def example(self) -> dict:
+        """The least batch that embed() takes."""
+        return {"tokens": jnp.zeros((1, 2), jnp.int32)}
+
 
 def _stack(config: LlamaConfig, compute: Compute):
     block, unroll = Block, compute.unroll_layers
@@ -280,6 +307,12 @@ def empty_cache(config: LlamaConfig, rows: int, length: int, dtype=jnp.float32):
     return tuple(
         Cache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)) for _ in range(config.layers)
     )
+
+
+def _write(into, rows, start):
+    """rows [N, L, ...] into [N, S, ...] from start [N] on."""
+    update = functools.partial(jax.lax.dynamic_update_slice_in_dim, axis=0)
+    return jax.vmap(update)(into, rows.astype(into.dtype), start)
 
 
 def _rotary(config: LlamaConfig, positions):

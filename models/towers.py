@@ -73,7 +73,7 @@ class TextTower(nn.Module):
                 f"texts of {text.shape[1]} tokens, but the text tower takes at most "
                 f"{shape.context_length}"
             )
-        ids, places, mask = _unpack(text, packing[0]) if packing else (text, None, None)
+        ids, places, mask = unpack(text, packing[0]) if packing else (text, None, None)
         x = add_positions(self, embed_ids(ids, shape, self.compute), 0.01, places)
         attend = functools.partial(jax.nn.dot_product_attention, is_causal=True)
         x = Transformer(shape, attend, self.compute, name="transformer")(x, mask)
@@ -143,7 +143,7 @@ def _of_texts(x, places, packing):
     return picked.reshape(*places.shape, -1)
 
 
-def _unpack(text, slots):
+def unpack(text, slots):
     """What stands in the rows of packed texts.
 
     Returns:

@@ -10,6 +10,7 @@ import numpy as np
 
 from errors import UserError
 from models.clip import CLIP, CLIPConfig, VideoConfig
+from models.llama import Llama, LlamaConfig
 from models.transformer import REMAT_POLICIES, Compute, TextConfig, VisionConfig
 from models.video import VideoCLIP
 
@@ -171,8 +172,10 @@ def build(
     return VideoCLIP(dataclasses.replace(config, video=video), run, residual_heads=heads)
 
 
-def make(config: CLIPConfig, compute: Compute) -> CLIP:
+def make(config: CLIPConfig | LlamaConfig, compute: Compute) -> CLIP | Llama:
     """The model of a shape, as it is evaluated."""
+    if isinstance(config, LlamaConfig):
+        return Llama(config, compute)
     return (VideoCLIP if config.video else CLIP)(config, compute)
 
 

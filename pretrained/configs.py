@@ -7,6 +7,7 @@ from typing import Any
 from errors import UserError
 from models.clip import CLIPConfig
 from models.transformer import TextConfig, VisionConfig
+from pretrained import llama
 
 # PIL's numbers, as preprocessor_config.json has them.
 _RESAMPLE = {2: "bilinear", 3: "bicubic"}
@@ -57,17 +58,21 @@ _OPEN_CLIP_READ = {
 }
 
 
+def check_model_type(model: Mapping[str, Any]) -> None:
+    """Raises a UserError where config.json states a model that is not one of ours."""
+    if model.get("model_type") not in (known := (*_HF_MODELS, *llama.MODEL_TYPES)):
+        raise UserError(f"model_type is {model.get('model_type')!r}; there are: {', '.join(known)}")
+
+
 def from_hf(model: Mapping[str, Any], images: Mapping[str, Any]) -> CLIPConfig:
     """The shape that transformers' config.json and preprocessor_config.json state.
 
     Raises:
-      UserError: another model than CLIP and SigLIP, or something that the towers do not have.
+      UserError: something that the towers do not have.
     """
     import transformers  # slow to import, and only its config classes know the defaults
 
-    model_type = model.get("model_type")
-    if model_type not in _HF_MODELS:
-        raise UserError(f"model_type is {model_type!r}; there are: {', '.join(_HF_MODELS)}")
+    model_type = model["model_type"]
     try:
         hf = getattr(transformers, f"{_HF_MODELS[model_type]}Config").from_dict(dict(model))
     except Exception as error:  # the classes validate, each error of its own type

@@ -4,8 +4,8 @@
     python -m pretrained.convert --describe SRC
 
 SRC: a folder in one of the layouts, a run directory (its newest checkpoint) or one of its
-checkpoints, a .safetensors, .bin or .pt file, or a hub id. A bare state dict cannot say what it
-is: name its shape with --model, such as ViT-B-32-quickgelu for OpenAI's weights.
+checkpoints, a .safetensors, .gguf, .bin or .pt file, or a hub id. A bare state dict cannot say what
+it is: name its shape with --model, such as ViT-B-32-quickgelu for OpenAI's weights.
 """
 
 import argparse
@@ -13,12 +13,12 @@ import dataclasses
 
 import jax
 
-from data.tokenizer import load_tokenizer
 from errors import UserError, one_line_errors
 from models import zoo
+from models.clip import CLIPConfig
 from pretrained import fingerprint, names
 from pretrained.find import WeightsSource, find_weights
-from pretrained.load import load_weights, save_weights
+from pretrained.load import load_tokenizer_of, load_weights, save_weights
 
 
 @one_line_errors()
@@ -33,6 +33,8 @@ def main(arguments: list[str] | None = None) -> None:
         config = config or source.config
         if config is None:
             raise UserError(f"{source.name} is a bare state dict: name its shape (--model)")
+        if not isinstance(config, CLIPConfig):
+            raise UserError(f"{source.name} is a language model, which sees no images")
         vision = dataclasses.replace(config.vision, image_size=args.image_size)
         config = dataclasses.replace(config, vision=vision)
     loaded = load_weights(source, config=config, resize=args.image_size is not None)
@@ -48,12 +50,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def with_tokenizer_hash(source: WeightsSource) -> WeightsSource:
-    """The source with the hash of its tokenizer, where it has one of CLIP's kind."""
+    """The source with the hash of its tokenizer, where it has one that can be read."""
     if source.tokenizer is None:
         return source
-    if source.config is not None and source.config.text.pool == "last":
+    if isinstance(source.config, CLIPConfig) and source.config.text.pool == "last":
         return source  # SigLIP's tokenizer is of another kind
-    found = load_tokenizer(source.tokenizer).fingerprint()
+    found = load_tokenizer_of(source).fingerprint()
     if source.tokenizer_hash not in (None, found):
         raise UserError(
             f"{source.tokenizer} is not the tokenizer that {source.name} was trained with: its "
@@ -70,7 +72,7 @@ def describe(source: WeightsSource) -> str:
     else:
         stored = fingerprint.fingerprint(source.config, source.tokenizer_hash)
         lines |= fingerprint.flatten(stored)
-        lines |= {f"video.{key}": value for key, value in (stored["video"] or {}).items()}
+        lines |= {f"video.{key}": value for key, value in (stored.get("video") or {}).items()}
     lines["tokenizer"] = source.tokenizer or "none"
     return "\n".join(f"{key}: {value}" for key, value in lines.items())
 

@@ -9,11 +9,13 @@ from typing import Any
 
 from errors import MissingFileError, UserError
 from models.clip import CLIPConfig
-from pretrained import configs, fingerprint, tensors
+from models.llama import LlamaConfig
+from pretrained import configs, fingerprint, llama, tensors
+from pretrained.gguf import open_gguf
 
 # Layout -> (config file, weights files, the first that is there).
 FILES = {
-    "hf": ("config.json", ("model.safetensors", "pytorch_model.bin")),
+    "hf": ("config.json", ("model.safetensors", f"model{tensors.INDEX}", "pytorch_model.bin")),
     "open_clip": (
         "open_clip_config.json",
         ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
@@ -38,17 +40,17 @@ class WeightsSource:
 
     Attributes:
       name: as it was given, for messages.
-      layout: one of names.LAYOUTS, or 'run' for a run directory.
+      layout: one of names.LAYOUTS, 'gguf', or 'run' for a run directory.
       path: the weights file, or a run's checkpoint.
       config: the shape; None for a bare state dict, which cannot say.
-      tokenizer: a folder, or None where there is none.
+      tokenizer: a folder, the GGUF file itself, or None where there is none.
       tokenizer_hash: as stored by save_weights() or by a run, or None.
     """
 
     name: str
     layout: str
     path: Path
-    config: CLIPConfig | None = None
+    config: CLIPConfig | LlamaConfig | None = None
     tokenizer: Path | None = None
     tokenizer_hash: str | None = None
 
@@ -58,7 +60,8 @@ def find_weights(name: str | Path) -> WeightsSource:
 
     Args:
       name: a folder in one of the layouts, a run directory or one of its checkpoints, a
-        .safetensors, .bin or .pt file, or a hub id (owner/name, with hf-hub: in front or not).
+        .safetensors, .gguf, .bin or .pt file, or a hub id (owner/name, with hf-hub: in front or
+        not).
 
     Raises:
       MissingFileError: nothing is there, or the hub is out of reach.
@@ -86,6 +89,8 @@ def _find(name: str, path: Path) -> WeightsSource:
 
 
 def _find_file(name: str, path: Path) -> WeightsSource:
+    if path.suffix == ".gguf":
+        return WeightsSource(name, "gguf", path, open_gguf(path).config, path)
     stored = tensors.read_fingerprint(path)
     named = (layout for layout, (_, names) in FILES.items() if path.name in names)
     if stored is None:
@@ -128,7 +133,7 @@ def _find_in_folder(name: str, folder: Path, fetch: Callable[[str], Path]) -> We
         here = fingerprint.fingerprint(config, stored.get("tokenizer_hash"))
         fingerprint.check(stored, here, f"{path} (there; {config_file} beside it: here)")
         # How it sees video has no place in the config files of others.
-        config = dataclasses.replace(config, video=found.config.video)
+        config = found.config
     return dataclasses.replace(found, config=config)
 
 
@@ -139,11 +144,15 @@ def _is_config(path: Path) -> bool:
     return path.is_file()
 
 
-def _read_config(name: str, folder: Path, layout: str) -> CLIPConfig:
+def _read_config(name: str, folder: Path, layout: str) -> CLIPConfig | LlamaConfig:
     config_file = FILES[layout][0]
     content = _read_json(folder / config_file)
     try:
         if layout == "hf":
+            configs.check_model_type(content)
+            if content["model_type"] in llama.MODEL_TYPES:
+                more = folder / "generation_config.json"
+                return llama.from_hf(content, _read_json(more) if more.is_file() else None)
             return configs.from_hf(content, _read_image_processor(folder))
         model = content.get("model_cfg")
         # open_clip's tag 'openai' means OpenAI's weights, whatever the shape's default.

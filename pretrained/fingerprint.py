@@ -7,7 +7,9 @@ from typing import Any
 
 from errors import UserError
 from models.clip import CLIPConfig, VideoConfig
+from models.llama import LlamaConfig
 from models.transformer import ACTIVATIONS, TextConfig, VisionConfig
+from pretrained import llama
 
 _CHOICES = {
     "vision.activation": tuple(ACTIVATIONS),
@@ -19,7 +21,9 @@ _CHOICES = {
 }
 
 
-def fingerprint(config: CLIPConfig, tokenizer_hash: str | None = None) -> dict[str, Any]:
+def fingerprint(
+    config: CLIPConfig | LlamaConfig, tokenizer_hash: str | None = None
+) -> dict[str, Any]:
     """A json dict: the architecture, the activations, the image statistics, the tokenizer's hash.
 
     Args:
@@ -28,7 +32,7 @@ def fingerprint(config: CLIPConfig, tokenizer_hash: str | None = None) -> dict[s
     return dataclasses.asdict(config) | {"tokenizer_hash": tokenizer_hash}
 
 
-def config_of(stored: Mapping[str, Any], source: str | Path) -> CLIPConfig:
+def config_of(stored: Mapping[str, Any], source: str | Path) -> CLIPConfig | LlamaConfig:
     """The shape that a fingerprint describes.
 
     Args:
@@ -39,6 +43,8 @@ def config_of(stored: Mapping[str, Any], source: str | Path) -> CLIPConfig:
     """
     try:
         stored = {key: value for key, value in stored.items() if key != "tokenizer_hash"}
+        if "vision" not in stored:
+            return llama.config_of(stored)
         vision = stored.pop("vision")
         vision = vision | {key: tuple(vision[key]) for key in ("mean", "std")}
         video = stored.pop("video", None)
@@ -52,7 +58,7 @@ def config_of(stored: Mapping[str, Any], source: str | Path) -> CLIPConfig:
         raise UserError(f"{source}: not a fingerprint of this version: {error}") from None
 
 
-def check_shape(config: CLIPConfig, source: str) -> None:
+def check_shape(config: CLIPConfig | LlamaConfig, source: str) -> None:
     """Stops at the first field that no model can have: a file may state anything.
 
     Args:
@@ -61,6 +67,9 @@ def check_shape(config: CLIPConfig, source: str) -> None:
     Raises:
       UserError: the field, its value and what it must be.
     """
+    if isinstance(config, LlamaConfig):
+        llama.check_shape(config, source)
+        return
 
     def number(value) -> bool:
         return type(value) in (int, float)
@@ -104,7 +113,9 @@ def flatten(stored: Mapping[str, Any]) -> dict[str, Any]:
     That is initial values, and how frames of a video see each other: any CLIP's weights may be run
     with any of them. logit_bias says whether the model has one.
     """
-    flat = {"logit_bias": "absent" if stored.get("logit_bias_init") is None else "present"}
+    flat = {}
+    if "logit_bias_init" in stored:
+        flat["logit_bias"] = "absent" if stored["logit_bias_init"] is None else "present"
     for key, value in stored.items():
         if key == "video":
             continue

@@ -20,24 +20,31 @@ import safetensors.numpy
 from absl import logging
 from flax import traverse_util
 
+from data.text_tokenizer import TextTokenizer, load_text_tokenizer
+from data.tokenizer import Tokenizer, load_tokenizer
 from errors import UserError
 from models.clip import CLIPConfig
-from pretrained import checkpoint, configs, fingerprint, names, tensors
+from models.llama import LlamaConfig
+from pretrained import checkpoint, configs, fingerprint, llama, names, tensors
 from pretrained.find import FILES, WeightsSource, find_weights, tokenizer_files
+from pretrained.gguf import open_gguf
 from pretrained.positions import resize_positions
 
 OPENAI_VOCAB_SIZE = 49408
 # What training adds to a CLIP: FROSTER's heads (models/video.py).
 TRAINING_ONLY = ("image_head", "text_head")
 # What state dicts carry that is no parameter.
-_BUFFERS = re.compile(r"(.*\.)?(position_ids|attn_mask)|input_resolution|context_length|vocab_size")
+_BUFFERS = re.compile(
+    r"(.*\.)?(position_ids|attn_mask|rotary_emb\.inv_freq)"
+    r"|input_resolution|context_length|vocab_size"
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Pretrained:
-    """Weights that were read: the shape, float32 parameters, the tokenizer's folder or None."""
+    """Weights that were read: the shape, float32 parameters, where the tokenizer is or None."""
 
-    config: CLIPConfig
+    config: CLIPConfig | LlamaConfig
     params: Any
     tokenizer: Path | None
     tokenizer_hash: str | None
@@ -47,7 +54,7 @@ def load_weights(
     source: str | Path | WeightsSource,
     shardings=None,
     *,
-    config: CLIPConfig | None = None,
+    config: CLIPConfig | LlamaConfig | None = None,
     tokenizer_hash: str | None = None,
     resize: bool = False,
 ) -> Pretrained:
@@ -73,7 +80,7 @@ def load_weights(
         )
     config = config or stored
     fingerprint.check_shape(config, source.name)
-    if resize:
+    if resize and isinstance(stored, CLIPConfig):
         vision = dataclasses.replace(stored.vision, image_size=config.vision.image_size)
         resized = dataclasses.replace(stored, vision=vision)
     else:
@@ -83,7 +90,7 @@ def load_weights(
         fingerprint.fingerprint(config, tokenizer_hash),
         source.name,
     )
-    if stored.vision.positions != config.vision.positions:
+    if _resized(stored, config):
         logging.warning(
             "%s: position embeddings interpolated from %d to %d pixels",
             source.name,
@@ -98,9 +105,23 @@ def load_weights(
     return Pretrained(config, params, source.tokenizer, source.tokenizer_hash)
 
 
+def load_tokenizer_of(source: WeightsSource) -> Tokenizer | TextTokenizer | None:
+    """The tokenizer that weights bring: of CLIP's kind, of a language model, or None.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    if source.tokenizer is None:
+        return None
+    if source.tokenizer.is_file():
+        return open_gguf(source.tokenizer).tokenizer()
+    language = isinstance(source.config, LlamaConfig)
+    return (load_text_tokenizer if language else load_tokenizer)(source.tokenizer)
+
+
 def save_weights(
     folder: Path,
-    config: CLIPConfig,
+    config: CLIPConfig | LlamaConfig,
     params,
     layout: str,
     *,
@@ -112,7 +133,7 @@ def save_weights(
     Args:
       folder: made; it must be empty or not there.
       params: float32 tree.
-      tokenizer: folder whose files are copied.
+      tokenizer: folder whose files are copied, or a GGUF file whose tokenizer is written.
       tokenizer_hash: kept in the weights file with the rest of the fingerprint.
 
     Raises:
@@ -122,7 +143,9 @@ def save_weights(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is there and not empty; give another folder")
     files = {}
-    if layout == "hf":
+    if layout == "hf" and isinstance(config, LlamaConfig):
+        files["config.json"] = llama.to_hf(config)
+    elif layout == "hf":
         files["config.json"], files["preprocessor_config.json"] = configs.to_hf(config)
     elif layout == "open_clip":
         files["open_clip_config.json"] = stored = configs.to_open_clip(config)
@@ -137,17 +160,23 @@ def save_weights(
     safetensors.numpy.save_file(state, folder / FILES[layout][1][0], metadata=metadata)
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content, indent=2) + "\n")
-    for file in tokenizer_files(tokenizer) if tokenizer else []:
-        shutil.copy(file, folder / file.name)
+    if tokenizer and tokenizer.suffix == ".gguf":
+        open_gguf(tokenizer).tokenizer().write(folder)
+    elif tokenizer:
+        for file in tokenizer_files(tokenizer):
+            shutil.copy(file, folder / file.name)
 
 
 def _read_file(source: WeightsSource, stored: CLIPConfig, config: CLIPConfig, shardings: Mapping):
     file = tensors.open_tensors(source.path)
-    kept = [name for name in file.shapes if not _BUFFERS.fullmatch(name)]
+    # Some write the output matrix down where it is the embedding.
+    surplus = "lm_head.weight" if getattr(stored, "tied", False) else None
+    kept = [name for name in file.shapes if not _BUFFERS.fullmatch(name) and name != surplus]
     stored_names = {_plain(name, stored): name for name in kept}
     if twice := set(kept) - set(stored_names.values()):
         raise UserError(f"{source.path} holds a tensor under two names, one is {min(twice)}")
-    table, shapes = names.table(source.layout, stored), names.parameter_shapes(stored)
+    layout = "hf" if source.layout == "gguf" else source.layout
+    table, shapes = names.table(layout, stored), names.parameter_shapes(stored)
     expected = {}
     for entry in table:
         expected |= names.torch_shapes(entry, shapes[entry.path])
@@ -172,7 +201,12 @@ def _read_file(source: WeightsSource, stored: CLIPConfig, config: CLIPConfig, sh
 def _plain(name: str, config: CLIPConfig) -> str:
     """A name without what wrappers put in front: DistributedDataParallel, open_clip's own."""
     name = name.removeprefix("module.")
-    return name if config.text.pool == "last" else name.removeprefix("text.")
+    openai = isinstance(config, CLIPConfig) and config.text.pool == "end"
+    return name.removeprefix("text.") if openai else name
+
+
+def _resized(stored: CLIPConfig | LlamaConfig, config: CLIPConfig | LlamaConfig) -> bool:
+    return isinstance(stored, CLIPConfig) and stored.vision.positions != config.vision.positions
 
 
 def _check_tensors(path: Path, expected: Mapping, stored: Mapping) -> None:
@@ -213,7 +247,7 @@ def _read_run(source: WeightsSource, stored: CLIPConfig, config: CLIPConfig, sha
     kept = {path: shape for path, shape in stored_shapes.items() if path.split("/")[0] not in extra}
     _check_tensors(source.path, shapes, kept)
 
-    resized = stored.vision.positions != config.vision.positions
+    resized = _resized(stored, config)
     first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     position = "vision/position_embedding"
     places = {

@@ -15,7 +15,10 @@ from flax import traverse_util
 from flax.core import meta
 
 from errors import UserError
-from models.clip import CLIP, CLIPConfig, init_params
+from models import zoo
+from models.clip import CLIPConfig, init_params
+from models.llama import LlamaConfig
+from models.transformer import Compute
 
 LAYOUTS = ("hf", "open_clip", "tutelage")
 
@@ -177,7 +180,36 @@ def _open_clip(siglip: bool, bias: bool) -> list[Entry]:
     ]
 
 
-def table(layout: str, config: CLIPConfig) -> list[Entry]:
+def _llama(config: LlamaConfig) -> list[Entry]:
+    theirs = "model.layers.{}."
+    qkv = [
+        entry
+        for name in "qkv"
+        for entry in _linear(f"blocks/attn/{name}", f"{theirs}self_attn.{name}_proj.")
+    ]
+    linear = [
+        *_linear("blocks/attn/out", f"{theirs}self_attn.o_proj.", order=_LINEAR_OUT),
+        *(
+            entry
+            for name in ("gate", "up", "down")
+            for entry in _linear(f"blocks/{name}", f"{theirs}mlp.{name}_proj.")
+        ),
+        *([] if config.tied else _linear("head", "lm_head.")),
+    ]
+    norms = [
+        *_norm("blocks/norm_1", f"{theirs}input_layernorm."),
+        *_norm("blocks/norm_2", f"{theirs}post_attention_layernorm."),
+        *_norm("norm", "model.norm."),
+    ]
+    biased = qkv if config.qkv_bias else []
+    return [
+        Entry("embedding/embedding", ("model.embed_tokens.weight",), _SAME),
+        *(entry for entry in [*qkv, *linear, *norms] if not entry.path.endswith("/bias")),
+        *(entry for entry in biased if entry.path.endswith("/bias")),
+    ]
+
+
+def table(layout: str, config: CLIPConfig | LlamaConfig) -> list[Entry]:
     """The rows of a layout for a shape: every parameter of ours once, in no order.
 
     Raises:
@@ -187,6 +219,10 @@ def table(layout: str, config: CLIPConfig) -> list[Entry]:
         raise UserError(f"unknown layout '{layout}'; there are: {', '.join(LAYOUTS)}")
     if layout == "tutelage":
         return [Entry(path, (path,), _SAME) for path in parameter_shapes(config)]
+    if isinstance(config, LlamaConfig):
+        if layout != "hf":
+            raise UserError(f"the layout {layout} has no names for a language model; use hf")
+        return _llama(config)
     siglip, bias = config.vision.pool == "map", config.logit_bias_init is not None
     if siglip != (config.text.pool == "last") or (layout == "hf" and siglip != bias):
         raise UserError(
@@ -199,7 +235,8 @@ def table(layout: str, config: CLIPConfig) -> list[Entry]:
 
 def parameter_shapes(config: CLIPConfig) -> dict[str, tuple[int, ...]]:
     """Shape of every parameter by its path, such as 'vision/ln_post/scale'."""
-    tree = jax.eval_shape(lambda key: init_params(CLIP(config), key), jax.random.key(0))
+    model = zoo.make(config, Compute())
+    tree = jax.eval_shape(lambda key: init_params(model, key), jax.random.key(0))
     flat = traverse_util.flatten_dict(meta.unbox(tree), sep="/")
     return {path: leaf.shape for path, leaf in flat.items()}
 

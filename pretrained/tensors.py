@@ -13,9 +13,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from errors import UserError
+from pretrained.gguf import open_gguf
 
 _FLOATS = {"F64", "F32", "F16", "BF16", "float64", "float32", "float16", "bfloat16"}
 METADATA_KEY = "tutelage"
+INDEX = ".safetensors.index.json"
 
 
 class TensorFile(Protocol):
@@ -36,11 +38,17 @@ class TensorFile(Protocol):
 
 
 def open_tensors(path: Path) -> TensorFile:
-    """Opens a file by its ending: .safetensors, or .bin, .pt, .pth of torch.
+    """Opens a file by its ending: .safetensors, .gguf, or .bin, .pt, .pth of torch.
+
+    .safetensors.index.json names several files that hold the tensors together.
 
     Raises:
       UserError: it is not whole, not what its name says, or holds more than tensors.
     """
+    if path.name.endswith(INDEX):
+        return _Several(path)
+    if path.suffix == ".gguf":
+        return open_gguf(path)
     return _Safetensors(path) if path.suffix == ".safetensors" else _Torch(path)
 
 
@@ -74,6 +82,24 @@ class _Safetensors:
         # Opened anew for each, or the pages that are read would stay in memory together.
         with safe_open(self._path, "numpy") as file:
             return file.get_tensor(name).astype(np.float32, copy=False)
+
+
+class _Several:
+    fingerprint = None
+
+    def __init__(self, index: Path):
+        try:
+            names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise UserError(f"{index} is no index of safetensors files") from None
+        # Beside the index, and nowhere else.
+        files = [_Safetensors(index.parent / Path(name).name) for name in sorted(names)]
+        self._file = {name: file for file in files for name in file.shapes}
+        self.shapes = {name: file.shapes[name] for name, file in self._file.items()}
+        self.dtypes = {name: file.dtypes[name] for name, file in self._file.items()}
+
+    def take(self, name: str) -> np.ndarray:
+        return self._file[name].take(name)
 
 
 class _Torch:

@@ -11,7 +11,7 @@ EVERYTHING = ("",)
 # Folder or program -> prefixes of the modules of ours that it may import beside its own.
 MAY_IMPORT = {
     "models": (),
-    "pretrained": ("models", "data.tokenizer"),
+    "pretrained": ("models", "data.tokenizer", "data.text_tokenizer"),
     "losses": ("models.embeddings",),
     "data": (),
     "language": (),

@@ -23,6 +23,7 @@ LOGICAL_AXES: Mapping[str | None, str | tuple[str, ...] | None] = {
     "layers": None,
     "embed": "fsdp",
     "heads": "tensor",
+    "kv_heads": "tensor",
     "head_dim": None,
     "qkv": None,
     "mlp": "tensor",
