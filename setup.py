@@ -5,9 +5,10 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 VIDEO = ["av>=15"]
+LANGUAGE = ["gguf>=0.17", "xllamacpp>=0.2"]
 TEACHING = ["sacrebleu>=2.5"]
 CAPTIONS = ["datatrove>=0.10.1"]  # carries python -m captions.generate
-TEST = ["pytest", "ruff", "tensorboard", *VIDEO, *TEACHING, *CAPTIONS]
+TEST = ["pytest", "ruff", "tensorboard", *CAPTIONS, *LANGUAGE, *TEACHING, *VIDEO]
 # open_clip needs torchvision; this pair of releases is known to import together.
 PARITY = ["torch==2.14.1", "torchvision==0.29.1", "open_clip_torch>=3.2"]
 
@@ -53,6 +54,7 @@ setup(
         "test": TEST,
         "parity": PARITY,
         "video": VIDEO,
+        "language": LANGUAGE,  # GGUF files, and llama.cpp's server
         "teaching": TEACHING,
         "captions": CAPTIONS,
         "tpu": ["libtpu"],  # the TPU compiler, for perf/compile.py on a machine without a TPU

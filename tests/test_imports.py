@@ -30,7 +30,10 @@ MAY_IMPORT = {
     "files": (),
 }
 # Commands that stand in a folder wire it to others, as train.py does.
-COMMANDS = {"teaching/caption_ratings.py": ("data.tokenizer", "eval", "training.mesh")}
+COMMANDS = {
+    "language/local.py": ("models", "pretrained", "training.mesh"),
+    "teaching/caption_ratings.py": ("data.tokenizer", "eval", "training.mesh"),
+}
 FILES = sorted(
     path
     for name in MAY_IMPORT
