@@ -1,6 +1,7 @@
 """The Flax language model of models/llama.py as a backend: batched, with a key-value cache."""
 
 import collections
+import functools
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -61,7 +62,9 @@ class Local(LanguageModel):
         for room, group in by_room.items():
             for start in range(0, len(group), self.batch_size):
                 batch = group[start : start + self.batch_size]
-                seeds = [(sampling.seed, zlib.crc32(prompts[i].encode()), j) for i, j, _ in batch]
+                seeds = [
+                    (sampling.seed % 2**32, zlib.crc32(prompts[i].encode()), j) for i, j, _ in batch
+                ]
                 written = self._write([ids for _, _, ids in batch], seeds, room, sampling)
                 completions |= {(i, j): c for (i, j, _), c in zip(batch, written, strict=True)}
         return [[completions[i, j] for j in range(sampling.n)] for i in range(len(prompts))]
@@ -80,7 +83,7 @@ class Local(LanguageModel):
         first = len(prompt) - 1
         hidden, _ = self._read([*prompt, *continuation], first)
         size = -(-len(continuation) // self._block) * self._block
-        hidden = jnp.pad(hidden[: len(continuation)], ((0, size - len(continuation)), (0, 0)))
+        hidden = np.pad(hidden[: len(continuation)], ((0, size - len(continuation)), (0, 0)))
         targets = np.pad(continuation, (0, size - len(continuation))).astype(np.int32)
         values = self._generator.score(self._params, hidden, targets)
         total = np.asarray(values, np.float64)[: len(continuation)].sum()
@@ -126,27 +129,27 @@ class Local(LanguageModel):
                 block = np.zeros((len(cache[0].keys), size), np.int32)
                 block[:, : len(key) - at] = key[at:]
                 states, cache = model.read(self._params, block, np.int32(at), cache)
-                hidden.append(states[0, max(0, first - at) : len(key) - at])
+                hidden.append((states, slice(max(0, first - at), len(key) - at)))
                 if at + size <= len(ids):
                     self._blocks[key] = _take(cache, at, size)
                     if len(self._blocks) > _KEPT_BLOCKS:
                         self._blocks.popitem(last=False)
-        return jnp.concatenate(hidden), cache
+        return np.concatenate([np.asarray(states)[0, part] for states, part in hidden]), cache
 
     def _write(self, prompts, seeds, room: int, sampling: Sampling) -> list[Completion]:
-        cache, logits = self._empty_cache(self.batch_size, room), []
+        count, rows = len(prompts), self.batch_size
+        cache = self._empty_cache(rows, room)
+        logits = np.zeros((rows, self._config.vocab_size), np.float32)
         for i, ids in enumerate(prompts):
             hidden, row = self._read(ids, len(ids) - 1)
             cache = _put_row(cache, row, i)
-            logits.append(self._generator.logits(self._params, hidden[-1]))
-        count = len(prompts)
-        empty = self.batch_size - count
+            logits[i] = self._generator.logits(self._params, hidden[-1])
         state = State(
             cache=cache,
-            logits=jnp.pad(jnp.stack(logits), ((0, empty), (0, 0))),
-            length=jnp.array([*map(len, prompts), *[0] * empty], jnp.int32),
-            done=jnp.arange(self.batch_size) >= count,
-            keys=jnp.stack([_key(*seed) for seed in [*seeds, *[(0, 0, 0)] * empty]]),
+            logits=jnp.array(logits),
+            length=jnp.array([*map(len, prompts), *[0] * (rows - count)], jnp.int32),
+            done=jnp.arange(rows) >= count,
+            keys=_keys(np.array([*seeds, *[(0, 0, 0)] * (rows - count)], np.uint32)),
             step=jnp.int32(0),
         )
         restrictions = Restrictions(
@@ -291,11 +294,14 @@ def _room(tokens: int) -> int:
     return -(-tokens // step) * step
 
 
-def _key(seed: int, prompt: int, index: int):
-    key = jax.random.key(seed % 2**32)
-    for number in (seed >> 32, prompt, index):
-        key = jax.random.fold_in(key, number % 2**32)
-    return key
+@jax.jit
+def _keys(seeds):
+    """A PRNG key for each row of uint32 [N, 3]: seed, prompt, number of the completion."""
+
+    def key(seed):
+        return functools.reduce(jax.random.fold_in, seed[1:], jax.random.key(seed[0]))
+
+    return jax.vmap(key)(seeds)
 
 
 @jax.jit
@@ -315,5 +321,7 @@ def _put_row(cache, row, index):
     return jax.tree.map(put, cache, row)
 
 
-def _take(cache, at: int, size: int):
-    return jax.tree.map(lambda x: x[:, at : at + size], cache)
+@functools.partial(jax.jit, static_argnums=2)
+def _take(cache, at, size: int):
+    take = jax.lax.dynamic_slice_in_dim
+    return jax.tree.map(lambda x: take(x, at, size, axis=1), cache)

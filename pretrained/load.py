@@ -142,6 +142,7 @@ def save_weights(
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is there and not empty; give another folder")
+    names.table(layout, config)  # refuses what it has no names for
     files = {}
     if layout == "hf" and isinstance(config, LlamaConfig):
         files["config.json"] = llama.to_hf(config)
