@@ -147,8 +147,10 @@ class Llama(nn.Module):
     """A decoder of tokens.
 
     Attributes:
-      provides: what embed() can hand out beside its log-probabilities, see models/clip.py.
       stacked: whether the parameters of all layers lie in one stack; see unstack().
+
+    Class attributes:
+      provides: what embed() hands out beside its log-probabilities where a method needs it.
     """
 
     provides = ()

@@ -10,7 +10,7 @@ from data.text_tokenizer import TextTokenizer
 from models import zoo
 from models.clip import init_params
 from models.llama import LlamaConfig
-from models.towers import Compute
+from models.transformer import Compute
 from pretrained.load import save_weights
 
 START, END = "<s>", "</s>"

@@ -10,7 +10,7 @@ import pytest
 from language import base
 from language.cache import cached
 from models import zoo
-from models.towers import Compute
+from models.transformer import Compute
 from pretrained.load import load_weights
 from tests.language import small
 
