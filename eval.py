@@ -21,6 +21,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict, config_flags
 from PIL import Image
 
+import experiment
 from benchmarks import base as benchmarks
 from benchmarks.encoder import Encoder
 from data import images, video
@@ -29,6 +30,7 @@ from errors import MissingFileError, UserError
 from models import zoo
 from models.clip import CLIP, init_params
 from models.transformer import VisionConfig
+from options import Options
 from pretrained import fingerprint
 from pretrained.find import RUN_FILE, WeightsSource, find_weights
 from pretrained.load import load_weights
@@ -176,7 +178,8 @@ def eval_options(
             options.update(read_config(Path(source))["eval"])
         if config is not None:
             options.update(config.eval.to_dict())
-    options.update_from_flattened_dict(overrides)
+    for key, value in overrides.items():
+        cli.put(options, key.split("."), value)
     return options
 
 
@@ -272,6 +275,11 @@ def run_all(runs: Mapping[str, Callable], encoder: Encoder) -> dict[str, dict]:
     return results
 
 
+def benchmark_options_at(_: ConfigDict, keys: Sequence[str]) -> tuple[int, Options] | None:
+    """The benchmark whose options the keys of --eval name, and that one key leads to it."""
+    return (1, benchmarks.find(keys[0])[1]) if len(keys) > 1 else None
+
+
 def main() -> None:
     args = flags.FLAGS
     score(
@@ -305,4 +313,11 @@ def define_flags() -> None:
 
 if __name__ == "__main__":
     defaults = base.get_config()
-    cli.run(main, define_flags, optional=("config",), eval=defaults.eval, config=defaults)
+    cli.run(
+        main,
+        define_flags,
+        optional=("config",),
+        options_at={"config": experiment.options_at, "eval": benchmark_options_at},
+        eval=defaults.eval,
+        config=defaults,
+    )

@@ -22,7 +22,7 @@ setup(
     python_requires=">=3.11,<3.14",
     packages=find_packages(exclude=["tests*"]),
     package_data={"captions": ["synonyms.txt", "sheet.html"]},
-    py_modules=["train", "eval", "report", "errors", "files"],
+    py_modules=["train", "eval", "report", "errors", "files", "experiment", "options"],
     install_requires=[
         "absl-py",
         "array_record",

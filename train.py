@@ -16,6 +16,7 @@ from absl import flags
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict, config_flags
 
+import experiment
 import report
 from captions.mixture import open_negatives
 from data import pipeline, sources
@@ -45,7 +46,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
     mesh = meshes.make_mesh(**config.mesh)
     meshes.check_batch_size(mesh, config.batch_size)
     method = methods.load(config.method.name, config.method.options)
-    source = sources.load(config.data.source, config.data.root, **source_options(config.data))
+    source = sources.load(config.data.source, config.data.root, **experiment.source_options(config.data))
     fields = sources.pipeline_of(source).batch_fields(config.data.num_negatives, method.texts)
     methods.check_batch(method, fields)
     wanted = "negatives" in method.batch_fields
@@ -72,7 +73,8 @@ def train(config: ConfigDict, workdir: Path) -> None:
     stamp = fingerprint.fingerprint(model.config, tokenizer.fingerprint())
     about_data = {"records": len(source), "steps_per_epoch": steps_per_epoch}
     stamps = {RUN_FILE: stamp, DATA_FILE: about_data}
-    claim_run_directory(workdir, config.to_dict(), stamps, base.RESUMABLE, base.DEFAULTS)
+    defaults = experiment.defaults(config)
+    claim_run_directory(workdir, config.to_dict(), stamps, base.RESUMABLE, defaults)
     if jax.process_index() == 0 and not (workdir / "tokenizer").exists():
         tokenizer.save(workdir / "tokenizer")
 
@@ -108,12 +110,6 @@ def train(config: ConfigDict, workdir: Path) -> None:
         )
     if config.eval.before_and_after and jax.process_count() == 1:
         report.write(workdir)
-
-
-def source_options(data: ConfigDict) -> dict:
-    """What a source is told besides its root."""
-    split = {name: data[name] for name in ("split", "test_size", "train_size")}
-    return {**split, **data.options}
 
 
 def open_batches(
@@ -197,4 +193,4 @@ def define_flags() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags, config=base.get_config())
+    cli.run(main, define_flags, **experiment.config_flag())

@@ -11,10 +11,8 @@ that diverged): it is said above the table and under "warnings" in json.
 """
 
 import dataclasses
-import difflib
 import functools
 import importlib
-import inspect
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,9 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from errors import MissingFileError, UserError
+from options import Options, check_known, modules_that_define
 
 RESAMPLES = 1000
-_NOT_BENCHMARKS = {"__init__", "base", "encoder"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,8 +238,19 @@ def read_json(path: Path):
 
 
 def available() -> list[str]:
-    """Names of the benchmarks there are: the files of this folder."""
-    return sorted({path.stem for path in Path(__file__).parent.glob("*.py")} - _NOT_BENCHMARKS)
+    """Names of the benchmarks there are: the files of this folder that define run()."""
+    return modules_that_define("run", Path(__file__).parent)
+
+
+def find(name: str) -> tuple[Callable[..., Scores], Options]:
+    """run() of benchmarks/<name>.py, and the options that it takes.
+
+    Raises:
+      UserError: no such benchmark; says which there are and the nearest.
+    """
+    check_known("benchmark", name, available())
+    run = importlib.import_module(f"benchmarks.{name}").run
+    return run, Options(run, f"benchmark {name}", handed=1, section=f"--eval.{name}")
 
 
 def load(name: str, options: Mapping) -> Callable[..., Scores]:
@@ -252,19 +261,6 @@ def load(name: str, options: Mapping) -> Callable[..., Scores]:
     Raises:
       UserError: no such benchmark, no such option, or one that is needed is not given.
     """
-    if name not in available():
-        raise UserError(f"no benchmark named {name!r}; there are: {', '.join(available())}")
-    run = importlib.import_module(f"benchmarks.{name}").run
-    parameters = dict(list(inspect.signature(run).parameters.items())[1:])
-    for key in options:
-        if key not in parameters:
-            nearest = difflib.get_close_matches(key, parameters, n=1, cutoff=0)[0]
-            raise UserError(
-                f"benchmark {name} has no option {key!r}; did you mean {nearest!r}? "
-                f"Its options: {', '.join(parameters)}"
-            )
-    given = {key: value for key, value in options.items() if value not in (None, "")}
-    for key, parameter in parameters.items():
-        if parameter.default is parameter.empty and key not in given:
-            raise UserError(f"benchmark {name} needs the option {key!r}: pass --eval.{name}.{key}")
-    return functools.partial(run, **given)
+    run, takes = find(name)
+    set_options = {key: value for key, value in options.items() if value not in (None, "")}
+    return functools.partial(run, **takes.arguments(set_options))

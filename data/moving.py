@@ -16,6 +16,7 @@ from data.english import article
 from data.glyphs import NOUNS, sprite
 from data.world import COLOURS, PREFIXES, background
 from errors import UserError
+from options import passed_on_to
 
 # Once, back and forth: what changes between two poses.
 PAIRS = {
@@ -146,6 +147,7 @@ class Moving:
         under[:] = (under * keep + times + 127) // 255
 
 
+@passed_on_to(Moving)
 def load(root: str = "", **options) -> Moving:
     """See Moving; root is not used."""
     return Moving(**options)

@@ -18,13 +18,13 @@ that makes batches of them, as data/video.py does.
 import ast
 import hashlib
 import importlib
-import inspect
 import os
 import warnings
 from pathlib import Path
 
 from errors import MissingFileError, UserError
 from files import read_json, read_table
+from options import Options, check_known, modules_that_define
 
 _SHOWN = 3  # names that an error message lists before "..."
 
@@ -46,9 +46,8 @@ def load(name, root, *, split="all", test_size=100, train_size=None, **options):
       UserError: an unknown name or option, or annotations that are not what they should be.
       MissingFileError: annotations or images that are not there.
     """
-    make = _find(name)
-    _check_options(name, make, options)
-    source = make(root, **options)
+    make, takes = find(name)
+    source = make(root, **takes.arguments(options))
     if split != "all" and hasattr(source, "pipeline"):
         raise UserError(f"data source {name!r} has no split {split!r}: name another file of it")
     if split not in ("train", "test", "all"):
@@ -240,32 +239,21 @@ def _python_literal(text):
 _SOURCES = {make.__name__: make for make in (captions, coco, degla, negclip)}
 
 
-def _find(name):
-    if name in _SOURCES:
-        return _SOURCES[name]
-    if name in _forks():
-        return importlib.import_module(f"data.{name}").load
-    known = ", ".join(sorted([*_SOURCES, *_forks()]))
-    raise UserError(f"no data source is called {name!r}; there are: {known}")
+def find(name):
+    """The function that makes the source called `name` from a root, and the options it takes.
+
+    Raises:
+      UserError: no such source; says which there are and the nearest.
+    """
+    check_known("data source", name, sorted([*_SOURCES, *_forks()]))
+    own = name in _SOURCES
+    make = _SOURCES[name] if own else importlib.import_module(f"data.{name}").load
+    return make, Options(make, f"data source {name}", handed=1, section="config.data.options")
 
 
 def _forks():
-    """Names of the modules beside this one that define load(root, ...), without importing any."""
     here = Path(__file__)
-    files = [file for file in here.parent.glob("*.py") if file.name != here.name]
-    return [f.stem for f in files if "\ndef load(" in "\n" + f.read_text(encoding="utf-8")]
-
-
-def _check_options(name, make, options):
-    parameters = inspect.signature(make).parameters.values()
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return
-    known = [p.name for p in parameters][1:]
-    for option in options:
-        if option not in known:
-            raise UserError(
-                f"data source {name!r} has no option {option!r}; there are: {', '.join(known)}"
-            )
+    return [name for name in modules_that_define("load", here.parent) if name != here.stem]
 
 
 def _split(source, split, test_size, train_size):

@@ -17,6 +17,7 @@ from PIL import Image
 from data.english import article, plural
 from data.glyphs import GLYPHS, NOUNS, sprite
 from errors import UserError
+from options import passed_on_to
 
 COLOURS = {
     "red": (214, 39, 40),
@@ -382,6 +383,7 @@ def _distinct(rng: np.random.Generator, options) -> tuple:
     return options[first], options[(first + step) % len(options)]
 
 
+@passed_on_to(World)
 def load(root: str = "", **options) -> World:
     """The world as data/sources.py finds it; nothing is read from `root`."""
     return World(**options)

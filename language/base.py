@@ -2,9 +2,7 @@
 
 import argparse
 import dataclasses
-import difflib
 import importlib
-import inspect
 import pkgutil
 from collections.abc import Sequence
 
@@ -12,6 +10,7 @@ import numpy as np
 
 import language
 from errors import UserError
+from options import Options, check_known
 
 VERBS = ("generate", "choices", "score", "embed")
 _NOT_BACKENDS = ("base", "cache")
@@ -184,18 +183,9 @@ def load(name: str, **options) -> LanguageModel:
     Raises:
       UserError: no such backend or no such option; says which there are and the nearest.
     """
-    _check_known("language model", name, available())
+    check_known("language model", name, available())
     backend = importlib.import_module(f"language.{name}").open
-    for option in options:
-        _check_known(f"option of language model {name}", option, list(_parameters(backend)))
-    missing = [
-        parameter.name
-        for parameter in _parameters(backend).values()
-        if parameter.default is parameter.empty and parameter.name not in options
-    ]
-    if missing:
-        raise UserError(f"language model {name} needs {' and '.join(missing)}")
-    return backend(**options)
+    return backend(**Options(backend, f"language model {name}").arguments(options))
 
 
 def named_value(text: str) -> tuple[str, str]:
@@ -208,17 +198,6 @@ def named_value(text: str) -> tuple[str, str]:
     if not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not name=value")
     return name, value
-
-
-def _parameters(function):
-    return inspect.signature(function).parameters
-
-
-def _check_known(kind: str, name: str, known: list[str]) -> None:
-    if name not in known:
-        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-        hint = f" (nearest: {nearest[0]})" if nearest else ""
-        raise UserError(f"unknown {kind} {name!r}{hint}; there are: {', '.join(known) or 'none'}")
 
 
 def _texts(what: str, texts: Sequence[str]) -> list[str]:

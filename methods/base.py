@@ -1,20 +1,18 @@
 """What a method is: a loss, a teacher, the batch fields it needs and what it carries along."""
 
 import dataclasses
-import difflib
 import importlib
-import inspect
 import math
-import pkgutil
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-import methods
 from errors import UserError
 from models.embeddings import Embeddings
+from options import Options, check_known, modules_that_define
 from training.teacher import Policies, none
 
 Batch = dict[str, jax.Array]
@@ -101,7 +99,18 @@ class Method:
 
 def available() -> list[str]:
     """Names of the methods: the modules beside this one."""
-    return sorted(m.name for m in pkgutil.iter_modules(methods.__path__) if m.name != "base")
+    return modules_that_define("make", Path(__file__).parent)
+
+
+def find(name: str) -> tuple[Callable[..., Method], Options]:
+    """make() of methods/<name>.py, and the options that it takes.
+
+    Raises:
+      UserError: no such method; says which there are and the nearest.
+    """
+    check_known("method", name, available())
+    make = importlib.import_module(f"methods.{name}").make
+    return make, Options(make, f"method {name}", section="config.method.options")
 
 
 def load(name: str, options: Mapping[str, Any]) -> Method:
@@ -110,11 +119,8 @@ def load(name: str, options: Mapping[str, Any]) -> Method:
     Raises:
       UserError: no such method or no such option; says which there are and the nearest.
     """
-    _check_known("method", name, available())
-    make = importlib.import_module(f"methods.{name}").make
-    for option in options:
-        _check_known(f"option of method {name}", option, list(inspect.signature(make).parameters))
-    return make(**options)
+    make, takes = find(name)
+    return make(**takes.arguments(options))
 
 
 def check_batch(method: Method, fields: Iterable[str]) -> None:
@@ -126,10 +132,3 @@ def check_batch(method: Method, fields: Iterable[str]) -> None:
             f"the method needs {', '.join(missing)} and a batch holds only"
             f" {', '.join(sorted(fields))}: choose data that has them, or another method"
         )
-
-
-def _check_known(kind: str, name: str, known: list[str]) -> None:
-    if name not in known:
-        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-        hint = f" (nearest: {nearest[0]})" if nearest else ""
-        raise UserError(f"unknown {kind} {name!r}{hint}; there are: {', '.join(known) or 'none'}")

@@ -18,11 +18,11 @@ from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict, config_flags
 
+import experiment
 from errors import UserError
 from methods import base as methods
 from models import zoo
 from models.clip import embedder, init_params
-from tpu_configs import base
 from training import cli
 from training import mesh as meshes
 from training.optimizer import make_optimizer
@@ -127,4 +127,4 @@ def define_flags() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags, config=base.get_config())
+    cli.run(main, define_flags, **experiment.config_flag())

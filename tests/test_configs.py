@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks import base as benchmarks
 from data import sources
+from experiment import source_options
 from methods import base as methods
 from models import zoo
-from train import source_options
 from training.optimizer import make_optimizer
 
 FOLDER = Path(__file__).parents[1] / "tpu_configs"

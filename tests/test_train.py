@@ -235,8 +235,11 @@ def test_a_broken_photograph_is_one_line(photographs, tmp_path):
         ("--config.optimizer.learning_rat=1", "did you mean 'learning_rate'"),
         ("--config.batch_size=many", "batch_size=many"),
         # A section whose keys are the experiment's own.
-        ("--config.method.options.ema_deca=0.9", "did you mean 'ema_decay'? It has: ema_decay"),
-        ("--config.data.options.image=x", "it is empty, and the experiment's file is where"),
+        ("--config.method.options.ema_deca=0.9", r"'ema_deca' (nearest: ema_decay)"),
+        ("--config.data.options.image=x", "there are: annotations, images"),
+        ("--config.method.options.igc_weight=high", "'igc_weight' of method degla: 'high' is"),
+        ("--config.eval.retrievel.root=x", "benchmark 'retrievel' (nearest: retrieval)"),
+        ("--config.seed.x=1", "--config.seed is a value: it has no key 'x'"),
     ],
 )
 def test_a_misspelt_key_names_the_nearest(photographs, tmp_path, flag, hint):
@@ -249,7 +252,13 @@ def test_a_misspelt_key_names_the_nearest(photographs, tmp_path, flag, hint):
     ("line", "hint"),
     [
         ("", "Flag --config must have a value"),
-        ("config.optimizer.learning_rat = 1", "sets 'learning_rat': did you mean 'learning_rate'?"),
+        (
+            "config.optimizer.learning_rat = 1",
+            "config.optimizer.learning_rat = 1: there is no key 'learning_rat': did you mean "
+            "'learning_rate'? It has: b1, b2",
+        ),
+        ("config.optimizr.b1 = 1", "there is no key 'optimizr': did you mean 'optimizer'?"),
+        ("config.data.options.image = 'x'", "unknown option of data source captions 'image'"),
         (None, "No such file or directory: 'experiment.py'"),
     ],
 )

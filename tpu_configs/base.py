@@ -8,7 +8,10 @@ from pathlib import Path
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-WORLD_WEIGHTS = str(Path(__file__).parents[1] / "weights" / "world")
+from options import modules_that_define
+
+ROOT = Path(__file__).parents[1]
+WORLD_WEIGHTS = str(ROOT / "weights" / "world")
 
 
 def get_config() -> ConfigDict:
@@ -113,30 +116,18 @@ def get_config() -> ConfigDict:
     evaluation.benchmarks = ()  # files of benchmarks/; train.py runs them at every checkpoint
     evaluation.batch_size = 128
     evaluation.before_and_after = False  # also before the first step; at the end see report.py
-    evaluation.retrieval = retrieval = ConfigDict()
-    retrieval.root = ""  # folder that the next two start from
-    retrieval.annotations = "captions.json"  # or Karpathy's COCO and Flickr30k files
-    retrieval.images = "images"
-    retrieval.split = "all"
-    retrieval.test_size = 0
-    evaluation.sugarcrepe = sugarcrepe = ConfigDict()
-    sugarcrepe.root = ""  # folder of the seven annotation files
-    sugarcrepe.images = ""  # folder of COCO val2017
-    sugarcrepe.partial_images = False  # score what is there when images are missing
-    evaluation.world = world = ConfigDict()
-    world.size = 64  # pixels, of the scenes; what the run was trained on
-    world.scenes = 500  # for each split's composition, and for retrieval
-    world.per_class = 4  # pictures of each class for zero-shot recognition
-    world.seed = 0
-    evaluation.video = video = ConfigDict()
-    video.sets = ConfigDict()  # name -> options of the source, see benchmarks/video.py
-    video.source = "video"
-    video.root = ""  # folder that the sets' paths start from
-    video.num_frames = 8  # of a clip
-    video.frame_stride = 16  # frames between a clip's, at 30 frames a second
-    video.views = 3  # clips of each video
+    for benchmark in modules_that_define("run", ROOT / "benchmarks"):
+        evaluation[benchmark] = ConfigDict()  # the arguments of its run(); see the file
 
-    return config.lock()
+    config.lock()
+    # What is found by name tells its own keys, so these sections take any until it is found.
+    for section in (method.options, data.options, *_sections(evaluation)):
+        section.unlock()
+    return config
+
+
+def _sections(config: ConfigDict) -> list[ConfigDict]:
+    return [value for value in config.values() if isinstance(value, ConfigDict)]
 
 
 def get_world_config() -> ConfigDict:
@@ -293,6 +284,3 @@ RESUMABLE = (
     "model.remat",
     "model.unroll_layers",
 )
-
-# What a key is in a run from before there was such a key.
-DEFAULTS = get_config().to_dict()

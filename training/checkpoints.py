@@ -64,7 +64,8 @@ def claim_run_directory(
       config: nested dict, the resolved config.
       stamps: further json files to keep and compare, by name.
       resumable: dotted keys and sections that may differ when a run goes on.
-      defaults: nested dict; a key that the run's own config lacks, being older, has this value.
+      defaults: nested dict; what a key is worth where the run's config, of an older version
+        perhaps, or this one does not have it.
 
     Raises:
       UserError: it holds a run of another config; every difference is listed.
@@ -78,10 +79,9 @@ def claim_run_directory(
         for name, content in files.items()
         if (workdir / name).exists()
         for difference in _differences(
-            _read_object(workdir / name),
-            content,
-            resumable,
+            *(_read_object(workdir / name), content),
             (defaults or {}) if name == CONFIG_FILE else {},
+            resumable,
         )
     ]
     if different:
@@ -95,11 +95,10 @@ def claim_run_directory(
 
 
 def _differences(
-    there: Mapping, here: Mapping, resumable: Iterable[str], defaults: Mapping
+    old: Mapping, new: Mapping, defaults: Mapping, resumable: Iterable[str]
 ) -> list[str]:
-    new, defaults = (_flatten(json.loads(json.dumps(tree))) for tree in (here, defaults))
-    old = _flatten(there)
-    old = {name: defaults[name] for name in new.keys() & defaults.keys() - old.keys()} | old
+    new, defaults = (_flatten(json.loads(json.dumps(tree))) for tree in (new, defaults))
+    old, new = defaults | _flatten(old), defaults | new
     return [
         f"{key}: {old.get(key, 'absent')} there, {new.get(key, 'absent')} here"
         for key in sorted(old.keys() | new.keys())
@@ -125,7 +124,7 @@ def write_atomically(path: Path, text: str) -> None:
 def _flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
     flat = {}
     for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping):
             flat |= _flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value

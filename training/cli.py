@@ -1,19 +1,25 @@
 """How a command starts and fails: quiet libraries, and one line for what the user can mend."""
 
 import contextlib
+import dataclasses
 import difflib
 import re
-import runpy
 import sys
-from collections.abc import Callable, Container, Iterator, Mapping
+import traceback
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from keyword import iskeyword
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
 
-from errors import FileError, one_line_errors
+from errors import FileError, UserError, one_line_errors
+from options import Options
 from training import processes
 
+OptionsAt = Callable[[ConfigDict, Sequence[str]], tuple[int, Options] | None]
 _HINT = " (--verbosity=1 shows the traceback)"
 
 
@@ -22,6 +28,7 @@ def run(
     define_flags: Callable[[], None],
     *,
     optional: Container[str] = (),
+    options_at: Mapping[str, OptionsAt] = MappingProxyType({}),
     **defaults: Mapping,
 ) -> None:
     """Runs a command: defines its flags, parses them, and calls its main function.
@@ -31,9 +38,12 @@ def run(
       define_flags: called here, so that train.py and eval.py may have flags of the same names
         when one imports the other.
       optional: flags of defaults that need not be given.
-      defaults: a config for each ml_collections flag by name, whose keys an error can list; a
-        flag that is defined without a default must be given.
+      options_at: for a flag by name, (config, keys) -> how many of the keys lead to a section
+        that takes the arguments of a function, and which; None for any other keys.
+      defaults: a config for each ml_collections flag by name; a flag that is defined without a
+        default must be given. A key that is not in it is an option, or an error.
     """
+    options = []
 
     def quiet_main(_):
         if not flags.FLAGS["verbosity"].present:
@@ -43,16 +53,91 @@ def run(
             main()
 
     def parse(argv):
-        with one_line_errors(_HINT), _unknown_keys_named(defaults):
-            return app.parse_flags_with_usage(argv)
+        with one_line_errors(_HINT), _errors_of_files():
+            arguments = app.parse_flags_with_usage(argv)
+            for flag in defaults:  # a file that is not there is told only to who uses it
+                getattr(flags.FLAGS[flag].value, "keys", None)
+            for option in options:
+                option.set(options_at.get(option.flag))
+            return arguments
 
-    sys.argv[:] = map(_quote_keywords, map(_in_its_folder, sys.argv))
-    with _unknown_keys_named(defaults):
-        define_flags()
-        needed = (flag for flag in defaults if flag not in optional)
-        flags.mark_flags_as_required(f for f in needed if flags.FLAGS[f].default is None)
-        _define_distributed_flags()
+    sys.argv[:], options[:] = take_options(map(_in_its_folder, sys.argv), defaults)
+    sys.argv[:] = map(_quote_keywords, sys.argv)
+    define_flags()
+    needed = (flag for flag in defaults if flag not in optional)
+    flags.mark_flags_as_required(f for f in needed if flags.FLAGS[f].default is None)
+    _define_distributed_flags()
     app.run(quiet_main, flags_parser=parse)
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """An argument --flag.key.key=text whose keys are not in the flag's defaults."""
+
+    flag: str
+    keys: tuple[str, ...]
+    text: str
+
+    def set(self, options_at: OptionsAt | None) -> None:
+        """Sets it in the flag's config, as the function takes it that it goes to.
+
+        Raises:
+          UserError: no such key, and the nearest; or a value that the function does not take.
+        """
+        config = flags.FLAGS[self.flag].value
+        if config is None:
+            raise UserError(f"--{self.flag}.{'.'.join(self.keys)} needs --{self.flag}=FILE")
+        found = options_at(config, self.keys) if options_at else None
+        if found is None:
+            raise UserError(_unknown_key(self.flag, config, self.keys))
+        depth, takes = found
+        value = takes.read(self.keys[depth:], self.text)
+        put(config, self.keys, value)
+        overrides = config_flags.get_override_values(flags.FLAGS[self.flag])
+        overrides[".".join(self.keys)] = value
+
+
+def put(config: ConfigDict, keys: Sequence[str], value: Any) -> None:
+    """Sets a value in a config by its keys, which need not be there, whatever was there before."""
+    with config.unlocked():
+        for key in keys[:-1]:
+            if key not in config:
+                config[key] = ConfigDict()
+            config = config[key]
+        with config.unlocked():
+            if keys[-1] in config:
+                del config[keys[-1]]  # a reference would take the other end along
+            config[keys[-1]] = value
+
+
+def take_options(
+    arguments: Iterable[str], defaults: Mapping[str, Mapping]
+) -> tuple[list[str], list[Option]]:
+    """Splits the options from the other arguments, which ml_collections can parse."""
+    others, options, arguments = [], [], list(arguments)
+    while arguments:
+        argument = arguments.pop(0)
+        match = re.fullmatch(r"--?(\w+)\.([\w.]+)(?:=(.*))?", argument, re.DOTALL)
+        flag, keys, text = match.groups() if match else ("", "", None)
+        negated = flag.startswith("no") and flag not in defaults
+        flag = flag.removeprefix("no") if negated else flag
+        keys = tuple(keys.split("."))
+        if flag not in defaults or _has(defaults[flag], keys):
+            others.append(argument)
+            continue
+        if text is None:  # --flag.key=text is written --flag.key text, too, and --[no]flag.key
+            is_switch = negated or not arguments or re.match(r"--?[A-Za-z]", arguments[0])
+            text = str(not negated) if is_switch else arguments.pop(0)
+        options.append(Option(flag, keys, text))
+    return others, options
+
+
+def _has(config, keys: Sequence[str]) -> bool:
+    for key in keys:
+        if not isinstance(config, ConfigDict) or key not in config:
+            return False
+        config = config[key]
+    return True
 
 
 def experiment_name(path: str | Path) -> str:
@@ -96,49 +181,48 @@ def _initialize_distributed() -> None:
 
 
 @contextlib.contextmanager
-def _unknown_keys_named(defaults: Mapping) -> Iterator[None]:
+def _errors_of_files() -> Iterator[None]:
+    """What ml_collections says of an experiment's file, as one line."""
     try:
         yield
-    except (AttributeError, KeyError, TypeError) as error:
-        # ml_collections raises these for a key that the config does not have.
-        problem = _unknown_key_in_file(error) or next(
-            filter(None, (_unknown_key(defaults, argument) for argument in sys.argv)), None
-        )
+    except (AttributeError, KeyError) as error:
+        problem = _unknown_key_in_file(error)
         if problem is None:
             raise
-        raise SystemExit(f"error: {problem}") from error
-    except OSError as error:  # its own, of the experiment's file
-        raise FileError(str(error)) from None
+        raise UserError(problem) from error
+    except OSError as error:
+        if isinstance(error, UserError):
+            raise
+        reason = str(error).strip().splitlines()[-1]
+        raise FileError(f"cannot load the experiment: {reason.strip()}") from None
 
 
 def _unknown_key_in_file(error: Exception) -> str | None:
-    """What is wrong with the experiment's file, if it sets a key that is not there."""
-    match = re.search(r'cannot be added.*Did you mean "(\w+)" instead of "(\w+)"', str(error))
-    return match and f"the experiment's file sets '{match[2]}': did you mean '{match[1]}'?"
-
-
-def _unknown_key(defaults: Mapping, argument: str) -> str | None:
-    """What is wrong with the argument --flag.section.key=value, if the key is not there."""
-    match = re.match(r"--(\w+)\.([\w.]+)", argument)
-    if not match or match[1] not in defaults:
+    """What is wrong with the experiment's file, if it uses a key that is not there."""
+    frames = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    inside = [isinstance(config, ConfigDict) for config in frames]
+    key = re.search(r"""(?:Key |^['"]+)["']?(\w+)["']""", str(error))
+    if not any(inside) or key is None:
         return None
-    where, section = match[1], _experiment(match[1]) or defaults[match[1]]
-    for key in match[2].split("."):
-        if not hasattr(section, "keys"):
-            return f"--{where} is a value: it has no key '{key}'"
-        keys = list(section.keys())
-        if key not in keys:
-            nearest = difflib.get_close_matches(key, keys, n=1, cutoff=0)
-            hint = "it is empty, and the experiment's file is where it gets keys"
-            if nearest:
-                hint = f"did you mean '{nearest[0]}'? It has: {', '.join(keys)}"
-            return f"--{where} has no key '{key}': {hint}"
-        where, section = f"{where}.{key}", section[key]
-    return None
+    caller = traceback.extract_tb(error.__traceback__)[inside.index(True) - 1]
+    config = frames[len(frames) - 1 - inside[::-1].index(True)]
+    return f"{caller.filename}, line {caller.lineno}: {caller.line}: {_no_key(key[1], config)}"
 
 
-def _experiment(flag: str) -> Mapping | None:
-    """The config in the file that the command line gives for a flag, if it gives one."""
-    given = (argument.partition("=") for argument in sys.argv)
-    files = [value for name, _, value in given if name == f"--{flag}" and value]
-    return runpy.run_path(files[-1])["get_config"]() if files else None
+def _unknown_key(flag: str, config: Mapping, keys: Sequence[str]) -> str:
+    """What is wrong with the argument --flag.keys, of which one is not there."""
+    where = f"--{flag}"
+    for key in keys:
+        if not hasattr(config, "keys"):
+            return f"{where} is a value: it has no key '{key}'"
+        if key not in config:
+            return f"{where}: {_no_key(key, config)}"
+        where, config = f"{where}.{key}", config[key]
+    return f"{where} is a section: give one of its keys, {', '.join(config)}"
+
+
+def _no_key(key: str, config: Mapping) -> str:
+    keys = sorted(config.keys())
+    nearest = difflib.get_close_matches(key, keys, n=1, cutoff=0)
+    hint = f"did you mean '{nearest[0]}'? It has: {', '.join(keys)}" if nearest else "it is empty"
+    return f"there is no key '{key}': {hint}"

@@ -238,9 +238,10 @@ def test_negatives_a_caption(tmp_path):
 def test_unknown_names_list_what_there_is(tmp_path):
     message = error_of(ValueError, "flickr", tmp_path)
     assert "'flickr'" in message
-    assert {"captions", "coco", "degla", "negclip"} <= set(message.split(": ")[1].split(", "))
+    known = message.split("there are: ")[1].split(", ")
+    assert {"captions", "coco", "degla", "negclip"} <= set(known)
     message = error_of(ValueError, "captions", tmp_path, image="x")
-    assert "no option 'image'; there are: annotations, images" in message
+    assert "captions 'image' (nearest: images); there are: annotations, images" in message
 
 
 def test_a_fork_adds_one_module(tmp_path, monkeypatch):

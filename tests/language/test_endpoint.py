@@ -177,5 +177,5 @@ def test_bad_options_are_said_at_once(options, message):
 
 
 def test_what_an_endpoint_needs_is_named():
-    with pytest.raises(ValueError, match="language model endpoint needs model"):
+    with pytest.raises(ValueError, match="language model endpoint needs the option 'model'"):
         base.load("endpoint", url="http://127.0.0.1:1/v1")

@@ -255,6 +255,21 @@ def test_restore_names_the_steps_there_are(tmp_path):
         Checkpoints(tmp_path).restore(state, 4)
 
 
+def test_a_key_that_is_not_set_is_worth_its_default(tmp_path):
+    """Whether an older version listed keys that this one does not, or the reverse."""
+    options = {"method": {"name": "degla", "options": {"ema_decay": 0.9, "lengths": (1, 2)}}}
+    claim_run_directory(tmp_path, options, {})
+    shorter = {"method": {"name": "degla", "options": {}}, "seed": 0}
+    defaults = {**options, "seed": 0}
+    claim_run_directory(tmp_path, shorter, {}, defaults=defaults)
+    claim_run_directory(tmp_path, options, {}, defaults=defaults)
+    with pytest.raises(ValueError, match="Differences: seed: 0 there, 1 here$"):
+        claim_run_directory(tmp_path, {**shorter, "seed": 1}, {}, defaults=defaults)
+    with pytest.raises(ValueError, match=r"method.options.ema_decay: 0.9 there, 0.8 here$"):
+        changed = {"method": {"name": "degla", "options": {"ema_decay": 0.8}}}
+        claim_run_directory(tmp_path, changed, {}, defaults=defaults)
+
+
 def test_another_config_is_refused_with_the_differences(tmp_path):
     config = {"seed": 0, "mesh": {"data": -1}, "optimizer": {"b1": 0.9, "eps": 1e-6}, "t": (1, 2)}
     stamp = {"stamp.json": {"eos": 1}}
