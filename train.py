@@ -46,7 +46,8 @@ def train(config: ConfigDict, workdir: Path) -> None:
     mesh = meshes.make_mesh(**config.mesh)
     meshes.check_batch_size(mesh, config.batch_size)
     method = methods.load(config.method.name, config.method.options)
-    source = sources.load(config.data.source, config.data.root, **experiment.source_options(config.data))
+    source_options = experiment.source_options(config.data)
+    source = sources.load(config.data.source, config.data.root, **source_options)
     fields = sources.pipeline_of(source).batch_fields(config.data.num_negatives, method.texts)
     methods.check_batch(method, fields)
     wanted = "negatives" in method.batch_fields

@@ -201,7 +201,7 @@ def _unknown_key_in_file(error: Exception) -> str | None:
     """What is wrong with the experiment's file, if it uses a key that is not there."""
     frames = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
     inside = [isinstance(config, ConfigDict) for config in frames]
-    key = re.search(r'(?:Key "|^\W*)(\w+)', str(error))
+    key = re.search(r'Key "(\w+)', str(error)) or re.search(r"(\w+)", str(error))
     if not any(inside) or key is None:
         return None
     caller = traceback.extract_tb(error.__traceback__)[inside.index(True) - 1]
