@@ -32,6 +32,7 @@ setup(
         "HanTa>=1.2",
         "httpx2",
         "huggingface_hub",
+        "importlib_resources",  # which TFDS uses and does not name
         "jax>=0.10.2",
         "jinja2",
         "matplotlib",

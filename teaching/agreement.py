@@ -306,9 +306,7 @@ def _rows(path: Path, column: str) -> Iterator[tuple[int, dict]]:
         try:
             for row in reader:
                 if None in row or None in row.values():
-                    raise UserError(
-                        f"{path}, line {reader.line_num}: not as many cells as columns"
-                    )
+                    raise UserError(f"{path}, line {reader.line_num}: not as many cells as columns")
                 yield reader.line_num, row
         except (csv.Error, UnicodeDecodeError) as error:
             raise UserError(f"{path}, line {reader.line_num}: {error}") from None
