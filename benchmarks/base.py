@@ -1,29 +1,97 @@
-"""What a benchmark returns, its intervals, and how one is found by name.
+"""What a benchmark is, asks and returns, and how one is found by name.
 
 A benchmark is a file benchmarks/<name>.py with `run(encoder, **options) -> Scores`; nothing else
-has to be edited to add one. Every score is in percent (0 to 100), as papers print it, on the
-terminal and in json alike.
+has to be edited to add one. Most are a reader of annotation files that yields items, made into
+`run` by @benchmark, which states the scorer, the tie rule and the aggregates as data. Every score
+is in percent (0 to 100), as papers print it, on the terminal and in json alike.
 
-A score that is no number (NaN) never makes an example right: outcomes go through decided(), and
-what could not be decided is counted. A figure that rests on ties or on such scores for most of its
-examples says nothing of the model, whatever the cause (a tokenizer that is not the model's, towers
-that diverged): it is said above the table and under "warnings" in json.
+A score that is no number (NaN) never makes an example right, and what could not be decided is
+counted. A figure that rests on ties or on such scores for most of its examples says nothing of the
+model, whatever the cause (a tokenizer that is not the model's, towers that diverged): it is said
+above the table and under "warnings" in json.
 """
 
 import dataclasses
 import functools
 import importlib
-import json
+import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from errors import MissingFileError, UserError
+from benchmarks import statistics
+from benchmarks.rows import check_items, with_images
+from benchmarks.statistics import Aggregate, Mean, Sample
+from data.images import image_key
+from errors import UserError
 from options import Options, check_known, modules_that_define
 
-RESAMPLES = 1000
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Item:
+    """One question of a benchmark.
+
+    Attributes:
+      subset: which of the benchmark's figures it counts for; "" where there is one only.
+      key: its own name within the subset, as the annotation file has it.
+      images: paths, encoded bytes, uint8 arrays or data.images.Crop.
+      texts: captions; one that is a tuple is the mean of its phrasings.
+      right: where the right one stands among those to choose from.
+      group: examples that depend on each other; by default those of the same first image.
+      parts: name -> id; the figure <name> is right where all items of one id are.
+      where: file and row, for messages.
+      scorer: where it is another than its benchmark's.
+    """
+
+    subset: str
+    key: str
+    images: Sequence
+    texts: Sequence
+    right: int = 0
+    group: str | None = None
+    parts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    where: str = ""
+    scorer: Callable | None = None
+
+    @functools.cached_property
+    def cluster(self) -> str:
+        return image_key(self.images[0]).partition("#")[0] if self.group is None else self.group
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcomes:
+    """How the n questions of one figure came out.
+
+    Attributes:
+      items: the question of each, see Item.
+      right: bool [n], strictly: a tie is wrong.
+      tied: bool [n].
+      scores: float32 [n, k], similarities that were compared, the right one first.
+      texts: n tuples, the texts of those scores.
+      chance: share of right answers by guessing.
+      argmax: bool [n], or None: right where the first of the best is, in the file's order.
+    """
+
+    items: Sequence[Item]
+    right: np.ndarray
+    tied: np.ndarray
+    scores: Sequence[np.ndarray]
+    texts: Sequence[Sequence]
+    chance: float
+    argmax: np.ndarray | None = None
+
+    @functools.cached_property
+    def undecided(self) -> np.ndarray:
+        """bool [n], where a score is no number."""
+        return np.array([bool(np.isnan(scores).any()) for scores in self.scores])
+
+    def reading(self, ties: str) -> np.ndarray:
+        """bool [n] under a tie rule, strict or argmax; never right where undecided."""
+        right = self.right if ties == "strict" or self.argmax is None else self.argmax
+        return right & ~self.undecided
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +100,14 @@ class Score:
 
     Attributes:
       name: what is measured, in the benchmark's own words.
-      value: percent.
-      count: the number of examples behind it.
-      ties: how many of them had a tie; the benchmark's docstring says what a tie counts as.
-      low, high: ends of the 95 % bootstrap interval, in percent.
+      value: percent, by the benchmark's own tie rule.
+      count: the number of examples behind it; groups: of what is resampled (images).
+      ties: how many of the examples had a tie.
+      low, high: ends of the 95 % interval, in percent; interval: bootstrap or wilson.
       undecided: how many of them had a score that is no number; they count as wrong.
+      chance: percent by guessing, where known.
+      strict, argmax: percent where a tie is wrong, and where the first of the best counts.
+      blind: percent of a model of the texts alone, where one was asked.
     """
 
     name: str
@@ -46,6 +117,12 @@ class Score:
     low: float
     high: float
     undecided: int = 0
+    groups: int = 0
+    interval: str = "bootstrap"
+    chance: float | None = None
+    strict: float | None = None
+    argmax: float | None = None
+    blind: float | None = None
 
     @property
     def warning(self) -> str | None:
@@ -63,13 +140,45 @@ class Score:
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """The figures of one benchmark, and how many examples were left out, by subset."""
+    """The figures of one benchmark, and how many examples were left out, by subset.
+
+    Attributes:
+      outcomes: what they were made of, by subset.
+      aggregates: what is made of subsets.
+      again: another encoder -> its Scores on the same questions.
+    """
 
     scores: tuple[Score, ...]
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    outcomes: Mapping[str, Outcomes] = dataclasses.field(default_factory=dict, repr=False)
+    aggregates: Mapping[str, Aggregate] = dataclasses.field(default_factory=dict, repr=False)
+    ties: str | Mapping[str, str] = "strict"
+    again: Callable[[Any], "Scores"] | None = dataclasses.field(default=None, repr=False)
 
     def __getitem__(self, name: str) -> Score:
         return {score.name: score for score in self.scores}[name]
+
+    def beside(self, blind: "Scores") -> "Scores":
+        """These with the ceiling of a model that sees the texts alone, where that decides at all."""
+        ceiling = {s.name: s.value for s in blind.scores if s.warning is None}
+        scores = (dataclasses.replace(s, blind=ceiling.get(s.name)) for s in self.scores)
+        return dataclasses.replace(self, scores=tuple(scores))
+
+    def minus(self, other: "Scores") -> dict[str, statistics.Difference]:
+        """The paired differences to another model's scores of the same examples, in percent."""
+        keys = [
+            {name: [i.key for i in o.items] for name, o in scores.outcomes.items()}
+            for scores in (self, other)
+        ]
+        if keys[0] != keys[1]:
+            raise UserError("two models were not scored on the same examples: compare them in one run")
+        ours, theirs = (_samples(scores.outcomes, self.ties) for scores in (self, other))
+        found = statistics.differences(ours, theirs, self.aggregates)
+        return {
+            score.name: statistics.Difference(*(100 * v for v in d[:4]), d.discordant)
+            for score in self.scores
+            for d in [found[score.name]]
+        }
 
     def to_json(self) -> dict:
         """Plain dicts: {"scores": {name: {value, count, ..}}, "left_out": .., "warnings": ..}.
@@ -84,6 +193,7 @@ class Scores:
             "scores": {row.pop("name"): row for row in rows},
             "left_out": dict(self.left_out),
             "warnings": self.warnings(),
+            "ties": self.ties if isinstance(self.ties, str) else dict(self.ties),
         }
 
     def warnings(self) -> list[str]:
@@ -92,149 +202,185 @@ class Scores:
 
     def table(self, title: str) -> str:
         """The figures as text for a terminal, one line each."""
-        width = max(len(name) for name in [title, *(score.name for score in self.scores)])
         lines = []
         if warnings := self.warnings():
             lines.append(
                 f"WARNING: {len(warnings)} of {len(self.scores)} figures say nothing of this model "
                 f"({warnings[0]}): is the tokenizer the model's, and did its training converge?"
             )
-        lines += [f"{title:<{width}}       %   95 % interval    count   ties"]
-        lines += [
-            f"{s.name:<{width}}  {s.value:6.2f}  {s.low:6.2f} - {s.high:6.2f}  {s.count:7d}"
-            f"  {s.ties:5d}"
-            for s in self.scores
-        ]
+        both = any(s.ties and s.argmax is not None for s in self.scores)
+        blind = any(s.blind is not None for s in self.scores)
+        width = max(len(name) for name in [title, *(score.name for score in self.scores)])
+        head = f"{title:<{width}}       %   95 % interval    count   ties  chance"
+        lines.append(head + "  strict  argmax" * both + "   blind" * blind)
+        for s in self.scores:
+            line = f"{s.name:<{width}}  {s.value:6.2f}  {s.low:6.2f} - {s.high:6.2f}"
+            line += "w" if s.interval == "wilson" else " "
+            line += f" {s.count:7d}  {s.ties:5d}  {_number(s.chance)}"
+            line += f"  {_number(s.strict)}  {_number(s.argmax)}" if both else ""
+            lines.append((line + (f"  {_number(s.blind)}" if blind else "")).rstrip())
+        if any(s.interval == "wilson" for s in self.scores):
+            lines.append("w: a Wilson interval, for too few images to resample")
         if any(self.left_out.values()):
             parts = ", ".join(f"{name} {n}" for name, n in self.left_out.items() if n)
             lines.append(f"left out: {sum(self.left_out.values())} examples ({parts})")
         return "\n".join(lines)
 
 
+def _number(value: float | None) -> str:
+    return " " * 6 if value is None else f"{value:6.2f}"
+
+
 def _json_number(value):
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def decided(right: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Outcomes of examples, where a score that is no number decides nothing.
+def benchmark(
+    scorer: Callable,
+    *,
+    ties: str | Mapping[str, str] = "strict",
+    aggregates: Mapping[str, Aggregate] | Callable[[Mapping], Mapping] | None = None,
+    listed: bool = True,
+    texts: int | None = None,
+) -> Callable:
+    """Makes run(encoder, **options) -> Scores of a reader(**options) that yields items.
+
+    run() takes the reader's options, and partial_images: score the examples whose images are there
+    and count the others as left out.
 
     Args:
-      right: bool [n], by the benchmark's own rule, such as margin > 0.
-      scores: float [n] or [n, k], all that the rule compared.
-
-    Returns:
-      float64 [n]: 1 where right, 0 where not, NaN where a score is NaN. summarise() counts NaN as
-      wrong, and says how many there are.
+      scorer: of benchmarks/scorers.py.
+      ties: the benchmark's own rule, strict (wrong) or argmax (the first of the best counts); by
+        subset where they differ.
+      aggregates: what is made of the subsets, or a function of how many examples each has; one
+        that needs a subset without examples is left out.
+      listed: whether the subsets themselves are among the scores.
+      texts: how many each item must have.
     """
-    unknown = np.isnan(scores).reshape(len(right), -1).any(axis=1)
-    return np.where(unknown, np.nan, right.astype(np.float64))
+
+    def decorate(read: Callable[..., Iterable[Item]]) -> Callable:
+        name = read.__module__.rpartition(".")[2]
+
+        @functools.wraps(read)
+        def run(encoder, *args, partial_images: bool = False, **options) -> Scores:
+            items = list(read(*args, **options))
+            check_items(name, items, texts)
+            items, left_out = with_images(name, items, partial_images)
+            return judge(encoder, items=items, left_out=left_out)
+
+        def judge(encoder, *, items, left_out) -> Scores:
+            outcomes = {}
+            for own, asked in grouped(items, lambda item: item.scorer or scorer):
+                if hasattr(encoder, "learn"):
+                    encoder.learn(*lessons(asked, own.pairs))
+                outcomes |= own(encoder, asked)
+            made = aggregates or {}
+            if callable(made):
+                made = made({name: len(o.items) for name, o in outcomes.items()})
+            again = functools.partial(judge, items=items, left_out=left_out)
+            return summarise(outcomes, made, left_out, ties=ties, listed=listed, again=again)
+
+        parameters = inspect.signature(read).parameters.values()
+        kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+        first = inspect.Parameter("encoder", kinds[0])
+        last = inspect.Parameter("partial_images", kinds[1], default=False, annotation=bool)
+        run.__signature__ = inspect.Signature([first, *parameters, last])
+        run.read, run.scorer = read, scorer
+        return run
+
+    return decorate
 
 
-def resampled_means(
-    outcomes: np.ndarray, groups: np.ndarray | None = None, *, seed: int = 0
-) -> np.ndarray:
-    """Means of bootstrap resamples of the outcomes.
+def over(*metrics: str) -> Callable[[Mapping], dict[str, Mean]]:
+    """Aggregates: each metric's mean over the subsets that have it, <subset>_<metric>."""
 
-    Args:
-      outcomes: [n], 1 where an example is right and 0 where it is not.
-      groups: int [n], examples that are drawn together because they depend on each other (the
-        captions of one image); by default every example is drawn on its own.
+    def aggregates(counts: Mapping) -> dict[str, Mean]:
+        return {m: Mean(name for name in counts if name.endswith(f"_{m}")) for m in metrics}
 
-    Returns:
-      float64 [RESAMPLES], the same for the same arguments.
-    """
-    groups = (
-        np.arange(len(outcomes)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    )
-    totals, sizes = np.bincount(groups, weights=outcomes), np.bincount(groups)
-    rng = np.random.default_rng(seed)
-    means = []
-    for _ in range(RESAMPLES):
-        picks = rng.integers(len(sizes), size=len(sizes))
-        means.append(totals[picks].sum() / sizes[picks].sum())
-    return np.array(means)
+    return aggregates
 
 
-def macro(names: Iterable[str]) -> dict[str, float]:
-    """Weights of an unweighted mean over subsets."""
-    names = list(names)
-    return {name: 1 / len(names) for name in names}
+def lessons(items: Sequence[Item], pairs: Callable) -> tuple[list, list, list]:
+    """What benchmarks.honest learns: (image, text) that belong together, all texts, their groups."""
+    distinct = {id(item.texts): item for item in items}.values()
+    texts = [(text, item.cluster) for item in distinct for text in item.texts]
+    return [pair for item in items for pair in pairs(item)], *map(list, zip(*texts, strict=True))
 
 
-def micro(counts: Mapping[str, int], names: Iterable[str]) -> dict[str, float]:
-    """Weights of a mean over the examples of several subsets."""
-    names = list(names)
-    total = sum(counts[name] for name in names)
-    return {name: counts[name] / total for name in names}
-
-
-Aggregate = Mapping[str, float] | tuple[Sequence[str], Callable]
-
-
-def aggregated(aggregate: Aggregate, values: Mapping[str, np.ndarray | float]):
-    """A sum of weight times value over subsets, or a function of the values of subsets."""
-    if isinstance(aggregate, tuple):
-        names, function = aggregate
-        return function(*(values[name] for name in names))
-    return sum(weight * values[name] for name, weight in aggregate.items())
+def grouped(values: Iterable, key: Callable) -> list[tuple]:
+    """(key, the values of that key), in order of first appearance."""
+    groups: dict = {}
+    for value in values:
+        groups.setdefault(key(value), []).append(value)
+    return list(groups.items())
 
 
 def summarise(
-    outcomes: Mapping[str, np.ndarray],
-    ties: Mapping[str, int],
+    outcomes: Mapping[str, Outcomes],
     aggregates: Mapping[str, Aggregate],
-    groups: Mapping[str, np.ndarray] | None = None,
-) -> tuple[Score, ...]:
-    """The score of every subset, then every aggregate of their means, with intervals.
-
-    Intervals of aggregates are stratified: each subset is resampled within itself.
-
-    Args:
-      outcomes: subset -> [n] of 0 and 1, n > 0, or NaN where nothing was decided, see decided().
-      ties: subset -> the number of its examples with a tie.
-      aggregates: name -> {subset: weight}, see macro() and micro(), or (subsets, function of
-        their means, which are arrays of resamples too); all subsets must be there.
-      groups: subset -> int [n], see resampled_means().
-    """
-    groups = groups or {}
-    undecided = {name: int(np.isnan(right).sum()) for name, right in outcomes.items()}
-    outcomes = {name: np.nan_to_num(right, nan=0.0) for name, right in outcomes.items()}
-    means = {name: float(np.mean(right)) for name, right in outcomes.items()}
-    resampled = {
-        # A seed for each subset: resamples of different subsets must be independent.
-        name: resampled_means(right, groups.get(name), seed=seed)
-        for seed, (name, right) in enumerate(outcomes.items())
+    left_out: Mapping[str, int] | None = None,
+    *,
+    ties: str | Mapping[str, str] = "strict",
+    listed: bool = True,
+    again: Callable | None = None,
+) -> Scores:
+    """The score of every subset, then every aggregate of their means, with intervals."""
+    counts = {name: len(o.items) for name, o in outcomes.items()}
+    aggregates = {name: made for name, made in aggregates.items() if _complete(made, counts)}
+    samples = _samples(outcomes, ties)
+    found = statistics.intervals(samples, aggregates)
+    means = {
+        reading: {name: float(np.mean(o.reading(reading))) for name, o in outcomes.items()}
+        for reading in ("strict", "argmax")
     }
+    means["chance"] = {name: o.chance for name, o in outcomes.items()}
+    has_argmax = all(o.argmax is not None for o in outcomes.values())
     scores = []
-    for name, aggregate in {**{name: {name: 1.0} for name in outcomes}, **aggregates}.items():
-        low, high = np.percentile(aggregated(aggregate, resampled), [2.5, 97.5])
-        subsets = aggregate[0] if isinstance(aggregate, tuple) else aggregate
+    subsets = {name: {name: 1.0} for name in outcomes} if listed else {}
+    for name, aggregate in {**subsets, **aggregates}.items():
+        names, function, _ = statistics.resolve(aggregate, counts)
+        interval, parts = found[name], [outcomes[n] for n in names]
+
+        def reading(kind, names=names, function=function):
+            return 100 * float(function(*(means[kind][n] for n in names)))
+
         scores.append(
             Score(
                 name=name,
-                value=100 * float(aggregated(aggregate, means)),
-                count=sum(len(outcomes[subset]) for subset in subsets),
-                ties=sum(ties[subset] for subset in subsets),
-                low=100 * float(low),
-                high=100 * float(high),
-                undecided=sum(undecided[subset] for subset in subsets),
+                value=100 * interval.value,
+                count=sum(counts[n] for n in names),
+                ties=sum(int(o.tied.sum()) for o in parts),
+                low=100 * interval.low,
+                high=100 * interval.high,
+                undecided=sum(int(o.undecided.sum()) for o in parts),
+                groups=len(np.unique(np.concatenate([samples[n].groups for n in names]))),
+                interval=interval.method,
+                chance=reading("chance"),
+                strict=reading("strict"),
+                argmax=reading("argmax") if has_argmax else None,
             )
         )
-    return tuple(scores)
+    return Scores(tuple(scores), left_out or {}, outcomes, aggregates, ties, again)
 
 
-def read_json(path: Path):
-    """The contents of a json file.
-
-    Raises:
-      UserError: the file is not there, or is not json; the file is named.
-    """
+def _complete(aggregate: Aggregate, counts: Mapping[str, int]) -> bool:
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MissingFileError(f"{path}: no such annotation file") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not a json file ({error})") from None
+        statistics.resolve(aggregate, counts)
+    except KeyError:
+        return False
+    return True
+
+
+def _samples(
+    outcomes: Mapping[str, Outcomes], ties: str | Mapping[str, str]
+) -> dict[str, Sample]:
+    rules = [ties if isinstance(ties, str) else ties.get(name, "strict") for name in outcomes]
+    groups = statistics.numbered([[item.cluster for item in o.items] for o in outcomes.values()])
+    values = (
+        o.reading(rule).astype(np.float64)
+        for rule, o in zip(rules, outcomes.values(), strict=True)
+    )
+    return dict(zip(outcomes, map(Sample, values, groups), strict=True))
 
 
 def available() -> list[str]:

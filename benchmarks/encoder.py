@@ -1,15 +1,110 @@
 """Turns images, videos and texts into embeddings for the benchmarks: batched, cached, in order."""
 
+import contextlib
 import functools
+import hashlib
+import multiprocessing
+import os
+import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from data import packing
+from data.images import Crop, Stored, image_key
 from errors import UserError
+
+MANY_IMAGES = 512  # from here on worker processes decode, which take seconds to start
+
+
+class Decoder:
+    """Decodes images ahead of the device; several encoders may share what one has decoded.
+
+    Args:
+      load_image: path, bytes, PIL image, array or Crop -> uint8 [H, W, 3] as the model takes it;
+        picklable.
+      workers: processes; None: one for each core where there are MANY_IMAGES, else threads.
+      keep_bytes: how much of what was decoded is remembered for the next encoder.
+    """
+
+    def __init__(self, load_image: Callable, *, workers: int | None = None, keep_bytes: int = 0):
+        self.load_image, self._workers, self._room = load_image, workers, keep_bytes
+        self._kept: dict[str, np.ndarray] = {}
+
+    def batches(self, items: Sequence, keys: Sequence[str], size: int) -> Iterator[np.ndarray]:
+        """Batches of at most `size`, in order, while the next ones are being decoded."""
+        new = [(key, item) for key, item in zip(keys, items, strict=True) if key not in self._kept]
+        with self._pool(len(new)) as pool:
+            # What a source holds is read here: a worker would have to open the source for each.
+            ready = (item.read() if isinstance(item, Stored) else item for _, item in new)
+            decoded = decoded_in_order(pool, self.load_image, ready, 2 * size)
+            for batch in _batches(keys, size):
+                pixels = []
+                for key in batch:
+                    pixels.append(self._kept[key] if key in self._kept else next(decoded))
+                    self._keep(key, pixels[-1])
+                yield np.stack(pixels)
+
+    def _keep(self, key: str, pixels: np.ndarray) -> None:
+        if key not in self._kept and pixels.nbytes <= self._room:
+            self._room -= pixels.nbytes
+            self._kept[key] = pixels
+
+    def _pool(self, number: int) -> Executor:
+        workers = self._workers
+        if workers is None and number >= MANY_IMAGES:
+            workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        if not workers or not number:
+            return ThreadPoolExecutor()
+        # Not forked: jax has threads.
+        return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
+
+
+class Cache:
+    """Embeddings on disk, of one set of weights.
+
+    Args:
+      folder: of all caches.
+      weights: names the weights, how images reach them, and the dtype that they compute in.
+    """
+
+    def __init__(self, folder: Path, weights: str):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        self.path = Path(folder) / f"{hashlib.sha256(weights.encode()).hexdigest()[:32]}.sqlite"
+        with self._open() as database:
+            database.execute("create table if not exists rows (key text primary key, row blob)")
+
+    @contextlib.contextmanager
+    def _open(self):
+        try:
+            with contextlib.closing(sqlite3.connect(self.path, timeout=60)) as database, database:
+                yield database
+        except sqlite3.Error as error:
+            raise UserError(
+                f"{self.path}: {error}; delete it, or name another folder with --cache"
+            ) from None
+
+    def get(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
+        """The embeddings that are there, float32 [D], by key."""
+        with self._open() as database:
+            found = (
+                database.execute("select row from rows where key = ?", (key,)).fetchone()
+                for key in keys
+            )
+            return {
+                key: np.frombuffer(row[0], np.float32)
+                for key, row in zip(keys, found, strict=True)
+                if row
+            }
+
+    def put(self, rows: dict[str, np.ndarray]) -> None:
+        """Adds embeddings by key."""
+        values = ((key, row.astype(np.float32).tobytes()) for key, row in rows.items())
+        with self._open() as database:
+            database.executemany("insert or replace into rows values (?, ?)", values)
 
 
 class Encoder:
@@ -20,16 +115,18 @@ class Encoder:
       encode_text: int32 [B, L] -> [B, D]; L is one of text_lengths.
       encode_video: uint8 [B, T, H, W, 3] -> [B, T, D].
         All are compiled by the caller and return arrays that every process can read in full.
-      load_image: path, PIL image or uint8 array -> uint8 [H, W, 3] as the model takes it.
+      decoder: decodes images.
       load_video: (path or uint8 array, **sampling) -> clips uint8 [V, T, H, W, 3], likewise.
       tokenizer: has encode(texts, context_length) -> (int32 [n, L], truncated bool [n]).
       text_lengths: tokens, ascending; the last is the context length. A batch of texts is cut to
         the shortest that fits. A tower that sees padding must be given the last one only.
       batch_size: B, always: the last batch is filled up, so that every shape compiles once.
       put: lays a numpy batch out on the devices.
+      cache: on disk.
 
     Attributes:
       truncated: how many distinct texts so far were cut to fit the context.
+      encoded: how many images, and texts, the towers were given.
     """
 
     def __init__(
@@ -38,26 +135,27 @@ class Encoder:
         encode_text: Callable,
         encode_video: Callable | None = None,
         *,
-        load_image: Callable,
+        decoder: Decoder,
         load_video: Callable | None = None,
         tokenizer,
         text_lengths: Sequence[int],
         batch_size: int = 64,
         put: Callable = lambda batch: batch,
+        cache: Cache | None = None,
     ):
         self._encode_image, self._encode_text, self._put = encode_image, encode_text, put
         self._encode_video, self._load_video = encode_video, load_video
-        self._load_image, self._batch_size = load_image, batch_size
+        self._decoder, self._batch_size, self._cache = decoder, batch_size, cache
         self._tokenizer, self._text_lengths = tokenizer, text_lengths
         self._images: dict[str, np.ndarray] = {}
         self._texts: dict[str, np.ndarray] = {}
-        self.truncated = 0
+        self.truncated, self.encoded = 0, {"images": 0, "texts": 0}
 
     def images(self, items: Sequence) -> np.ndarray:
-        """Embeddings of images, each path encoded once in the encoder's life.
+        """Embeddings of images, each encoded once in the encoder's life.
 
         Args:
-          items: paths, PIL images or uint8 arrays [H, W, 3].
+          items: paths, bytes, PIL images, uint8 arrays [H, W, 3] or Crops.
 
         Returns:
           float32 [n, D], unit norm, in the order of the items.
@@ -65,13 +163,27 @@ class Encoder:
         Raises:
           UserError: what load_image raises; a model that diverged.
         """
-        names = [str(item) if isinstance(item, str | Path) else None for item in items]
-        # Images in memory have no name to remember them by: they are encoded at every call.
-        keys = [i if name is None else name for i, name in enumerate(names)]
+        keys = [image_key(item) for item in items]
         new = {key: item for key, item in zip(keys, items, strict=True) if key not in self._images}
-        found = dict(zip(new, self._run_images(list(new.values())), strict=True))
-        self._images |= {key: row for key, row in found.items() if isinstance(key, str)}
-        return np.stack([found[key] if key in found else self._images[key] for key in keys])
+        self._images |= self._cached(new, _image_hash, self._run_images)
+        return np.stack([self._images[key] for key in keys])
+
+    def texts(self, texts: Sequence[str | tuple[str, ...]]) -> np.ndarray:
+        """Embeddings of texts, each encoded once in the encoder's life.
+
+        Args:
+          texts: one that is a tuple is the mean of its members, of unit norm again.
+
+        Returns:
+          float32 [n, D], unit norm, in the order of the texts.
+        """
+        members = [text if isinstance(text, tuple) else (text,) for text in texts]
+        new = {t: t for member in members for t in member if t not in self._texts}
+        self._texts |= self._cached(new, _text_hash, self._run_texts)
+        rows = [np.mean([self._texts[t] for t in m], axis=0) if len(m) > 1 else self._texts[m[0]]
+                for m in members]  # fmt: skip
+        return np.stack([_unit(row) if len(m) > 1 else row
+                         for row, m in zip(rows, members, strict=True)])  # fmt: skip
 
     def videos(self, items: Sequence, views: int, **sampling) -> np.ndarray:
         """Embeddings of the frames of clips of videos.
@@ -88,42 +200,42 @@ class Encoder:
           UserError: what load_video raises; a model that diverged.
         """
         load = functools.partial(self._load_video, views=views, **sampling)
-        rows = [
-            self._embed(self._encode_video, clips.reshape(-1, *clips.shape[2:]), "a video")
-            for clips in self._decoded(items, load, max(1, self._batch_size // views))
-        ]
-        frames = np.concatenate(rows)
+        size = max(1, self._batch_size // views)
+        with ThreadPoolExecutor() as pool:
+            clips = decoded_in_order(pool, load, items, 2 * size)
+            batches = (np.stack([next(clips) for _ in batch]) for batch in _batches(items, size))
+            frames = np.concatenate(
+                [
+                    self._embed(self._encode_video, b.reshape(-1, *b.shape[2:]), "a video")
+                    for b in batches
+                ]
+            )
         return frames.reshape(len(items), views, *frames.shape[1:])
 
-    def texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Embeddings of texts, each encoded once in the encoder's life.
+    def _cached(self, new: dict, hash_of: Callable, run: Callable) -> dict[str, np.ndarray]:
+        """Embeddings of what is new, from the disk where they are there."""
+        if not self._cache or not new:
+            return run(new)
+        hashes = {key: hash_of(item) for key, item in new.items()}
+        stored = self._cache.get(list(hashes.values()))
+        missing = {key: item for key, item in new.items() if hashes[key] not in stored}
+        rows = run(missing)
+        self._cache.put({hashes[key]: row for key, row in rows.items()})
+        return {key: rows[key] if key in rows else stored[hashes[key]] for key in new}
 
-        Returns:
-          float32 [n, D], unit norm, in the order of the texts.
-        """
-        new = list(dict.fromkeys(text for text in texts if text not in self._texts))
-        if new:
-            self._texts |= dict(zip(new, self._run_texts(new), strict=True))
-        return np.stack([self._texts[text] for text in texts])
+    def _run_images(self, new: dict) -> dict[str, np.ndarray]:
+        keys, rows = list(new), []
+        for pixels in self._decoder.batches(list(new.values()), keys, self._batch_size):
+            rows.extend(self._embed(self._encode_image, pixels, "an image"))
+        self.encoded["images"] += len(rows)
+        return dict(zip(keys, rows, strict=True))
 
-    def _run_images(self, items: list) -> Iterator[np.ndarray]:
-        for pixels in self._decoded(items, self._load_image, self._batch_size):
-            yield from self._embed(self._encode_image, pixels, "an image")
-
-    def _decoded(self, items: Sequence, load: Callable, size: int) -> Iterator[np.ndarray]:
-        """Batches of at most `size`; the next one is decoded while the device is at work."""
-        with ThreadPoolExecutor() as pool:
-            waiting: deque = deque()
-            for batch in _batches(items, size):
-                waiting.append([pool.submit(load, item) for item in batch])
-                if len(waiting) > 1:
-                    yield np.stack([future.result() for future in waiting.popleft()])
-            while waiting:
-                yield np.stack([future.result() for future in waiting.popleft()])
-
-    def _run_texts(self, texts: list[str]) -> np.ndarray:
-        tokens, truncated = self._tokenizer.encode(texts, self._text_lengths[-1])
+    def _run_texts(self, new: dict) -> dict[str, np.ndarray]:
+        if not new:
+            return {}
+        tokens, truncated = self._tokenizer.encode(list(new), self._text_lengths[-1])
         self.truncated += int(truncated.sum())
+        self.encoded["texts"] += len(new)
         # A causal tower pooled at the end token never sees the padding: cutting it is exact.
         lengths = packing.lengths(tokens)
         order = np.argsort(lengths, kind="stable")
@@ -131,8 +243,8 @@ class Encoder:
         for batch in _batches(order, self._batch_size):
             length = next(n for n in self._text_lengths if n >= lengths[batch].max())
             rows.append(self._embed(self._encode_text, tokens[batch, :length], "a text"))
-        embeddings = np.concatenate(rows)
-        return embeddings[np.argsort(order)]
+        embeddings = np.concatenate(rows)[np.argsort(order)]
+        return dict(zip(new, embeddings, strict=True))
 
     def _embed(self, encode: Callable, batch: np.ndarray, what: str) -> np.ndarray:
         missing = self._batch_size - len(batch)
@@ -145,6 +257,38 @@ class Encoder:
                 " lacks the model's end token because the tokenizer is not the model's"
             )
         return rows / norms
+
+
+def decoded_in_order(pool: Executor, load: Callable, items: Iterable, ahead: int) -> Iterator:
+    """load(item) of every item, at most `ahead` of them begun before they are needed."""
+    waiting: deque = deque()
+    for item in items:
+        waiting.append(pool.submit(load, item))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _image_hash(item) -> str:
+    """Names an image by its content, wherever its file lies."""
+    box = item.box if isinstance(item, Crop) else ()
+    image = item.image if isinstance(item, Crop) else item
+    image = image.read() if isinstance(image, Stored) else image
+    if isinstance(image, str | Path):
+        try:
+            image = Path(image).read_bytes()
+        except OSError as error:
+            raise UserError(f"cannot read {image}: {error.strerror}") from None
+    return f"{image_key(image)}{box}"
+
+
+def _text_hash(text: str) -> str:
+    return "text:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def _unit(row: np.ndarray) -> np.ndarray:
+    return row / np.linalg.norm(row)
 
 
 def _batches(items: Sequence, size: int) -> Iterator:

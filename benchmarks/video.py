@@ -4,11 +4,14 @@ Base to novel: classes that training showed, classes that it did not, and the ha
 two. Cross-dataset: the splits of other data sets, and for each their mean and standard deviation.
 """
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
 
-from benchmarks.base import Scores, decided, macro, summarise
+from benchmarks.base import Item, Outcomes, Scores, lessons, summarise
+from benchmarks.scorers import choice
+from benchmarks.statistics import Mean
 from data import sources
 from data.video import class_texts
 from errors import UserError
@@ -42,33 +45,54 @@ def run(
       num_frames, frame_stride, views: see data.video.test_clips.
 
     Raises:
-      UserError: what the source or decoding raises; no sets.
+      ValueError, FileNotFoundError: what the source or decoding raises; no sets.
     """
     if not sets:
         raise UserError("benchmark video has no sets of videos: give config.eval.video.sets some")
-    outcomes, ties, pairs = {}, {}, {}
+    outcomes, pairs = {}, {}
     for name, options in sets.items():
         videos = sources.load(source, root, **options)
+        records = [videos[i] for i in range(len(videos))]
+        texts = class_ensembles(videos)
+        items = [Item(name, r["key"], [r["video"]], texts, r["label"]) for r in records]
+        if hasattr(encoder, "learn"):
+            encoder.learn(*lessons(items, choice.pairs))
         sampling = dict(num_frames=num_frames, frame_stride=frame_stride, views=views)
-        scores, labels = similarities(encoder, videos, sampling)
+        scores, labels = similarities(encoder, items, sampling)
         right = np.take_along_axis(scores, labels[:, None], axis=1)
-        tied = int((np.sum(scores == right, axis=1) > 1).sum())
+        tied = np.sum(scores == right, axis=1) > 1
         for k in TOP:
-            outcomes[f"{name}_top{k}"] = decided(np.sum(scores >= right, axis=1) <= k, scores)
-            ties[f"{name}_top{k}"] = tied
+            outcomes[f"{name}_top{k}"] = Outcomes(
+                items,
+                np.sum(scores >= right, axis=1) <= k,
+                tied,
+                *strongest(scores, labels, videos.classes),
+                min(1.0, k / len(videos.classes)),
+            )
         if hasattr(videos, "twins"):
             for kind, margin in twin_margins(scores, labels, videos.twins).items():
-                pairs[f"{name}_{kind}"] = decided(margin > 0, margin)
-                ties[f"{name}_{kind}"] = int((margin == 0).sum())
-    return Scores(summarise(outcomes | pairs, ties, aggregates(sets)))
+                shown = outcomes[f"{name}_top1"]
+                chance = 1 / 2 if kind == "pairs" else 2 / len(videos.classes)
+                pairs[f"{name}_{kind}"] = dataclasses.replace(
+                    shown, right=margin > 0, tied=margin == 0, chance=chance
+                )
+    return summarise(outcomes | pairs, aggregates(sets))
 
 
-def similarities(encoder, videos, sampling: Mapping) -> tuple[np.ndarray, np.ndarray]:
+def strongest(scores, labels, classes) -> tuple[list, list]:
+    """The similarity of the right class and of the best wrong one, and both their names."""
+    wrong = scores.copy()
+    np.put_along_axis(wrong, labels[:, None], -np.inf, axis=1)
+    both = np.stack([labels, wrong.argmax(axis=1)], axis=1)
+    names = [tuple(classes[i] for i in pair) for pair in both]
+    return list(np.take_along_axis(scores, both, axis=1)), names
+
+
+def similarities(encoder, items, sampling: Mapping) -> tuple[np.ndarray, np.ndarray]:
     """Of n videos to the C classes, [n, C], summed over views; and the labels, int [n]."""
-    records = [videos[i] for i in range(len(videos))]
-    frames = encoder.videos([record["video"] for record in records], **sampling)
-    scores = frames.mean(axis=2).sum(axis=1) @ class_embeddings(encoder, videos).T
-    return scores, np.array([record["label"] for record in records])
+    frames = encoder.videos([item.images[0] for item in items], **sampling)
+    scores = frames.mean(axis=2).sum(axis=1) @ encoder.texts(items[0].texts).T
+    return scores, np.array([item.right for item in items])
 
 
 def twin_margins(scores, labels, twins) -> dict[str, np.ndarray]:
@@ -80,14 +104,10 @@ def twin_margins(scores, labels, twins) -> dict[str, np.ndarray]:
     return {"pairs": own - twin, "things": np.maximum(own, twin) - others.max(axis=1)}
 
 
-def class_embeddings(encoder, videos) -> np.ndarray:
-    """Unit-norm means of the embeddings of each class's texts, float32 [C, D]."""
+def class_ensembles(videos) -> tuple[tuple[str, ...], ...]:
+    """For each class its texts by every template, and the description alone, which counts once."""
     by_template = [class_texts(videos, template) for template in videos.templates]
-    # The description alone comes with every template, and counts once.
-    texts = [*(text for texts in by_template for text in texts[::2]), *by_template[0][1::2]]
-    embeddings = encoder.texts(texts).reshape(len(by_template) + 1, len(videos.classes), -1)
-    mean = embeddings.mean(axis=0)
-    return mean / np.linalg.norm(mean, axis=1, keepdims=True)
+    return tuple(zip(*(texts[::2] for texts in by_template), by_template[0][1::2], strict=True))
 
 
 def aggregates(sets) -> dict:
@@ -99,7 +119,7 @@ def aggregates(sets) -> dict:
         made["harmonic_mean"] = names, lambda b, n: 2 * b * n / np.maximum(b + n, 1e-9)
     for group in dict.fromkeys(name.partition("/")[0] for name in sets if "/" in name):
         names = [f"{name}_top1" for name in sets if name.startswith(f"{group}/")]
-        made[f"{group}_mean"] = macro(names)
+        made[f"{group}_mean"] = Mean(names)
         if len(names) > 1:
             made[f"{group}_std"] = names, lambda *splits: np.std(splits, axis=0, ddof=1)
     return made

@@ -4,19 +4,39 @@ All scenes are of the test part. data/glyphs.py splits the classes into those th
 see and those that it may not.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from benchmarks.base import Scores, decided, macro, summarise
-from benchmarks.retrieval import ranks
+from benchmarks.base import Item, benchmark
+from benchmarks.scorers import choice, retrieval
+from benchmarks.statistics import Mean
 from data.english import article
 from data.glyphs import NOUNS
-from data.world import COLOURS, PREFIXES, SIZES, Claim, Example, Thing, World, holds, render
+from data.world import COLOURS, PREFIXES, SIZES, TYPES, Claim, Example, Thing, World, holds, render
 
 SPLITS = ("seen", "unseen")
 SWAPS = ("swap_nouns", "swap_adjectives")
 
 
-def run(encoder, size: int = 64, scenes: int = 500, per_class: int = 4, seed: int = 0) -> Scores:
+def aggregates(counts) -> dict:
+    """Unweighted means over types of negative, for each split and over both."""
+    kinds = {s: [k for k in counts if k.startswith(f"{s}_")] for s in SPLITS}
+    made = {f"{split}_swaps": Mean(f"{split}_{kind}" for kind in SWAPS) for split in SPLITS}
+    made |= {f"{split}_composition": Mean(names) for split, names in kinds.items()}
+    return made | {"composition": Mean(name for names in kinds.values() for name in names)}
+
+
+def recall_at_1(encoder, items):
+    """Retrieval with the first rank alone."""
+    return retrieval(encoder, items, at=(1,))
+
+
+recall_at_1.pairs = retrieval.pairs
+
+
+@benchmark(choice, aggregates=aggregates)
+def run(size: int = 64, scenes: int = 500, per_class: int = 4, seed: int = 0) -> Iterator[Item]:
     """Accuracy for each type of negative, zero-shot accuracy, and recall@1 both ways.
 
     <split>_<type>: captions that are nearer to their scene than a negative of that type is;
@@ -32,58 +52,36 @@ def run(encoder, size: int = 64, scenes: int = 500, per_class: int = 4, seed: in
       per_class: pictures of each class.
       seed: another seed is another sample.
     """
-    outcomes, ties, aggregates = {}, {}, {}
     for split in SPLITS:
         world = World(scenes, "test", split, size, seed=seed)
-        margins = composition(encoder, [world.example(i) for i in range(scenes)])
-        for kind, margin in margins.items():
-            name = f"{split}_{kind}"
-            outcomes[name] = decided(margin > 0, margin)
-            ties[name] = int((margin == 0).sum())
-        aggregates[f"{split}_swaps"] = macro(f"{split}_{kind}" for kind in SWAPS)
-        aggregates[f"{split}_composition"] = macro(f"{split}_{kind}" for kind in margins)
-    aggregates["composition"] = macro(outcomes)
-
-    found = zero_shot(encoder, per_class, size, seed)
+        for i in range(scenes):
+            yield from composition(world.example(i), split, str(i))
+    yield from zero_shot(per_class, size, seed)
     world = World(4 * scenes, "test", "all", size, seed=seed)
-    found |= retrieval(encoder, apart(map(world.example, range(4 * scenes)), scenes))
-    for name, (rank, tied) in found.items():
-        outcomes[name], ties[name] = decided(rank == 0, rank), int(tied.sum())
-    return Scores(summarise(outcomes, ties, aggregates))
+    for i, example in enumerate(apart(map(world.example, range(4 * scenes)), scenes)):
+        yield Item("", str(i), [example.image], (example.caption,), scorer=recall_at_1)
 
 
-def composition(encoder, examples: list[Example]) -> dict[str, np.ndarray]:
-    """s(image, caption) - s(image, negative) by type of negative where it applies, float32 [n]."""
-    images = encoder.images([example.image for example in examples])
-    captions = encoder.texts([example.caption for example in examples])
-    true = np.sum(images * captions, axis=1)
-    margins = {}
-    for kind in dict.fromkeys(kind for example in examples for kind in example.negatives):
-        at = [i for i, example in enumerate(examples) if kind in example.negatives]
-        negatives = encoder.texts([examples[i].negatives[kind] for i in at])
-        margins[kind] = true[at] - np.sum(images[at] * negatives, axis=1)
-    return margins
+def composition(example: Example, split: str, key: str) -> Iterator[Item]:
+    """A scene's caption against its negative of each type that applies."""
+    for kind in TYPES:
+        if kind in example.negatives:
+            texts = example.caption, example.negatives[kind]
+            yield Item(f"{split}_{kind}", key, [example.image], texts)
 
 
-def zero_shot(encoder, per_class: int, size: int, seed: int) -> dict:
-    """Name of the score -> (rank, tied) of the pictures' own names, see benchmarks.retrieval."""
+def zero_shot(per_class: int, size: int, seed: int) -> Iterator[Item]:
+    """Pictures among the names of all classes, and among those of their split."""
     nouns = NOUNS["all"]
-    images = encoder.images(
-        [picture(i, k, size, seed) for i in range(len(nouns)) for k in range(per_class)]
-    )
-    labels = np.repeat(np.arange(len(nouns)), per_class)
     # As with CLIP's templates: the mean over several phrasings, of unit norm.
-    texts = encoder.texts(
-        [f"{prefix}{article(noun)} {noun}" for noun in nouns for prefix in PREFIXES]
-    )
-    names = texts.reshape(len(nouns), len(PREFIXES), -1).mean(axis=1)
-    names /= np.linalg.norm(names, axis=1, keepdims=True)
-    found = {}
+    names = [tuple(f"{prefix}{article(noun)} {noun}" for prefix in PREFIXES) for noun in nouns]
+    pictures = [[[picture(i, k, size, seed)] for k in range(per_class)] for i in range(len(nouns))]
     for split in ("all", *SPLITS):
         classes = np.flatnonzero(np.isin(nouns, NOUNS[split]))
-        rows = np.isin(labels, classes)
-        found[f"zero_shot_{split}"] = ranks(images[rows], names[classes], labels[rows], classes)
-    return found
+        texts = tuple(names[i] for i in classes)
+        for right, i in enumerate(classes):
+            for k, shown in enumerate(pictures[i]):
+                yield Item(f"zero_shot_{split}", f"{nouns[i]} {k}", shown, texts, right)
 
 
 def picture(noun: int, k: int, size: int, seed: int) -> np.ndarray:
@@ -91,17 +89,6 @@ def picture(noun: int, k: int, size: int, seed: int) -> np.ndarray:
     colour, extent = list(COLOURS)[(noun + k) % len(COLOURS)], list(SIZES)[k % len(SIZES)]
     scene = Claim((Thing(NOUNS["all"][noun], 1, colour, extent),), "")
     return render(scene, size, np.random.default_rng((seed, 2, noun, k)))
-
-
-def retrieval(encoder, examples: list[Example]) -> dict:
-    """Name of the score -> (rank, tied) of the right keys, see benchmarks.retrieval."""
-    images = encoder.images([example.image for example in examples])
-    texts = encoder.texts([example.caption for example in examples])
-    ids = np.arange(len(examples))
-    return {
-        "image_to_text_recall@1": ranks(images, texts, ids, ids),
-        "text_to_image_recall@1": ranks(texts, images, ids, ids),
-    }
 
 
 def apart(examples, count: int) -> list[Example]:

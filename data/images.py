@@ -1,14 +1,17 @@
 """Images to uint8 [size, size, 3]; they are normalised on the device.
 
-An image is a path, encoded bytes, an array [H, W] or [H, W, 3] (uint8, uint16 or bool) or a PIL
-image. Pixels are scaled by what their mode says of white; where it does not say (32-bit integers,
-floats), the image is refused. EXIF orientation is left alone, as in CLIP's own preprocessing.
+An image is a path, encoded bytes, an array [H, W] or [H, W, 3] (uint8, uint16 or bool), a PIL
+image, a Crop of one of these, or Stored. Pixels are scaled by what their mode says of white; where
+it does not say (32-bit integers, floats), the image is refused. EXIF orientation is left alone, as
+in CLIP's own preprocessing.
 """
 
 import contextlib
+import hashlib
 import io
 import os
 import warnings
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -24,6 +27,38 @@ CORNERS = {
 }
 
 
+class Crop(NamedTuple):
+    """A box of an image: left, top, width, height, in pixels."""
+
+    image: Any
+    box: tuple[int, int, int, int]
+
+
+class Stored(NamedTuple):
+    """An image that a data source holds, read when it is needed."""
+
+    source: Any
+    index: int
+    name: str
+
+    def read(self) -> bytes:
+        """The encoded image."""
+        return self.source[self.index]["image"]
+
+
+def image_key(image) -> str:
+    """What names an image: its path, or a hash of what it holds; of a crop, its box too."""
+    if isinstance(image, Stored):
+        return image.name
+    if isinstance(image, Crop):
+        return f"{image_key(image.image)}#{','.join(map(str, image.box))}"
+    if isinstance(image, str | os.PathLike):
+        return str(image)
+    pixels = image if isinstance(image, bytes) else np.ascontiguousarray(image)
+    shape = "" if isinstance(image, bytes) else str(pixels.shape)
+    return "sha256:" + hashlib.sha256(shape.encode() + memoryview(pixels).cast("B")).hexdigest()
+
+
 def decode(image, min_size: int | None = None) -> Image.Image:
     """Returns an image as RGB.
 
@@ -32,8 +67,13 @@ def decode(image, min_size: int | None = None) -> Image.Image:
         twice as fast), its short side not below min_size pixels.
 
     Raises:
-      ValueError: no image, or a damaged one; names the path.
+      UserError: no image, or a damaged one; names the path.
     """
+    if isinstance(image, Crop):
+        left, top, width, height = image.box
+        return decode(image.image).crop((left, top, left + width, top + height))
+    if isinstance(image, Stored):
+        return decode(image.read(), min_size)
     with _opened(image) as opened, _named(image):
         return _load(opened, min(opened.size) / min_size if min_size else 1)
 
@@ -97,6 +137,15 @@ def eval_image(
         return np.asarray(pixels.resize((size, size), resample, (left * x, top * y, right, bottom)))
     pixels = pixels.resize((width, height), resample)
     return np.asarray(pixels.crop((left, top, left + size, top + size)))
+
+
+def squashed_image(image, size: int, resample=Image.Resampling.BICUBIC) -> np.ndarray:
+    """Returns the whole image, squashed to a square: SigLIP's preprocessing; uint8 [size, size, 3].
+
+    Raises:
+      ValueError: as decode.
+    """
+    return np.asarray(decode(image).resize((size, size), resample))
 
 
 def _load(opened, shrink):

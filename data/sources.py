@@ -133,14 +133,15 @@ def captions(root, annotations="captions.json", images="images"):
     """`[{image, captions: [..]}]`, optionally with negatives: one list a row or one a caption.
 
     Also optionally with texts: {role: [..]}, one list a caption, of texts or of groups of texts.
-    Karpathy's files, which call the list `caption`, are read as well.
+    Karpathy's files, which call them `caption` or `image_name`, are read as well.
     """
     file, folder = Path(root, annotations), Path(root, images)
     records = []
     for key, row in _rows(file, "[{image, captions: [..]}]"):
         field = "caption" if "caption" in row else "captions"
+        name = "image_name" if "image_name" in row and "image" not in row else "image"
         record = {
-            "image": str(folder / _text(row, "image", key)),
+            "image": str(folder / _text(row, name, key)),
             "captions": _texts(row, field, key),
             "key": key,
         }

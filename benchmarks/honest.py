@@ -1,0 +1,150 @@
+"""Encoders that check a benchmark, not a model: what an oracle, chance, a constant and a blind one get.
+
+Each stands where an Encoder does and learns the questions first. An oracle must be right on all of
+them; random vectors must be near chance; a constant must tie everywhere; and what an n-gram model
+of the texts gets without looking at an image is what the benchmark gives away.
+"""
+
+import hashlib
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from data.images import image_key
+
+DIM = 512
+FOLDS = 5
+_SHARED = 4  # a text of more images than these stands for them, such as the name of a class
+
+
+class Random:
+    """Unit vectors that depend on nothing but the name of what they stand for."""
+
+    truncated = 0
+
+    def learn(self, pairs: Iterable[tuple], texts: Iterable, groups: Iterable[str]) -> None:
+        """Nothing is learnt."""
+
+    def images(self, items: Sequence) -> np.ndarray:
+        """Float32 [n, DIM], unit norm."""
+        return self._stack("image", [image_key(item) for item in items])
+
+    def texts(self, texts: Sequence) -> np.ndarray:
+        """Float32 [n, DIM], unit norm."""
+        return self._stack("text", texts)
+
+    def videos(self, items: Sequence, views: int, **sampling) -> np.ndarray:
+        """Float32 [n, 1, 1, DIM], unit norm: as if one frame of one clip said all."""
+        return self.images(items)[:, None, None]
+
+    def _stack(self, kind: str, keys: Sequence) -> np.ndarray:
+        rows = {key: self._vector(kind, key) for key in dict.fromkeys(keys)}
+        return np.stack([rows[key] for key in keys]).astype(np.float32)
+
+    def _vector(self, kind: str, key) -> np.ndarray:
+        return _own(kind, key)
+
+
+class Constant(Random):
+    """One vector for everything."""
+
+    def _vector(self, kind, key):
+        return np.full(DIM, DIM**-0.5)
+
+
+class Oracle(Random):
+    """Near where image and text belong together, far where not."""
+
+    def __init__(self):
+        self._texts_of: dict[str, set] = defaultdict(set)
+        self._images_of: dict[object, set] = defaultdict(set)
+
+    def learn(self, pairs, texts, groups):
+        """Remembers the pairs of an image and a text that belong together."""
+        for image, text in pairs:
+            self._texts_of[image_key(image)].add(text)
+            self._images_of[text].add(image_key(image))
+
+    def _vector(self, kind, key):
+        # A caption is what its images are; an image of a class is what the class's names are.
+        if kind == "image":
+            shared = [t for t in self._texts_of[key] if len(self._images_of[t]) > _SHARED]
+            return _unit(_own("image", key) + sum(_own("text", text) for text in shared))
+        images = self._images_of.get(key, ())
+        if 0 < len(images) <= _SHARED:
+            return _unit(sum(_own("image", image) for image in images))
+        return _own("text", key)
+
+
+class Blind(Random):
+    """Sees texts alone: how likely they are to a trigram model of the right texts of other groups."""
+
+    def __init__(self):
+        self._likelihood: dict = {}
+
+    def learn(self, pairs, texts, groups):
+        """Fits one model without each fold of the groups; a text is judged by that without its own."""
+        fold_of: dict = {}
+        for text, group in zip(texts, groups, strict=True):
+            fold_of.setdefault(text, _hash(group) % FOLDS)
+        right = {text for _, text in pairs}
+        for fold in range(FOLDS):
+            model = Trigrams(text for text in right if fold_of[text] != fold)
+            for text in (text for text, own in fold_of.items() if own == fold):
+                self._likelihood[text] = model.mean_log_probability(text)
+
+    def _vector(self, kind, key):
+        if kind == "image":
+            return np.array([1.0, 0.0])
+        cosine = max(-1.0, 1 + self._likelihood[key] / 30)  # nats a word
+        return np.array([cosine, math.sqrt(1 - cosine**2)])
+
+
+class Trigrams:
+    """A word trigram model, smoothed after Witten and Bell (1991)."""
+
+    def __init__(self, texts: Iterable):
+        self._after: dict[tuple, Counter] = defaultdict(Counter)
+        for text in texts:
+            for context, word in _contexts(text):
+                for start in range(3):
+                    self._after[context[start:]][word] += 1
+        self._total = {context: words.total() for context, words in self._after.items()}
+
+    def mean_log_probability(self, text) -> float:
+        """Nats a word, the end counted as one."""
+        return float(np.mean([math.log(self._probability(c, w)) for c, w in _contexts(text)]))
+
+    def _probability(self, context: tuple, word: str) -> float:
+        shorter = 1 / (1 + len(self._after.get((), ())))
+        for start in (2, 1, 0):
+            words = self._after.get(context[start:])
+            if words:
+                kinds = len(words)
+                total = self._total[context[start:]]
+                shorter = (words.get(word, 0) + kinds * shorter) / (total + kinds)
+        return shorter
+
+
+ENCODERS = {"oracle": Oracle, "random": Random, "constant": Constant, "blind": Blind}
+
+
+def _contexts(text) -> Iterable[tuple[tuple[str, str], str]]:
+    words = re.findall(r"\w+|[^\w\s]", " ".join(text if isinstance(text, tuple) else (text,)).lower())
+    padded = ["<", "<", *words, ">"]
+    return (((a, b), c) for a, b, c in zip(padded, padded[1:], padded[2:], strict=False))
+
+
+def _own(kind: str, key) -> np.ndarray:
+    return _unit(np.random.default_rng(_hash(f"{kind} {key}")).normal(size=DIM))
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / np.linalg.norm(vector)

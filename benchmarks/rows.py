@@ -1,0 +1,193 @@
+"""Reading annotation files: rows with checked fields, and which images are there.
+
+json, jsonl, csv, tsv, and parquet as hubs serve it, whose cells may hold whole images.
+"""
+
+import ast
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import files
+from data import frozen
+from data.images import Crop
+from errors import MissingFileError, UserError
+
+
+class Row(dict):
+    """One row of a file: its fields, its own name in the file, and where it stands."""
+
+    def __init__(self, fields: Mapping, key: str, where: str):
+        super().__init__(fields)
+        self.key, self.where = key, where
+
+    def field(self, name) -> Any:
+        """A field; UserError where it is missing."""
+        if self.get(name) is None:
+            names = ", ".join(map(str, self))
+            raise UserError(f"{self.where}: no {name!r}; it has {names}")
+        return self[name]
+
+    def text(self, name) -> str:
+        """A text that is not empty."""
+        return self._checked(self.field(name), name)
+
+    def texts(self, name) -> list[str]:
+        """A list of texts, also where it is written as a Python literal in a cell."""
+        value = self.field(name)
+        if isinstance(value, str) and value.lstrip().startswith(("[", "(")):
+            try:
+                value = ast.literal_eval(value)
+            except (SyntaxError, ValueError):
+                raise UserError(f"{self.where}: {name!r} is no list: {value!r:.60}") from None
+        if not isinstance(value, list | tuple) or not value:
+            raise UserError(f"{self.where}: {name!r} should be a list of texts: {value!r:.60}")
+        return [self._checked(text, f"{name}[{i}]") for i, text in enumerate(value)]
+
+    def number(self, name) -> int:
+        """A whole number."""
+        try:
+            return int(self.field(name))
+        except (TypeError, ValueError):
+            raise UserError(f"{self.where}: {name!r} is no number: {self[name]!r:.60}") from None
+
+    def crop(self, image, names: Sequence[str]):
+        """The image cropped to the box in these fields: left, top, width, height."""
+        return Crop(image, tuple(map(self.number, names)))
+
+    def image(self, name, folder="", suffix="") -> str | bytes:
+        """An image: the path that the field names below a folder, or the bytes that it holds."""
+        value = self.field(name)
+        if isinstance(value, Mapping):
+            value = value.get("bytes") or value.get("path")
+        if isinstance(value, bytes):
+            return value
+        if not isinstance(value, str | int) or not str(value).strip():
+            raise UserError(f"{self.where}: {name!r} names no image: {value!r:.60}")
+        return os.path.join(folder, f"{value}{suffix}")
+
+    def _checked(self, value, name) -> str:
+        if not isinstance(value, str) or not value.strip():
+            raise UserError(f"{self.where}: {name!r} should be a text: {value!r:.60}")
+        return value
+
+
+def rows(path: Path | str, columns: Sequence[str] = ()) -> list[Row]:
+    """The rows of a file, by the end of its name.
+
+    json holds a list, or an object of rows by their ids; a row that is a list has numbers for the
+    names of its fields, and one that is neither has the name 0 for itself. A row's key is its id,
+    else its name or number in the file.
+
+    Args:
+      columns: what every row must have.
+
+    Raises:
+      UserError: no such file, not of its kind, no rows, or a column that is missing.
+    """
+    suffix = Path(path).suffix
+    if suffix in (".csv", ".tsv"):
+        named = files.read_table(path, columns, "\t" if suffix == ".tsv" else ",")
+    elif suffix == ".jsonl":
+        named = files.read_jsonl(path)
+    else:
+        content = _parquet(path) if suffix == ".parquet" else files.read_json(path)
+        if not isinstance(content, dict | list):
+            raise UserError(f"{path}: expected a list or an object of rows: {content!r:.60}")
+        numbered = content.items() if isinstance(content, dict) else enumerate(content)
+        named = ((f"{path}: row {name!r}", fields, name) for name, fields in numbered)
+    found = []
+    for number, (where, fields, *name) in enumerate(named):
+        if not isinstance(fields, Mapping):
+            fields = dict(enumerate(fields)) if isinstance(fields, list) else {0: fields}
+        found.append(Row(fields, str(fields.get("id", *name or [number])), where))
+        for column in columns:
+            found[-1].field(column)
+    if not found:
+        raise UserError(f"{path}: no rows")
+    return found
+
+
+def frozen_rows(path: Path | str, expected: str = "") -> list[Row]:
+    """The rows of a file of data/frozen.py.
+
+    Args:
+      expected: their hash, where only certain rows will do.
+
+    Raises:
+      UserError: they are others, or not those that the file's own hash is of.
+    """
+    found, hashed = frozen.read(path)
+    if expected and expected != hashed:
+        raise UserError(f"{path}: its hash is {hashed}, not {expected}")
+    return [Row(row, str(i), f"{path}: row {i}") for i, row in enumerate(found)]
+
+
+def _parquet(path) -> list[dict]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.read_table(path).to_pylist()
+    except FileNotFoundError:
+        raise MissingFileError(f"{path}: no such file") from None
+    except pyarrow.ArrowInvalid as error:
+        raise UserError(f"{path}: not a parquet file ({error})") from None
+
+
+def check_items(name: str, items: Sequence, texts: int | None) -> None:
+    """Raises UserError for no items, two of one key, or another number of texts than `texts`."""
+    if not items:
+        raise UserError(f"benchmark {name} has no examples")
+    seen: dict[tuple[str, str], str] = {}
+    for item in items:
+        if texts is not None and len(item.texts) != texts:
+            raise UserError(f"{item.where}: {len(item.texts)} texts where {name} has {texts}")
+        if (item.subset, item.key) in seen:
+            first = seen[item.subset, item.key]
+            raise UserError(f"{item.where}: the id {item.key!r} is that of {first} too")
+        seen[item.subset, item.key] = item.where
+
+
+def with_images(name: str, items: Sequence, partial: bool) -> tuple[list, dict[str, int]]:
+    """The items whose image files are there, and how many of each subset are left out.
+
+    Raises:
+      MissingFileError: all files are missing, or some, unless partial.
+    """
+
+    def paths(item):
+        images = (getattr(image, "image", image) for image in item.images)
+        return [str(image) for image in images if isinstance(image, str | Path)]
+
+    wanted = {path for item in items for path in paths(item)}
+    missing = _missing(wanted)
+    kept = [item for item in items if not missing.intersection(paths(item))]
+    left_out = {item.subset: 0 for item in items}
+    for item in set(items).difference(kept):
+        left_out[item.subset] += 1
+    if missing and not (kept and partial):
+        hint = f"; to score the rest pass --eval.{name}.partial_images" if kept else ""
+        raise MissingFileError(
+            f"{name}: {len(missing)} of {len(wanted)} images are missing, such as {min(missing)} "
+            f"({len(items) - len(kept)} of {len(items)} examples){hint}"
+        )
+    return kept, left_out
+
+
+def _missing(paths: set[str]) -> set[str]:
+    """One listing a folder: far cheaper than a stat for every file on a network disk."""
+    folders: dict[str, set[str]] = {}
+    for path in paths:
+        folder, name = os.path.split(path)
+        folders.setdefault(folder, set()).add(name)
+    missing = set()
+    for folder, names in folders.items():
+        try:
+            with os.scandir(folder or ".") as entries:
+                names = names.difference(entry.name for entry in entries)
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        missing |= {os.path.join(folder, name) for name in names}
+    return missing
