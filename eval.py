@@ -1,29 +1,32 @@
-"""Scores a model: checkpoint or pretrained weights -> benchmarks -> tables and results.json.
+"""Scores a model: checkpoint or pretrained weights -> benchmarks -> tables and a report.
 
     python eval.py --workdir=RUN --eval.benchmarks=retrieval,sugarcrepe --eval.retrieval.root=DIR
 
 What is not given is as in the run's own config.eval, or as in that of a --config. With
---wise_ft=REFERENCE every benchmark is scored along the line from those weights to these (WiSE-FT,
-arXiv 2109.01903).
+--against=OTHER both weights are scored and compared example by example; with --wise_ft=REFERENCE
+every benchmark is scored along the line from those weights to these (WiSE-FT, arXiv 2109.01903).
+--encoder=oracle, random or constant checks the benchmarks themselves.
 """
 
 import contextlib
 import functools
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from absl import flags, logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict, config_flags
 from PIL import Image
 
 import experiment
+import report
 from benchmarks import base as benchmarks
-from benchmarks.encoder import Encoder
+from benchmarks import honest
+from benchmarks.encoder import Cache, Decoder, Encoder
 from data import images, video
 from data.tokenizer import Tokenizer, load_tokenizer
 from errors import MissingFileError, UserError
@@ -36,12 +39,14 @@ from pretrained.find import RUN_FILE, WeightsSource, find_weights
 from pretrained.load import load_weights
 from pretrained.wise_ft import as_alpha
 from pretrained.wise_ft import wise_ft as interpolate
+from report import Results
 from tpu_configs import base
 from training import cli
 from training import mesh as meshes
-from training.checkpoints import Checkpoints, read_config, write_atomically
+from training.checkpoints import Checkpoints, read_config
 
 TEXT_LENGTHS = (16, 24, 32, 48)  # tokens, below the context length
+DECODED_BYTES = 2**31  # of images remembered for the next of several models
 
 
 def evaluate(
@@ -78,7 +83,14 @@ def load_benchmarks(options: ConfigDict) -> dict[str, Callable[[Encoder], benchm
 
 
 def make_encoder(
-    model: CLIP, params: Any, mesh: Mesh, tokenizer: Tokenizer, batch_size: int
+    model: CLIP,
+    params: Any,
+    mesh: Mesh,
+    tokenizer: Tokenizer,
+    batch_size: int,
+    *,
+    decoder: Decoder | None = None,
+    cache: Cache | None = None,
 ) -> Encoder:
     """The benchmarks' encoder for a model; its batches are spread over the mesh."""
     vision, text = model.config.vision, model.config.text
@@ -87,22 +99,38 @@ def make_encoder(
     ways = meshes.batch_shards(mesh)
     return Encoder(
         *(functools.partial(tower, params) for tower in _towers(model, mesh)),
-        load_image=functools.partial(load_image, vision),
+        decoder=decoder or Decoder(image_loader(vision)),
         load_video=functools.partial(video.test_clips, size=vision.image_size),
         tokenizer=tokenizer,
         text_lengths=(*(n for n in shorter if n < text.context_length), text.context_length),
         # Batches are filled up anyhow: a size that the mesh does not divide is rounded up.
         batch_size=-(-batch_size // ways) * ways,
         put=lambda batch: jax.device_put(batch, meshes.batch_sharding(mesh)),
+        cache=cache,
     )
 
 
-def load_image(vision: VisionConfig, image) -> np.ndarray:
-    """A path, PIL image or array as the model takes it: uint8 [image_size, image_size, 3]."""
-    resample = Image.Resampling[vision.interpolation.upper()]
-    if vision.resize == "shortest":
-        return images.eval_image(image, vision.image_size, resample=resample)
-    return np.asarray(images.decode(image).resize((vision.image_size,) * 2, resample))
+def image_loader(vision: VisionConfig) -> Callable:
+    """An image of any kind -> uint8 [image_size, image_size, 3], as the model takes it."""
+    return functools.partial(
+        images.eval_image,
+        size=vision.image_size,
+        resample=Image.Resampling[vision.interpolation.upper()],
+        squash=vision.resize == "squash",
+    )
+
+
+def open_cache(folder: str, model: CLIP, params: Any, tokenizer: Tokenizer) -> Cache | None:
+    """Embeddings of these weights on disk, where a folder is named.
+
+    Several processes encode together, and must agree on what is new: they keep none.
+    """
+    if not folder or jax.process_count() > 1:
+        return None
+    stamp = fingerprint.fingerprint(model.config, tokenizer.fingerprint())
+    dtype, backend = model.compute.dtype, jax.default_backend()
+    weights = [fingerprint.params_hash(params), json.dumps(stamp), str(dtype), backend]
+    return Cache(Path(folder), "\n".join(weights))
 
 
 @functools.lru_cache(maxsize=1)
@@ -145,19 +173,57 @@ def find_model(name: str, step: int | None) -> tuple[WeightsSource, str]:
     return find_weights(Path(name, "checkpoints", str(chosen))), words
 
 
+class Loaded(NamedTuple):
+    """A model with its parameters and tokenizer, and in words where they are from."""
+
+    model: CLIP
+    params: Any
+    tokenizer: Tokenizer
+    words: str
+
+
+def open_model(
+    name: str,
+    mesh: Mesh,
+    *,
+    step: int | None = None,
+    shape: str | None = None,
+    tokenizer: str | None = None,
+) -> Loaded:
+    """Weights of a run or of any layout, ready to encode in the dtype that the run has.
+
+    Args:
+      name, step: see find_model(); shape: see restore().
+      tokenizer: folder or hub id, for weights that bring none.
+    """
+    weights, words = find_model(name, step)
+    folder = tokenizer or weights.tokenizer
+    if folder is None:
+        raise UserError(f"{name} brings no tokenizer: name one with --tokenizer")
+    tokens = load_tokenizer(folder)
+    is_run = (Path(name) / RUN_FILE).is_file()
+    dtype = read_config(Path(name))["model"]["dtype"] if is_run else "auto"
+    return Loaded(*restore(weights, mesh, tokens, shape, dtype), tokens, words)
+
+
 def restore(
-    source: WeightsSource, mesh: Mesh, tokenizer: Tokenizer, shape: str | None = None
+    source: WeightsSource,
+    mesh: Mesh,
+    tokenizer: Tokenizer,
+    shape: str | None = None,
+    dtype: str = "auto",
 ) -> tuple[CLIP, Any]:
     """Reads a model and its parameters, laid out on the mesh.
 
     Args:
       tokenizer: compared with the one that the weights were trained with, where that is stored.
       shape: a name of models/zoo.py, for a bare state dict, which cannot say its own.
+      dtype: of the computation.
     """
     config = source.config or (zoo.shape(shape) if shape else None)
     if config is None:
         raise UserError(f"{source.name} is a bare state dict: name its shape with --shape")
-    model = zoo.make(config, zoo.compute(constrain=meshes.constraint(mesh)))
+    model = zoo.make(config, zoo.compute(dtype, constrain=meshes.constraint(mesh)))
     boxed = jax.eval_shape(functools.partial(init_params, model), jax.random.key(0))
     loaded = load_weights(
         source,
@@ -192,18 +258,25 @@ def score(
     step: int | None = None,
     shape: str | None = None,
     tokenizer: str | None = None,
+    against: str | None = None,
     wise_ft: str | None = None,
     alphas: Sequence[float | str] = (),
+    encoder: str | None = None,
+    cache: str = "",
+    published: str = "",
 ) -> None:
-    """Scores a model; prints tables and writes a json file.
+    """Scores models; prints tables and writes results and a report.
 
     Args:
-      source, step: see find_model().
+      source, step: see find_model(); with an encoder, its name.
       overrides, config: see eval_options().
-      output: the json file.
-      shape: see restore().
-      tokenizer: folder or hub id, for weights that bring none.
+      output: the json file; csv, parquet and html of the same name stand beside it.
+      shape, tokenizer: see open_model().
+      against: weights to compare with, example by example.
       wise_ft: weights to interpolate with, in any layout; alphas: how far from them, 0 to 1.
+      encoder: one of benchmarks.honest in place of a model.
+      cache: folder that embeddings are kept in from one run to the next.
+      published: csv of further models for the report's scoreboard.
 
     Raises:
       UserError: the weights or an option are not what they should be.
@@ -216,60 +289,65 @@ def score(
     if not runs:
         known = ",".join(benchmarks.available())
         raise UserError(f"no benchmark is named; pass --eval.benchmarks with some of {known}")
-    weights, words = find_model(source, step)
-    folder = tokenizer or weights.tokenizer
-    if folder is None:
-        raise UserError(f"{source} brings no tokenizer: name one with --tokenizer")
-    tokens, mesh = load_tokenizer(folder), meshes.make_mesh()
-    model, params = restore(weights, mesh, tokens, shape)
-    print(f"{source}: {words}")
-    report = {
-        "source": source,
-        "weights": words,
-        "fingerprint": fingerprint.fingerprint(model.config, tokens.fingerprint()),
-        "options": {name: options.get(name, ConfigDict()).to_dict() for name in runs},
-    }
-
-    def run_benchmarks(params) -> dict[str, dict]:
-        encoder = make_encoder(model, params, mesh, tokens, options.batch_size)
-        return run_all(runs, encoder)
-
-    if wise_ft:
-        line = score_line(wise_ft, model, tokens, params, alphas, run_benchmarks)
-        report["wise_ft"] = {"reference": wise_ft, "alphas": line}
+    asked = {name: options.get(name, ConfigDict()).to_dict() for name in runs}
+    if encoder:
+        found = Results({encoder: run_all(runs, honest.ENCODERS[encoder]())}, source=encoder)
     else:
-        report["benchmarks"] = run_benchmarks(params)
-    write_atomically(output, json.dumps(report, indent=2) + "\n")
-    print(f"\nwritten to {output}")
+        mesh = meshes.make_mesh()
+        main = open_model(source, mesh, step=step, shape=shape, tokenizer=tokenizer)
+        print(f"{source}: {main.words}")
+        decoders: dict[VisionConfig, Decoder] = {}
+
+        def scored(loaded: Loaded) -> dict[str, benchmarks.Scores]:
+            vision = loaded.model.config.vision
+            several = DECODED_BYTES if against or wise_ft else 0
+            decoder = decoders.setdefault(
+                vision, Decoder(image_loader(vision), keep_bytes=several)
+            )
+            kept = open_cache(cache, *loaded[:3])
+            towers = loaded.model, loaded.params, mesh, loaded.tokenizer, options.batch_size
+            return run_all(runs, make_encoder(*towers, decoder=decoder, cache=kept))
+
+        stamp = fingerprint.fingerprint(main.model.config, main.tokenizer.fingerprint())
+        about = {"source": source, "weights": main.words, "fingerprint": stamp}
+        if wise_ft:
+            line = score_line(wise_ft, main, alphas, scored)
+            found = Results(line, reference=wise_ft, **about)
+        elif against:
+            other = open_model(against, mesh, shape=shape, tokenizer=tokenizer)
+            both = {source: scored(main)}
+            print(f"\nagainst {against}: {other.words}")
+            found = Results(both | {against: scored(other)}, against=against, **about)
+        else:
+            found = Results({source: scored(main)}, **about)
+    if jax.process_index() == 0:
+        report.write(found, output, options=asked, published=published, workdir=Path(source))
 
 
 def score_line(
-    reference: str,
-    model: CLIP,
-    tokenizer: Tokenizer,
-    params,
-    alphas: Sequence[float],
-    run_benchmarks: Callable,
-) -> dict[str, dict]:
-    """Scores models between the reference weights (alpha 0) and params (alpha 1), by alpha."""
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, params)
+    reference: str, main: Loaded, alphas: Sequence[float], scored: Callable
+) -> dict[str, dict[str, benchmarks.Scores]]:
+    """Scores models between the reference weights (alpha 0) and main (alpha 1), by alpha."""
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, main.params)
     start = load_weights(
-        reference, shardings, config=model.config, tokenizer_hash=tokenizer.fingerprint()
+        reference,
+        shardings,
+        config=main.model.config,
+        tokenizer_hash=main.tokenizer.fingerprint(),
     ).params
     line = {}
     for alpha in alphas:
         print(f"\nalpha {alpha:g} from {reference}")
-        line[f"{alpha:g}"] = run_benchmarks(interpolate(start, params, alpha))
+        line[f"{alpha:g}"] = scored(main._replace(params=interpolate(start, main.params, alpha)))
     return line
 
 
-def run_all(runs: Mapping[str, Callable], encoder: Encoder) -> dict[str, dict]:
-    """Runs benchmarks; prints their tables and returns their scores as json dicts."""
+def run_all(runs: Mapping[str, Callable], encoder) -> dict[str, benchmarks.Scores]:
+    """Runs benchmarks and prints their tables; each has its blind ceiling where it has one."""
     results = {}
     for name, run in runs.items():
-        scores = run(encoder)
-        print(f"\n{scores.table(name)}")
-        results[name] = scores.to_json()
+        results[name] = honest.beside_blind(run(encoder))
+        print(f"\n{results[name].table(name)}")
     if encoder.truncated:
         print(f"\n{encoder.truncated} texts were cut to fit the context")
     return results
@@ -282,28 +360,39 @@ def benchmark_options_at(_: ConfigDict, keys: Sequence[str]) -> tuple[int, Optio
 
 def main() -> None:
     args = flags.FLAGS
+    if not (args.workdir or args.encoder):
+        raise UserError("pass --workdir with weights, or --encoder to check the benchmarks")
+    folder = Path(args.workdir or ".")
     score(
-        args.workdir,
+        args.workdir or args.encoder,
         config_flags.get_override_values(args["eval"]),
-        Path(args.output or Path(args.workdir) / "results.json"),
+        Path(args.output or folder / "results.json"),
         config=args.config,
         step=args.step,
         shape=args.shape,
         tokenizer=args.tokenizer,
         wise_ft=args.wise_ft,
         alphas=args.alphas,
+        against=args.against,
+        encoder=args.encoder,
+        cache=args.cache,
+        published=args.published,
     )
 
 
 def define_flags() -> None:
-    flags.DEFINE_string(
-        "workdir", None, "A run directory, or weights in any layout.", required=True
-    )
+    flags.DEFINE_string("workdir", None, "A run directory, or weights in any layout.")
     flags.DEFINE_integer("step", None, "Checkpoint of a run; default: its best, else its newest.")
     flags.DEFINE_string("shape", None, "Of a bare state dict: a name of models/zoo.py.")
     flags.DEFINE_string("tokenizer", None, "Folder or hub id, for weights that bring none.")
     flags.DEFINE_string("wise_ft", None, "Interpolate with these weights, as --workdir takes them.")
     flags.DEFINE_list("alphas", ["0", "0.25", "0.5", "0.75", "1"], "0: --wise_ft; 1: --workdir.")
+    flags.DEFINE_string("against", None, "Compare with these weights, as --workdir takes them.")
+    flags.DEFINE_enum("encoder", None, list(honest.ENCODERS), "Instead of weights: a check.")
+    flags.DEFINE_string(
+        "cache", os.environ.get("TUTELAGE_CACHE", ""), "Folder for embeddings; default: none kept."
+    )
+    flags.DEFINE_string("published", "", "csv of published figures, for the report's scoreboard.")
     flags.DEFINE_string("output", None, "Default: results.json in the run directory.")
     config_flags.DEFINE_config_file(
         "config", None, "Take config.eval from this file of tpu_configs/, as for weights of no run."

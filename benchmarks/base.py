@@ -27,6 +27,7 @@ from benchmarks.rows import check_items, with_images
 from benchmarks.statistics import Aggregate, Mean, Sample
 from data.images import image_key
 from errors import UserError
+from files import read_json  # noqa: F401 (teaching/ reads by it)
 from options import Options, check_known, modules_that_define
 
 
@@ -146,6 +147,7 @@ class Scores:
       outcomes: what they were made of, by subset.
       aggregates: what is made of subsets.
       again: another encoder -> its Scores on the same questions.
+      compositional: whether texts are chosen that a model of texts alone could tell apart.
     """
 
     scores: tuple[Score, ...]
@@ -154,9 +156,14 @@ class Scores:
     aggregates: Mapping[str, Aggregate] = dataclasses.field(default_factory=dict, repr=False)
     ties: str | Mapping[str, str] = "strict"
     again: Callable[[Any], "Scores"] | None = dataclasses.field(default=None, repr=False)
+    compositional: bool = False
 
     def __getitem__(self, name: str) -> Score:
         return {score.name: score for score in self.scores}[name]
+
+    def rule(self, subset: str) -> str:
+        """The tie rule of a subset, strict or argmax."""
+        return _rule(self.ties, subset)
 
     def beside(self, blind: "Scores") -> "Scores":
         """These with the ceiling of a model that sees the texts alone, where that decides at all."""
@@ -278,7 +285,9 @@ def benchmark(
             if callable(made):
                 made = made({name: len(o.items) for name, o in outcomes.items()})
             again = functools.partial(judge, items=items, left_out=left_out)
-            return summarise(outcomes, made, left_out, ties=ties, listed=listed, again=again)
+            scores = summarise(outcomes, made, left_out, ties=ties, listed=listed)
+            compositional = getattr(scorer, "blind", False)
+            return dataclasses.replace(scores, again=again, compositional=compositional)
 
         parameters = inspect.signature(read).parameters.values()
         kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
@@ -322,7 +331,6 @@ def summarise(
     *,
     ties: str | Mapping[str, str] = "strict",
     listed: bool = True,
-    again: Callable | None = None,
 ) -> Scores:
     """The score of every subset, then every aggregate of their means, with intervals."""
     counts = {name: len(o.items) for name, o in outcomes.items()}
@@ -360,7 +368,7 @@ def summarise(
                 argmax=reading("argmax") if has_argmax else None,
             )
         )
-    return Scores(tuple(scores), left_out or {}, outcomes, aggregates, ties, again)
+    return Scores(tuple(scores), left_out or {}, outcomes, aggregates, ties)
 
 
 def _complete(aggregate: Aggregate, counts: Mapping[str, int]) -> bool:
@@ -371,10 +379,14 @@ def _complete(aggregate: Aggregate, counts: Mapping[str, int]) -> bool:
     return True
 
 
+def _rule(ties: str | Mapping[str, str], subset: str) -> str:
+    return ties if isinstance(ties, str) else ties.get(subset, "strict")
+
+
 def _samples(
     outcomes: Mapping[str, Outcomes], ties: str | Mapping[str, str]
 ) -> dict[str, Sample]:
-    rules = [ties if isinstance(ties, str) else ties.get(name, "strict") for name in outcomes]
+    rules = [_rule(ties, name) for name in outcomes]
     groups = statistics.numbered([[item.cluster for item in o.items] for o in outcomes.values()])
     values = (
         o.reading(rule).astype(np.float64)

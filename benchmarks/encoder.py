@@ -17,7 +17,7 @@ from data import packing
 from data.images import Crop, Stored, image_key
 from errors import UserError
 
-MANY_IMAGES = 512  # from here on worker processes decode, which take seconds to start
+MANY_IMAGES = 512  # encoded ones: from here on processes decode, which take seconds to start
 
 
 class Decoder:
@@ -37,7 +37,7 @@ class Decoder:
     def batches(self, items: Sequence, keys: Sequence[str], size: int) -> Iterator[np.ndarray]:
         """Batches of at most `size`, in order, while the next ones are being decoded."""
         new = [(key, item) for key, item in zip(keys, items, strict=True) if key not in self._kept]
-        with self._pool(len(new)) as pool:
+        with self._pool(sum(not isinstance(item, np.ndarray) for _, item in new)) as pool:
             # What a source holds is read here: a worker would have to open the source for each.
             ready = (item.read() if isinstance(item, Stored) else item for _, item in new)
             decoded = decoded_in_order(pool, self.load_image, ready, 2 * size)

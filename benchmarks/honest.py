@@ -148,3 +148,10 @@ def _hash(text: str) -> int:
 
 def _unit(vector: np.ndarray) -> np.ndarray:
     return vector / np.linalg.norm(vector)
+
+
+def beside_blind(scores):
+    """Scores with the ceiling of a model of the texts alone beside them, where it can decide."""
+    if scores.again is None or not scores.compositional:
+        return scores
+    return scores.beside(scores.again(Blind()))

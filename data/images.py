@@ -139,15 +139,6 @@ def eval_image(
     return np.asarray(pixels.crop((left, top, left + size, top + size)))
 
 
-def squashed_image(image, size: int, resample=Image.Resampling.BICUBIC) -> np.ndarray:
-    """Returns the whole image, squashed to a square: SigLIP's preprocessing; uint8 [size, size, 3].
-
-    Raises:
-      ValueError: as decode.
-    """
-    return np.asarray(decode(image).resize((size, size), resample))
-
-
 def _load(opened, shrink):
     """Decodes to RGB, a JPEG at a DCT scale of at least 1 / shrink."""
     if shrink >= 2 and opened.format == "JPEG":

@@ -1,9 +1,13 @@
 """What decides whether weights, tokenizer and images fit together, kept with every checkpoint."""
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import jax
+import numpy as np
 
 from errors import UserError
 from models.clip import CLIPConfig, VideoConfig
@@ -30,6 +34,16 @@ def fingerprint(
       tokenizer_hash: of the vocabulary and merges; None where no tokenizer is known.
     """
     return dataclasses.asdict(config) | {"tokenizer_hash": tokenizer_hash}
+
+
+def params_hash(params: Any) -> str:
+    """SHA-256 of parameters, by name: of weights that any change would change."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        values = np.ascontiguousarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {values.dtype} {values.shape}".encode())
+        digest.update(memoryview(values.view(np.uint8)))
+    return digest.hexdigest()
 
 
 def config_of(stored: Mapping[str, Any], source: str | Path) -> CLIPConfig | LlamaConfig:

@@ -1,0 +1,90 @@
+"""Examples that a model gets wrong, or that two models judge differently, with their images."""
+
+import base64
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.base import Scores
+from data.images import decode
+from report.results import text_of
+
+MOST = 240  # examples on a page
+_SIDE = 112  # pixels of an image's longer side
+_TEXTS = 4  # of an example
+
+
+class Example(NamedTuple):
+    """A row of the gallery: `verdicts` and `scores` are of each model, in their order."""
+
+    benchmark: str
+    figure: str
+    key: str
+    images: Sequence[str]
+    texts: Sequence[tuple[str, Sequence[float]]]
+    verdict: str
+    margin: float
+
+
+def choose(models: Mapping[str, Mapping[str, Scores]], most: int = MOST) -> tuple[list, int]:
+    """The examples to be shown, and how many there are of their kind.
+
+    Of one model those that it gets wrong, the widest off first; of several those that the first two
+    judge differently, and without any those that the first gets wrong. Every figure has its share.
+    """
+    found = list(_candidates(dict(list(models.items())[:2])))
+    differ = [rows for _, rows in found if rows]
+    share = max(3, most // max(1, len(differ)))
+    chosen = [row for rows in differ for row in rows[:share]][:most]
+    return [_example(*row) for row in chosen], sum(map(len, differ))
+
+
+def _candidates(models) -> Iterator[tuple[str, list]]:
+    names = list(models)
+    for benchmark, scores in models[names[0]].items():
+        for figure, outcomes in scores.outcomes.items():
+            rule = scores.rule(figure)
+            all_outcomes = [models[name][benchmark].outcomes[figure] for name in names]
+            right = np.stack([o.reading(rule) for o in all_outcomes])
+            wanted = ~right[0] if len(names) == 1 else right[0] != right[1]
+            margin = np.array([_margin(row) for row in outcomes.scores])
+            order = sorted(np.flatnonzero(wanted), key=lambda i: margin[i])
+            yield figure, [
+                (benchmark, figure, names, all_outcomes, right[:, i], i, margin[i]) for i in order
+            ]
+
+
+def _margin(scores) -> float:
+    return float(scores[0] - np.max(scores[1:])) if len(scores) > 1 else 0.0
+
+
+def _example(benchmark, figure, names, outcomes, right, i, margin) -> Example:
+    item, texts = outcomes[0].items[i], outcomes[0].texts[i]
+    said = [text_of(text) for text in texts]
+    if len(item.images) == 2 and len(said) == 4:  # each image with both captions
+        said = [f"image {1 + k // 2}: {text}" for k, text in enumerate(said)]
+    said += [f"another image, {k}" for k in range(1, len(outcomes[0].scores[i]))]
+    rows = [
+        (text, [float(o.scores[i][k]) for o in outcomes if k < len(o.scores[i])])
+        for k, text in zip(range(min(_TEXTS, len(outcomes[0].scores[i]))), said, strict=False)
+    ]
+    wrong = "wrong" if len(names) == 1 else f"only {names[0] if right[0] else names[1]} right"
+    images = [thumbnail(image) for image in item.images[:2]]
+    return Example(benchmark, figure, item.key, images, rows, wrong, margin)
+
+
+def thumbnail(image) -> str:
+    """A small JPEG as a data address, or "" where the image is a video file or cannot be read."""
+    if isinstance(image, np.ndarray) and image.ndim == 4:
+        image = image[len(image) // 2]  # of a clip, its middle
+    try:
+        small = decode(image, _SIDE)
+    except ValueError:
+        return ""
+    small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    content = io.BytesIO()
+    small.save(content, "JPEG", quality=72)
+    return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"

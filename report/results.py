@@ -1,0 +1,162 @@
+"""Results of one or several models on the same benchmarks, written as json, csv, parquet and html."""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import files
+from benchmarks.base import Score, Scores
+from benchmarks.statistics import Difference
+from data.images import image_key
+
+COLUMNS = ("model", "benchmark", *(f.name for f in dataclasses.fields(Score)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """Scores of models by benchmark.
+
+    Attributes:
+      models: name -> benchmark -> Scores, on the same examples; the first is the one asked about.
+      source: where its weights are, and in words which they are.
+      fingerprint: of the model, see pretrained/fingerprint.py.
+      against: the name of the second model, where the two are compared.
+      reference: where the models lie on a line, the weights that it starts from; their names are
+        then how far from them they are, 0 to 1.
+    """
+
+    models: Mapping[str, Mapping[str, Scores]]
+    source: str
+    weights: str = "none: it checks the benchmarks"
+    fingerprint: Mapping[str, Any] | None = None
+    against: str | None = None
+    reference: str | None = None
+
+    def differences(self) -> dict[str, dict[str, Difference]]:
+        """Benchmark -> figure -> the first model minus the second, in percent."""
+        if not self.against:
+            return {}
+        ours, theirs = self.models[self.source], self.models[self.against]
+        return {name: scores.minus(theirs[name]) for name, scores in ours.items()}
+
+    def to_json(self) -> dict:
+        """Plain dicts, as results.json has them."""
+        plain = {
+            model: {name: scores.to_json() for name, scores in benchmarks.items()}
+            for model, benchmarks in self.models.items()
+        }
+        content: dict[str, Any] = {"source": self.source, "weights": self.weights}
+        content["fingerprint"] = self.fingerprint
+        if self.reference:
+            return content | {"wise_ft": {"reference": self.reference, "alphas": plain}}
+        content["benchmarks"] = next(iter(plain.values()))
+        if self.against:
+            differences = {
+                name: {figure: d._asdict() for figure, d in figures.items()}
+                for name, figures in self.differences().items()
+            }
+            content["against"] = {
+                "source": self.against,
+                "benchmarks": plain[self.against],
+                "differences": differences,
+            }
+        return content
+
+
+def write(
+    results: Results,
+    output: Path,
+    *,
+    options: Mapping[str, Any],
+    published: str = "",
+    workdir: Path | None = None,
+) -> None:
+    """Writes output (json) and, beside it, csv, parquet and html; prints what differs.
+
+    Args:
+      options: of each benchmark.
+      published: csv of further rows for the scoreboard.
+      workdir: a run whose log may hold the curve of scores during training.
+    """
+    from report import page
+
+    for name, figures in results.differences().items():
+        print(f"\n{difference_table(f'{name}: difference', figures)}")
+    files.write_json(output, results.to_json() | {"options": options})
+    files.write_text(output.with_suffix(".csv"), _csv(results))
+    write_examples(results, output.with_suffix(".parquet"))
+    html = output.with_suffix(".html").with_stem(_page_name(output))
+    files.write_text(html, page.render(results, published=published, workdir=workdir))
+    print(f"\nwritten to {output}; open {html}")
+
+
+def _page_name(output: Path) -> str:
+    return "report" if output.stem == "results" else output.stem
+
+
+def difference_table(title: str, figures: Mapping[str, Difference]) -> str:
+    """Paired differences as text, one line each."""
+    width = max(len(name) for name in [title, *figures])
+    lines = [f"{title:<{width}}       %   95 % interval   detectable  discordant"]
+    lines += [
+        f"{name:<{width}}  {d.value:+6.2f}  {d.low:+6.2f} - {d.high:+6.2f}  {d.detectable:10.2f}"
+        f"  {d.discordant:10d}"
+        for name, d in figures.items()
+    ]
+    return "\n".join(lines)
+
+
+def scores_of(results: Results) -> Iterator[tuple[str, str, Score]]:
+    """(model, benchmark, score) of every figure."""
+    for model, benchmarks in results.models.items():
+        for name, scores in benchmarks.items():
+            for score in scores.scores:
+                yield model, name, score
+
+
+def _csv(results: Results) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for model, name, score in scores_of(results):
+        writer.writerow([model, name, *dataclasses.astuple(score)])
+    return text.getvalue()
+
+
+def text_of(text: str | tuple[str, ...]) -> str:
+    """A text, or of several phrasings the first and how many more there are."""
+    if isinstance(text, str):
+        return text
+    return text[0] if len(text) == 1 else f"{text[0]} (and {len(text) - 1} more)"
+
+
+def write_examples(results: Results, path: Path) -> None:
+    """Per-example outcomes: model, benchmark, subset, key, images, texts, scores, right, tie."""
+    import pyarrow
+    import pyarrow.parquet
+
+    columns: dict[str, list] = {name: [] for name in (
+        "model", "benchmark", "subset", "key", "image", "texts", "scores", "right", "tie",
+    )}  # fmt: skip
+    for model, benchmarks in results.models.items():
+        for name, scores in benchmarks.items():
+            for subset, outcomes in scores.outcomes.items():
+                number = len(outcomes.items)
+                columns["model"] += [model] * number
+                columns["benchmark"] += [name] * number
+                columns["subset"] += [subset] * number
+                columns["key"] += [item.key for item in outcomes.items]
+                columns["image"] += [list(map(image_key, item.images)) for item in outcomes.items]
+                columns["texts"] += [list(map(text_of, texts)) for texts in outcomes.texts]
+                columns["scores"] += [[float(s) for s in row] for row in outcomes.scores]
+                columns["right"] += outcomes.reading(scores.rule(subset)).tolist()
+                columns["tie"] += outcomes.tied.tolist()
+    lists = {"image": pyarrow.string(), "texts": pyarrow.string(), "scores": pyarrow.float32()}
+    arrays = {
+        name: pyarrow.array(values, pyarrow.list_(lists[name]) if name in lists else None)
+        for name, values in columns.items()
+    }
+    pyarrow.parquet.write_table(pyarrow.table(arrays), path, compression="zstd")
