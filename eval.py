@@ -301,9 +301,7 @@ def score(
         def scored(loaded: Loaded) -> dict[str, benchmarks.Scores]:
             vision = loaded.model.config.vision
             several = DECODED_BYTES if against or wise_ft else 0
-            decoder = decoders.setdefault(
-                vision, Decoder(image_loader(vision), keep_bytes=several)
-            )
+            decoder = decoders.setdefault(vision, Decoder(image_loader(vision), keep_bytes=several))
             kept = open_cache(cache, *loaded[:3])
             towers = loaded.model, loaded.params, mesh, loaded.tokenizer, options.batch_size
             return run_all(runs, make_encoder(*towers, decoder=decoder, cache=kept))

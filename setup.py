@@ -21,8 +21,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
     packages=find_packages(exclude=["tests*"]),
-    package_data={"captions": ["synonyms.txt", "sheet.html"]},
-    py_modules=["train", "eval", "report", "errors", "files", "experiment", "options"],
+    package_data={
+        "captions": ["synonyms.txt", "sheet.html"],
+        "report": ["*.html", "*.css", "*.csv"],
+    },
+    py_modules=["train", "eval", "errors", "files", "experiment", "options"],
     install_requires=[
         "absl-py",
         "array_record",

@@ -17,7 +17,6 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict, config_flags
 
 import experiment
-import report
 from captions.mixture import open_negatives
 from data import pipeline, sources
 from data import tokenizer as tokenizers
@@ -29,6 +28,7 @@ from models.clip import CLIP, embedder, init_params
 from pretrained import fingerprint
 from pretrained.find import RUN_FILE, WeightsSource, find_weights
 from pretrained.load import load_weights
+from report import run as report
 from tpu_configs import base
 from training import cli, loop
 from training import mesh as meshes

@@ -166,7 +166,7 @@ class Scores:
         return _rule(self.ties, subset)
 
     def beside(self, blind: "Scores") -> "Scores":
-        """These with the ceiling of a model that sees the texts alone, where that decides at all."""
+        """These with the ceiling of a model of the texts alone, where that decides at all."""
         ceiling = {s.name: s.value for s in blind.scores if s.warning is None}
         scores = (dataclasses.replace(s, blind=ceiling.get(s.name)) for s in self.scores)
         return dataclasses.replace(self, scores=tuple(scores))
@@ -178,7 +178,7 @@ class Scores:
             for scores in (self, other)
         ]
         if keys[0] != keys[1]:
-            raise UserError("two models were not scored on the same examples: compare them in one run")
+            raise UserError("the two were not scored on the same examples: compare them in one run")
         ours, theirs = (_samples(scores.outcomes, self.ties) for scores in (self, other))
         found = statistics.differences(ours, theirs, self.aggregates)
         return {
@@ -310,7 +310,7 @@ def over(*metrics: str) -> Callable[[Mapping], dict[str, Mean]]:
 
 
 def lessons(items: Sequence[Item], pairs: Callable) -> tuple[list, list, list]:
-    """What benchmarks.honest learns: (image, text) that belong together, all texts, their groups."""
+    """What benchmarks.honest learns: right (image, text) pairs, all texts, and their groups."""
     distinct = {id(item.texts): item for item in items}.values()
     texts = [(text, item.cluster) for item in distinct for text in item.texts]
     return [pair for item in items for pair in pairs(item)], *map(list, zip(*texts, strict=True))
@@ -383,14 +383,11 @@ def _rule(ties: str | Mapping[str, str], subset: str) -> str:
     return ties if isinstance(ties, str) else ties.get(subset, "strict")
 
 
-def _samples(
-    outcomes: Mapping[str, Outcomes], ties: str | Mapping[str, str]
-) -> dict[str, Sample]:
+def _samples(outcomes: Mapping[str, Outcomes], ties: str | Mapping[str, str]) -> dict[str, Sample]:
     rules = [_rule(ties, name) for name in outcomes]
     groups = statistics.numbered([[item.cluster for item in o.items] for o in outcomes.values()])
     values = (
-        o.reading(rule).astype(np.float64)
-        for rule, o in zip(rules, outcomes.values(), strict=True)
+        o.reading(rule).astype(np.float64) for rule, o in zip(rules, outcomes.values(), strict=True)
     )
     return dict(zip(outcomes, map(Sample, values, groups), strict=True))
 

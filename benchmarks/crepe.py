@@ -10,10 +10,11 @@ from benchmarks.statistics import Mean
 from errors import MissingFileError
 
 KINDS = ("atom", "swap", "negate")
+AGGREGATES = {"average": Mean(KINDS)}
 BOX = ("x", "y", "width", "height")
 
 
-@benchmark(choice, aggregates={"average": Mean(KINDS)})
+@benchmark(choice, aggregates=AGGREGATES)
 def run(root: str, images: str) -> Iterator[Item]:
     """Recall@1 of the caption for each kind of negative (arXiv 2212.07796); a tie is wrong.
 

@@ -23,7 +23,9 @@ def aggregates(counts) -> dict:
 
 @benchmark(choice, aggregates=aggregates, texts=2)
 def run(
-    root: str, images: str, names: Sequence[str] = ("vl_checklist_attributes", "vl_checklist_relations")
+    root: str,
+    images: str,
+    names: Sequence[str] = ("vl_checklist_attributes", "vl_checklist_relations"),
 ) -> Iterator[Item]:
     """Accuracy on the first captions, on the swapped or replaced ones, and on both; a tie is wrong.
 
@@ -35,7 +37,8 @@ def run(
     for name in names:
         firsts, seconds = (rows(f"{root}/{d}/{name}.json") for d in ("data", "swapped_data"))
         if len(firsts) != len(seconds):
-            raise UserError(f"{root}: {name}.json has {len(firsts)} rows and {len(seconds)} swapped")
+            counts = f"{len(firsts)} rows and {len(seconds)} swapped"
+            raise UserError(f"{root}: {name}.json has {counts}")
         for i, pair in enumerate(zip(firsts, seconds, strict=True)):
             if pair[0].text("image_path") != pair[1].text("image_path"):
                 raise UserError(f"{pair[1].where}: its image is not that of {pair[0].where}")

@@ -1,4 +1,4 @@
-"""Encoders that check a benchmark, not a model: what an oracle, chance, a constant and a blind one get.
+"""Encoders that check a benchmark, not a model: an oracle, chance, a constant, a blind one.
 
 Each stands where an Encoder does and learns the questions first. An oracle must be right on all of
 them; random vectors must be near chance; a constant must tie everywhere; and what an n-gram model
@@ -80,13 +80,13 @@ class Oracle(Random):
 
 
 class Blind(Random):
-    """Sees texts alone: how likely they are to a trigram model of the right texts of other groups."""
+    """Sees texts alone: how likely a trigram model of other groups' right texts finds them."""
 
     def __init__(self):
         self._likelihood: dict = {}
 
     def learn(self, pairs, texts, groups):
-        """Fits one model without each fold of the groups; a text is judged by that without its own."""
+        """Fits a model without each fold of the groups, which judges the texts of that fold."""
         fold_of: dict = {}
         for text, group in zip(texts, groups, strict=True):
             fold_of.setdefault(text, _hash(group) % FOLDS)
@@ -133,7 +133,8 @@ ENCODERS = {"oracle": Oracle, "random": Random, "constant": Constant, "blind": B
 
 
 def _contexts(text) -> Iterable[tuple[tuple[str, str], str]]:
-    words = re.findall(r"\w+|[^\w\s]", " ".join(text if isinstance(text, tuple) else (text,)).lower())
+    said = " ".join(text) if isinstance(text, tuple) else text
+    words = re.findall(r"\w+|[^\w\s]", said.lower())
     padded = ["<", "<", *words, ">"]
     return (((a, b), c) for a, b, c in zip(padded, padded[1:], padded[2:], strict=False))
 

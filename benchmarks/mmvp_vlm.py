@@ -10,6 +10,7 @@ from benchmarks.rows import rows
 from benchmarks.scorers import square
 from errors import UserError
 
+
 @benchmark(square, aggregates=over("text", "image", "group"), texts=2)
 def run(root: str, images: str, prefix: str = "a photo of ") -> Iterator[Item]:
     """Text, image and group score per pattern; a tie is wrong.
@@ -23,6 +24,8 @@ def run(root: str, images: str, prefix: str = "a photo of ") -> Iterator[Item]:
     if len(found) % 2 or any(len(row) < 3 for row in found):
         raise UserError(f"{root}/Questions.csv: expected pairs of rows of number, type, statement")
     for first, second in zip(found[::2], found[1::2], strict=True):
-        (number, kind, statement), (other, _, counter) = (list(r.values())[:3] for r in (first, second))
-        pair = [f"{images}/{kind}/{int(n)}.jpg" for n in (number, other)]
-        yield Item(kind, number, pair, (prefix + statement, prefix + counter), where=first.where)
+        number, kind, statement, *_ = first.values()
+        other, _, counter, *_ = second.values()
+        pair = [f"{images}/{kind}/{name.strip()}.jpg" for name in (number, other)]
+        texts = prefix + statement, prefix + counter
+        yield Item(kind, number, pair, texts, where=first.where)

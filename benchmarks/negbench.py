@@ -19,7 +19,7 @@ def run(
     """Four captions of which one is right, by its template, and retrieval with negated captions.
 
     In the released COCO file the right one is always the first, and a tie's first is chosen: a
-    model that tells nothing apart gets 100 % where a tie is right. The strict reading stands beside.
+    model that tells nothing apart gets 100 % where a tie is right. The strict reading is beside it.
 
     Args:
       images: folder that the paths in the files start from, without `cut`.
@@ -41,5 +41,6 @@ def run(
         kind = row.text("correct_answer_template")
         yield Item(kind, row.key, [image(row, "image_path")], texts, right, where=row.where)
     for row in rows(negated) if negated else ():
-        texts, path = tuple(row.texts("captions")), image(row, "filepath")
+        # The released file has captions of no words, which count as they do there.
+        texts, path = tuple(row.texts("captions", empty=True)), image(row, "filepath")
         yield Item("negated", row.key, [path], texts, where=row.where, scorer=retrieval)

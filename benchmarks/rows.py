@@ -33,8 +33,12 @@ class Row(dict):
         """A text that is not empty."""
         return self._checked(self.field(name), name)
 
-    def texts(self, name) -> list[str]:
-        """A list of texts, also where it is written as a Python literal in a cell."""
+    def texts(self, name, empty: bool = False) -> list[str]:
+        """A list of texts, also where it is written as a Python literal in a cell.
+
+        Args:
+          empty: whether one may be empty.
+        """
         value = self.field(name)
         if isinstance(value, str) and value.lstrip().startswith(("[", "(")):
             try:
@@ -43,7 +47,10 @@ class Row(dict):
                 raise UserError(f"{self.where}: {name!r} is no list: {value!r:.60}") from None
         if not isinstance(value, list | tuple) or not value:
             raise UserError(f"{self.where}: {name!r} should be a list of texts: {value!r:.60}")
-        return [self._checked(text, f"{name}[{i}]") for i, text in enumerate(value)]
+        return [
+            text if empty and text == "" else self._checked(text, f"{name}[{i}]")
+            for i, text in enumerate(value)
+        ]
 
     def number(self, name) -> int:
         """A whole number."""

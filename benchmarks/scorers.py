@@ -48,10 +48,12 @@ def choice(encoder, items: Sequence[Item]) -> dict[str, Outcomes]:
 
     outcomes = _metrics(items, {"": of})
     for part in dict.fromkeys(part for item in items for part in item.parts):
-        members = [i for i, item in enumerate(items) if part in item.parts]
-        units = [unit for _, unit in grouped(members, lambda i: items[i].parts[part])]
+        ids = [item.parts.get(part) for item in items]
+        units = grouped((i for i, name in enumerate(ids) if name is not None), ids.__getitem__)
+        units = [unit for _, unit in units]
         # The weakest of a unit's items stands for it; a margin that is no number is the weakest.
-        whole = of(np.array([min(unit, key=lambda i: (margins[i] >= -2, margins[i])) for unit in units]))
+        weakest = np.where(np.isnan(margins), -np.inf, margins)
+        whole = of(np.array([unit[weakest[unit].argmin()] for unit in units]))
         chance = np.mean([np.prod([1 / len(scores[i]) for i in unit]) for unit in units])
         right = np.array([argmax[unit].all() for unit in units])
         outcomes[part] = dataclasses.replace(whole, argmax=right, chance=float(chance))

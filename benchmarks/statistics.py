@@ -109,8 +109,10 @@ def intervals(
     found = {}
     for name in samples:
         few = sizes[name] < FEW_GROUPS or means[name] in (0.0, 1.0)
-        found[name] = _wilson(means[name], sizes[name]) if few else _percentiles(
-            means[name], _numbers(draws[name])
+        found[name] = (
+            _wilson(means[name], sizes[name])
+            if few
+            else _percentiles(means[name], _numbers(draws[name]))
         )
     for name, aggregate in aggregates.items():
         subsets, function, weights = resolve(aggregate, counts)
@@ -190,9 +192,8 @@ def resampled_means(samples: Mapping[str, Sample], *, seed: int = 0) -> dict[str
     rng = np.random.default_rng(seed)
     means = []
     for _ in range(0, RESAMPLES, _CHUNK):
-        times = np.stack(
-            [np.bincount(rng.integers(number, size=number), minlength=number) for _ in range(_CHUNK)]
-        ).T.astype(np.float64)
+        drawn = rng.integers(number, size=(_CHUNK, number)) + number * np.arange(_CHUNK)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=number * _CHUNK).reshape(_CHUNK, number).T
         with np.errstate(invalid="ignore"):
             means.append((totals @ times) / (sizes @ times))
     return dict(zip(samples, np.concatenate(means, axis=1), strict=True))
@@ -222,7 +223,7 @@ def _numbers(drawn: np.ndarray) -> np.ndarray:
 
 
 def _percentiles(value: float, drawn: np.ndarray) -> Interval:
-    low, high = np.percentile(drawn, [2.5, 97.5])
+    low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) else (np.nan, np.nan)
     return Interval(value, float(low), float(high), "bootstrap")
 
 

@@ -61,4 +61,5 @@ def _controlled(subset: str, row: Row, folder: str) -> Item:
 def _natural(subset: str, row: Row, folder: str) -> Item:
     number = row.number(0)
     name = f"{number:012}" if folder.endswith("val2017") else str(number)
-    return Item(subset, row.key, [f"{folder}/{name}.jpg"], (row.text(1), row.text(2)), where=row.where)
+    texts = row.text(1), row.text(2)
+    return Item(subset, row.key, [f"{folder}/{name}.jpg"], texts, where=row.where)

@@ -83,9 +83,7 @@ def class_texts(name: str, labels: Sequence[str], prompts: str) -> tuple[tuple[s
     return tuple(tuple(template.format(words) for template in templates) for words in said)
 
 
-def read_prompts(
-    name: str, labels: Sequence[str], folder: Path
-) -> tuple[list[str], list[str]]:
+def read_prompts(name: str, labels: Sequence[str], folder: Path) -> tuple[list[str], list[str]]:
     """Names of the classes in the order of the labels, and templates with {}.
 
     Raises:
@@ -143,9 +141,9 @@ def tfds_images(
         ) from None
     except Exception as error:  # whatever a builder needs: TensorFlow, files by hand, a network
         raise UserError(
-            f"zero_shot: {known} is not prepared, and cannot be here ({type(error).__name__}); where "
-            f"TensorFlow is, run `tfds build {known} --file_format=array_record`, and copy the "
-            f"folder to {data_dir or '~/tensorflow_datasets'}"
+            f"zero_shot: {known} is not prepared, and cannot be here ({type(error).__name__}); "
+            f"where TensorFlow is, run `tfds build {known} --file_format=array_record`, and copy "
+            f"the folder to {data_dir or '~/tensorflow_datasets'}"
         ) from error
     features = builder.info.features
     splits = builder.info.splits

@@ -59,7 +59,8 @@ def write(annotations: Path, file: Path, seed: int = 0) -> str:
     rows = []
     for i, row in enumerate(tqdm(files.read_json(annotations), unit="image", disable=None)):
         try:
-            image, texts = row.get("image") or row["image_name"], row.get("caption") or row["captions"]
+            image = row.get("image") or row["image_name"]
+            texts = row.get("caption") or row["captions"]
         except (AttributeError, KeyError):
             raise UserError(f"{annotations}[{i}]: expected {{image, caption: [..]}}") from None
         rows += [{"image": image, "texts": perturbations(text, rng)} for text in texts]

@@ -18,7 +18,7 @@ _STYLE = {
 
 
 def bars(models: Mapping[str, Scores]) -> str:
-    """A bar for each figure and model, its interval, chance (dots) and the blind ceiling (dashes)."""
+    """A bar for each figure and model, with its interval, chance dotted and blind dashed."""
     first = next(iter(models.values()))
     names = [score.name for score in first.scores]
     height = 0.8 / len(models)

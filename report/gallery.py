@@ -52,9 +52,13 @@ def _candidates(models) -> Iterator[tuple[str, list]]:
             wanted = ~right[0] if len(names) == 1 else right[0] != right[1]
             margin = np.array([_margin(row) for row in outcomes.scores])
             order = sorted(np.flatnonzero(wanted), key=lambda i: margin[i])
-            yield figure, [
-                (benchmark, figure, names, all_outcomes, right[:, i], i, margin[i]) for i in order
-            ]
+            yield (
+                figure,
+                [
+                    (benchmark, figure, names, all_outcomes, right[:, i], i, margin[i])
+                    for i in order
+                ],
+            )
 
 
 def _margin(scores) -> float:

@@ -67,7 +67,7 @@ def _benchmarks(results: Results) -> Iterator[tuple[str, Mapping[str, Scores], M
 
 
 def scoreboard(results: Results, published: str = "") -> list[tuple[str, str, list]]:
-    """Rows (model, source, percent for each headline that was scored): ours, then published ones."""
+    """Rows (model, source, percent for each headline): ours, then published ones."""
     headlines = [h for h in HEADLINES if _scored(results, h)]
     rows = [
         (model, "this run", [benchmarks[h.benchmark][h.figure].value for h in headlines])

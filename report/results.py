@@ -1,4 +1,4 @@
-"""Results of one or several models on the same benchmarks, written as json, csv, parquet and html."""
+"""Results of models on the same benchmarks, written as json, csv, parquet and html."""
 
 import csv
 import dataclasses

@@ -35,6 +35,7 @@ MAY_IMPORT = {
 COMMANDS = {
     "language/local.py": ("models", "pretrained", "training.mesh"),
     "teaching/caption_ratings.py": ("data.tokenizer", "eval", "training.mesh"),
+    "report/run.py": ("eval", "training"),
 }
 FILES = sorted(
     path

@@ -4,103 +4,95 @@ import numpy as np
 import pytest
 
 from benchmarks import base
-
-
-def test_interval_is_the_normal_approximation_of_a_proportion():
-    right = np.arange(2000) < 1400
-    (score,) = base.summarise({"all": right}, {"all": 0}, {})
-    half_width = 100 * 1.96 * np.sqrt(0.7 * 0.3 / 2000)
-    assert score.value == pytest.approx(70)
-    assert score.low == pytest.approx(70 - half_width, abs=0.25)
-    assert score.high == pytest.approx(70 + half_width, abs=0.25)
-
-
-def test_interval_of_a_macro_mean_is_stratified():
-    # Resampled within each subset, the spread between the subsets (0 % and 100 %) adds nothing.
-    outcomes = {"none": np.zeros(50), "every": np.ones(50), "some": np.arange(400) % 2}
-    aggregates = {"macro": base.macro(outcomes)}
-    macro = {s.name: s for s in base.summarise(outcomes, dict.fromkeys(outcomes, 0), aggregates)}
-    half_width = 100 * 1.96 * np.sqrt(0.25 / 400) / 3
-    assert macro["none"].low == macro["none"].high == 0
-    assert macro["macro"].high - macro["macro"].low == pytest.approx(2 * half_width, rel=0.1)
-
-
-def test_examples_of_a_group_are_drawn_together():
-    # Five copies of each of 300 outcomes carry no more information than the 300.
-    right = np.arange(300) < 150
-    single = base.resampled_means(right)
-    grouped = base.resampled_means(np.repeat(right, 5), np.repeat(np.arange(300), 5))
-    alone = base.resampled_means(np.repeat(right, 5))
-    assert grouped.std() == pytest.approx(np.sqrt(0.25 / 300), rel=0.1)
-    assert grouped.std() == pytest.approx(single.std(), rel=0.1)
-    assert alone.std() == pytest.approx(np.sqrt(0.25 / 1500), rel=0.1)
-
-
-def test_interval_is_repeatable():
-    right = np.arange(100) % 3 == 0
-    assert np.array_equal(base.resampled_means(right, seed=1), base.resampled_means(right, seed=1))
+from benchmarks.base import Item, Outcomes
+from benchmarks.statistics import Mean, Pooled
+from tests.benchmarks.toy import outcomes
 
 
 def test_macro_and_micro_by_hand():
-    outcomes = {"a": np.array([1, 1, 0, 0]), "b": np.array([1])}
-    counts = {"a": 4, "b": 1}
-    aggregates = {"macro": base.macro("ab"), "micro": base.micro(counts, "ab")}
-    scores = base.Scores(base.summarise(outcomes, {"a": 2, "b": 1}, aggregates), {"b": 3})
+    asked = {"a": outcomes([1, 1, 0, 0], [0, 0, 1, 1]), "b": outcomes([1], [1])}
+    scores = base.summarise(asked, {"macro": Mean("ab"), "micro": Pooled("ab")}, {"b": 3})
     assert [s.name for s in scores.scores] == ["a", "b", "macro", "micro"]
     assert scores["macro"].value == pytest.approx(100 * (0.5 + 1) / 2)
     assert scores["micro"].value == pytest.approx(100 * 3 / 5)
-    assert (scores["micro"].count, scores["micro"].ties) == (5, 3)
+    assert (scores["micro"].count, scores["micro"].ties, scores["micro"].groups) == (5, 3, 4)
     assert scores.to_json()["scores"]["a"]["value"] == 50
     assert scores.to_json()["left_out"] == {"b": 3}
     assert "left out: 3 examples (b 3)" in scores.table("toy")
 
 
-def test_scores_that_are_no_numbers_are_never_right_and_are_said():
-    margin = np.array([1.0, np.nan, np.nan, np.nan, -1.0])
-    outcomes = {"pairs": base.decided(margin > 0, margin), "fine": np.ones(20)}
-    rows = base.summarise(outcomes, {"pairs": 0, "fine": 1}, {"all": base.macro(outcomes)})
-    scores = base.Scores(rows)
-    assert (scores["pairs"].value, scores["pairs"].undecided) == (pytest.approx(20), 3)
-    assert scores["all"].undecided == 3
-    (warning,) = scores.warnings()
+def test_both_readings_of_a_tie_stand_beside_each_other():
+    right = np.array([1, 0, 0, 0], bool)
+    plain = outcomes(right, [0, 1, 1, 0])
+    made = Outcomes(**{**vars(plain), "argmax": right | plain.tied})
+    strict = base.summarise({"all": made}, {})
+    argmax = base.summarise({"all": made}, {}, ties="argmax")
+    assert (strict["all"].value, argmax["all"].value) == (25, 75)
+    for scores in (strict, argmax):
+        assert (scores["all"].strict, scores["all"].argmax) == (25, 75)
+        assert "strict  argmax" in scores.table("toy")
+    mixed = base.summarise({"a": made, "b": made}, {"m": Mean("ab")}, ties={"b": "argmax"})
+    assert (mixed["a"].value, mixed["b"].value, mixed["m"].value) == (25, 75, 50)
+
+
+def test_a_wilson_interval_says_so():
+    table = base.summarise({"all": outcomes([1, 1])}, {}).table("toy")
+    assert "34.24 - 100.00w" in table and "w: a Wilson interval" in table
+
+
+def test_examples_without_a_number_are_wrong_and_counted():
+    scores = np.array([[2.0, 1], [np.nan, 1], [1, np.nan], [np.nan, np.nan], [1, 2]], np.float32)
+    asked = {"pairs": outcomes([1, 1, 1, 1, 0], scores=scores), "fine": outcomes([1] * 20)}
+    found = base.summarise(asked, {"all": Mean(asked)})
+    assert (found["pairs"].value, found["pairs"].undecided) == (pytest.approx(20), 3)
+    assert found["all"].undecided == 3
+    (warning,) = found.warnings()
     assert warning == "pairs: 3 of 5 had scores that are no numbers"
-    assert scores.table("toy").startswith("WARNING: 1 of 3 figures say nothing of this model (")
-    assert scores.to_json()["warnings"] == [warning]
-
-
-@pytest.mark.parametrize("scores", [[[np.nan, 1.0]], [[1.0, np.nan]], [[np.nan, np.nan]]])
-def test_a_rule_that_nan_would_pass_is_not_passed(scores):
-    scores = np.array(scores)
-    # "No score above the first" is true of NaN.
-    right = np.sum(scores > scores[:, :1], axis=1) == 0
-    assert np.isnan(base.decided(right, scores)).all()
+    assert found.table("toy").startswith("WARNING: 1 of 3 figures say nothing of this model (")
+    assert found.to_json()["warnings"] == [warning]
 
 
 def test_figures_that_are_nothing_but_ties_are_said_above_the_table():
-    scores = base.Scores(
-        base.summarise(
-            {"tied": np.zeros(8), "some": np.arange(8) % 2 == 0}, {"tied": 8, "some": 2}, {}
-        )
-    )
+    asked = {
+        "tied": outcomes([0] * 8, [1] * 8),
+        "some": outcomes(np.arange(8) % 2, [1, 1] + [0] * 6),
+    }
+    scores = base.summarise(asked, {})
     assert scores.warnings() == ["tied: 8 of 8 were ties"]
     first, second, *_ = scores.table("toy").splitlines()
     assert "WARNING" in first and "tied: 8 of 8 were ties" in first and "count" in second
-    fine = base.Scores(base.summarise({"some": np.ones(8)}, {"some": 2}, {}))
+    fine = base.summarise({"some": asked["some"]}, {})
     assert not fine.warnings() and "WARNING" not in fine.table("toy")
 
 
 def test_a_figure_that_is_no_number_is_null_in_json():
     made = {"ratio": (("all",), lambda mean: mean / np.float64(0))}
     with np.errstate(all="ignore"):
-        scores = base.Scores(base.summarise({"all": np.zeros(4)}, {"all": 0}, made))
+        scores = base.summarise({"all": outcomes([0] * 4)}, made)
     assert scores.warnings() == ["ratio: the figure is no finite number"]
     assert scores.to_json()["scores"]["ratio"]["value"] is None
     json.dumps(scores.to_json(), allow_nan=False)
 
 
+def test_two_models_are_compared_on_the_same_examples_only():
+    ours, theirs = (base.summarise({"all": outcomes(right)}, {}) for right in ([1, 1], [1, 0]))
+    d = ours.minus(theirs)["all"]
+    assert (d.value, d.discordant) == (50, 1)
+    with pytest.raises(ValueError, match="same examples"):
+        ours.minus(base.summarise({"all": outcomes([1, 1, 1])}, {}))
+
+
+def test_a_cluster_is_the_first_image_whatever_its_crop():
+    from data.images import Crop
+
+    whole, part = Item("", "1", ["a.jpg"], ()), Item("", "2", [Crop("a.jpg", (0, 0, 1, 1))], ())
+    assert whole.cluster == part.cluster == "a.jpg"
+    assert Item("", "3", ["a.jpg"], (), group="pair").cluster == "pair"
+
+
 def test_benchmarks_are_found_by_their_file_name():
-    assert {"retrieval", "sugarcrepe"} <= set(base.available())
-    assert not {"base", "encoder", "__init__"} & set(base.available())
+    assert {"retrieval", "sugarcrepe", "world", "video", "zero_shot"} <= set(base.available())
+    assert not {"base", "encoder", "__init__", "scorers", "rows"} & set(base.available())
 
 
 @pytest.mark.parametrize(

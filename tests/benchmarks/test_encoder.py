@@ -1,10 +1,9 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.encoder import Encoder
+from benchmarks.encoder import Cache, Decoder, Encoder
+from data.images import Crop, decode
 
 END = 9
 TEXT_LENGTHS = (16, 24, 32, 48, 77)
@@ -35,7 +34,7 @@ def text_vector(ids):
 
 
 def load_image(item):
-    return np.asarray(Image.open(item) if isinstance(item, str | Path) else item)
+    return np.asarray(decode(item).resize((8, 8)))
 
 
 class Model:
@@ -54,11 +53,11 @@ class Model:
         self.text_batches.append(ids.shape)
         return text_vector(ids)
 
-    def encoder(self, batch_size=4, text_lengths=TEXT_LENGTHS, **options):
+    def encoder(self, batch_size=4, text_lengths=TEXT_LENGTHS, decoder=None, **options):
         return Encoder(
             self.encode_image,
             self.encode_text,
-            load_image=load_image,
+            decoder=decoder or Decoder(load_image),
             tokenizer=Tokenizer(),
             text_lengths=text_lengths,
             batch_size=batch_size,
@@ -170,5 +169,88 @@ def test_a_diverged_model_is_an_error_not_a_score_of_zero(value):
 
 
 def test_what_load_image_raises_is_passed_on(photographs):
-    with pytest.raises(FileNotFoundError, match="gone.png"):
+    with pytest.raises(ValueError, match="cannot decode .*gone.png"):
         Model().encoder().images([photographs[0].with_name("gone.png")])
+
+
+def test_images_in_memory_are_encoded_once_too(photographs):
+    model = Model()
+    encoder = model.encoder()
+    arrays = [np.asarray(Image.open(path)) for path in photographs[:2]]
+    first = encoder.images([arrays[0], arrays[1], arrays[0].copy()])
+    assert np.array_equal(first[0], first[2]) and encoder.encoded["images"] == 2
+    encoder.images([photographs[0].read_bytes()] * 2)
+    assert encoder.encoded["images"] == 3
+
+
+def test_a_crop_is_an_image_of_its_own(photographs):
+    encoder = Model().encoder()
+    crop = Crop(photographs[0], (2, 1, 4, 4))
+    whole, part, again = encoder.images([photographs[0], crop, Crop(photographs[0], (2, 1, 4, 4))])
+    assert not np.array_equal(whole, part) and np.array_equal(part, again)
+    pixels = np.asarray(Image.open(photographs[0]))[1:5, 2:6]
+    assert np.array_equal(encoder.images([pixels])[0], part)
+
+
+def test_a_text_of_several_phrasings_is_their_mean():
+    encoder = Model().encoder()
+    ab, cd, both = encoder.texts(["ab", "cd", ("ab", "cd")])
+    np.testing.assert_allclose(both, unit((ab + cd)[None] / 2)[0], rtol=1e-6)
+    assert encoder.encoded["texts"] == 2
+
+
+def test_worker_processes_decode_the_same(photographs):
+    threads, processes = Model(), Model()
+    expected = threads.encoder().images(photographs)
+    found = processes.encoder(decoder=Decoder(load_image, workers=2)).images(photographs)
+    assert np.array_equal(found, expected)
+
+
+def test_what_one_model_decoded_the_next_gets(photographs):
+    loads = []
+
+    def load(item):
+        loads.append(item)
+        return load_image(item)
+
+    decoder = Decoder(load, keep_bytes=5 * 8 * 8 * 3)  # room for five of the seven
+    first, second = (Model().encoder(decoder=decoder).images(photographs) for _ in range(2))
+    assert np.array_equal(first, second)
+    assert len(loads) == 7 + 2
+
+
+def test_a_second_run_encodes_nothing_anew(photographs, tmp_path):
+    cache = Cache(tmp_path / "cache", "weights A")
+    first = Model()
+    encoder = first.encoder(cache=cache)
+    items = [*photographs, Crop(photographs[0], (0, 0, 4, 4)), np.zeros((8, 8, 3), np.uint8)]
+    images, texts = encoder.images(items), encoder.texts(TEXTS)
+    # The same content under another name is the same image.
+    moved = photographs[0].with_name("moved.png")
+    moved.write_bytes(photographs[0].read_bytes())
+    second = Model()
+    encoder = second.encoder(cache=Cache(tmp_path / "cache", "weights A"))
+    assert np.array_equal(encoder.images([*items, moved]), np.concatenate([images, images[:1]]))
+    assert np.array_equal(encoder.texts(TEXTS), texts)
+    assert not second.image_batches and not second.text_batches
+    assert encoder.encoded == {"images": 0, "texts": 0}
+
+
+def test_other_weights_or_another_file_are_encoded_anew(photographs, tmp_path):
+    Model().encoder(cache=Cache(tmp_path, "weights A")).images(photographs)
+    other = Model()
+    other.encoder(cache=Cache(tmp_path, "weights B")).images(photographs[:2])
+    assert len(other.image_batches) == 1
+    Image.fromarray(np.full((8, 8, 3), 7, np.uint8)).save(photographs[0])
+    changed = Model()
+    encoder = changed.encoder(cache=Cache(tmp_path, "weights A"))
+    expected = unit(image_vector(np.full((1, 8, 8, 3), 7, np.uint8)))
+    np.testing.assert_allclose(encoder.images(photographs)[:1], expected, rtol=1e-5)
+    assert encoder.encoded["images"] == 1
+
+
+def test_a_broken_cache_is_named(tmp_path):
+    cache = Cache(tmp_path, "weights A")
+    cache.path.write_bytes(b"no database at all, but long enough to be looked at" * 100)
+    with pytest.raises(ValueError, match=f"{cache.path}.*delete it"):
+        Model().encoder(cache=cache).texts(["ab"])

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from benchmarks import sugarcrepe
-from benchmarks.base import aggregated
+from benchmarks.rows import rows
+from benchmarks.statistics import resolve
+from tests.benchmarks.toy import Table, angle
 
 PUBLISHED_COUNTS = {
     "add_att": 692, "add_obj": 2062, "replace_att": 788, "replace_obj": 1652,
@@ -16,21 +18,7 @@ DEGLA = {
 }  # fmt: skip
 
 
-class Fake:
-    """Embeddings by file name and by text."""
-
-    def __init__(self, images, texts):
-        self._images, self._texts = images, texts
-
-    def images(self, paths):
-        return np.array([self._images[path.name] for path in paths], np.float32)
-
-    def texts(self, texts):
-        return np.array([self._texts[text] for text in texts], np.float32)
-
-
-def angle(degrees):
-    return [np.cos(np.radians(degrees)), np.sin(np.radians(degrees))]
+KEYS = ("filename", "caption", "negative_caption")
 
 
 class ByHash:
@@ -42,14 +30,14 @@ class ByHash:
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
     def images(self, paths):
-        return self._rows([path.name for path in paths])
+        return self._rows([str(path).rsplit("/", 1)[-1] for path in paths])
 
     texts = _rows
 
 
 def write(root, subsets):
     for name in sugarcrepe.SUBSETS:
-        rows = [dict(zip(sugarcrepe.KEYS, row, strict=True)) for row in subsets.get(name, [])]
+        rows = [dict(zip(KEYS, row, strict=True)) for row in subsets.get(name, [])]
         content = {str(i): row for i, row in enumerate(rows)}
         (root / f"{name}.json").write_text(json.dumps(content))
 
@@ -63,6 +51,11 @@ def toy(tmp_path):
     write(
         tmp_path,
         {
+            name: [("gone.jpg", "near", "far")]
+            for name in sugarcrepe.SUBSETS
+            if not name.startswith("swap")
+        }
+        | {
             "swap_obj": [
                 ("a.jpg", "near", "far"),
                 ("b.jpg", "near", "far"),
@@ -71,7 +64,8 @@ def toy(tmp_path):
             "swap_att": [("a.jpg", "far", "near"), ("gone.jpg", "near", "far")],
         },
     )
-    encoder = Fake({"a.jpg": angle(0), "b.jpg": angle(90)}, {"near": angle(10), "far": angle(70)})
+    vectors = {"a.jpg": angle(0), "b.jpg": angle(90), "near": angle(10), "far": angle(70)}
+    encoder = Table(vectors)
     return encoder, tmp_path, images
 
 
@@ -89,7 +83,7 @@ def test_aggregates_without_examples_are_left_out(toy):
     encoder, root, images = toy
     scores = sugarcrepe.run(encoder, str(root), str(images), partial_images=True)
     assert [s.name for s in scores.scores] == ["swap_obj", "swap_att", "swap_macro"]
-    assert scores.left_out["swap_att"] == 1 and sum(scores.left_out.values()) == 1
+    assert scores.left_out["swap_att"] == 1 and sum(scores.left_out.values()) == 6
 
 
 def test_missing_images_stop_the_run(toy):
@@ -97,26 +91,35 @@ def test_missing_images_stop_the_run(toy):
     with pytest.raises(FileNotFoundError) as error:
         sugarcrepe.run(encoder, str(root), str(images))
     message = str(error.value)
-    assert "1 of 3 images are missing" in message and "(1 of 5 pairs)" in message
+    assert "1 of 3 images are missing" in message and "(6 of 10 examples)" in message
     assert str(images) in message and "--eval.sugarcrepe.partial_images" in message
 
 
 def test_no_image_at_all_stops_even_a_partial_run(toy, tmp_path):
     encoder, root, _ = toy
-    with pytest.raises(FileNotFoundError, match="3 of 3 images are missing from .*nowhere"):
+    with pytest.raises(
+        FileNotFoundError, match="3 of 3 images are missing, such as .*nowhere/a.jpg"
+    ):
         sugarcrepe.run(encoder, str(root), str(tmp_path / "nowhere"), partial_images=True)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "add_obj.json: no such annotation file"),
-        ("{", "add_obj.json: not a json file"),
-        ("[]", "add_obj.json: expected .* found a list"),
-        ('{"7": {"filename": "a.jpg", "caption": "near"}}', "add_obj.json: row '7' needs"),
-        ('{"7": {"filename": "a.jpg", "caption": 3, "negative_caption": "x"}}', "row '7'"),
-        ('{"7": {"filename": "a.jpg", "caption": "x", "negative_caption": " "}}', "row '7'"),
-        ('{"7": ["a.jpg", "near", "far"]}', "row '7'"),
+        (None, "add_obj.json: no such"),
+        ("{", "add_obj.json is not valid JSON"),
+        ("[]", "add_obj.json: no rows"),
+        ("3", "add_obj.json: expected a list or an object"),
+        ('{"7": {"filename": "a.jpg", "caption": "near"}}', "row '7': no 'negative_caption'"),
+        ('{"7": {"filename": "a.jpg", "caption": 3, "negative_caption": "x"}}', "row '7': 'cap"),
+        ('{"7": {"filename": "a.jpg", "caption": "x", "negative_caption": " "}}', "row '7': 'neg"),
+        ('{"7": {"filename": "", "caption": "x", "negative_caption": "y"}}', "row '7': 'filename"),
+        ('{"7": ["a.jpg", "near", "far"]}', "row '7': no 'caption'"),
+        (
+            '[{"id": 3, "filename": "a.jpg", "caption": "x", "negative_caption": "y"},'
+            ' {"id": 3, "filename": "a.jpg", "caption": "z", "negative_caption": "y"}]',
+            "row 1: the id '3' is that of .*row 0 too",
+        ),
     ],
 )
 def test_broken_annotations_are_named(toy, content, message):
@@ -130,8 +133,10 @@ def test_broken_annotations_are_named(toy, content, message):
 
 
 def test_aggregates_of_the_published_table():
-    weights = sugarcrepe.aggregates(PUBLISHED_COUNTS)
-    value = {name: aggregated(w, DEGLA) for name, w in weights.items()}
+    value = {}
+    for name, aggregate in sugarcrepe.AGGREGATES.items():
+        subsets, function, _ = resolve(aggregate, PUBLISHED_COUNTS)
+        value[name] = function(*(DEGLA[subset] for subset in subsets))
     # DeGLA, table 1; both sides are rounded to one decimal.
     assert value["replace_macro"] == pytest.approx(90.5, abs=0.1)
     assert value["swap_macro"] == pytest.approx(81.9, abs=0.1)
@@ -148,13 +153,13 @@ def test_aggregates_of_the_published_table():
 
 def test_real_annotations_have_the_published_counts(shared):
     root = shared / "data/sugarcrepe"
-    counts = {name: len(sugarcrepe.read_pairs(root / f"{name}.json")) for name in PUBLISHED_COUNTS}
+    counts = {name: len(rows(root / f"{name}.json")) for name in PUBLISHED_COUNTS}
     assert counts == PUBLISHED_COUNTS and sum(counts.values()) == 7511
 
 
 def test_the_pairs_whose_images_are_there(shared):
     root, images = shared / "data/sugarcrepe", shared / "data/coco_val2017"
-    with pytest.raises(FileNotFoundError, match=r"of 7511 pairs\).*partial_images"):
+    with pytest.raises(FileNotFoundError, match=r"of 7511 examples\).*partial_images"):
         sugarcrepe.run(ByHash(), str(root), str(images))
     scores = sugarcrepe.run(ByHash(), str(root), str(images), partial_images=True)
     there = {path.name for path in images.iterdir()}

@@ -23,6 +23,8 @@ class Fake:
       describe: text -> names of its axes; an image has those of its caption.
     """
 
+    truncated = 0
+
     def __init__(self, describe):
         self._describe, self._axes = describe, {}
         self._shown = {
@@ -38,6 +40,11 @@ class Fake:
         return self.texts([self._shown[item.tobytes()] for item in items])
 
     def texts(self, texts):
+        if isinstance(texts[0], tuple):  # phrasings
+            rows = [self.texts(phrasings).mean(axis=0) for phrasings in texts]
+            return np.stack([row / np.linalg.norm(row) for row in rows])
+        if any(isinstance(text, tuple) for text in texts):
+            return np.concatenate([self.texts([text]) for text in texts])
         rows = np.zeros((len(texts), 4096), np.float32)
         for row, text in zip(rows, texts, strict=True):
             for name in self._describe(text):
