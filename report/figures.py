@@ -36,7 +36,7 @@ def bars(models: Mapping[str, Scores]) -> str:
     for line, of in ((":", "chance"), ("--", "blind")):
         for i, name in enumerate(names):
             if (value := getattr(first[name], of)) is not None:
-                axes.vlines(value, i - 0.46, i + 0.46, "black", line, 0.9)
+                axes.vlines(value, i - 0.46, i + 0.46, "black", linestyles=line, lw=0.9)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)

@@ -182,8 +182,8 @@ def test_a_squashing_model_gets_the_whole_image():
     wide = np.zeros((8, 32, 3), np.uint8)
     wide[:, :8] = 255
     vision = zoo.shape("ViT-B-16-SigLIP").vision
-    squashed = evaluation.load_image(vision, wide)
-    cropped = evaluation.load_image(zoo.shape("ViT-B-16").vision, wide)
+    squashed = evaluation.image_loader(vision)(wide)
+    cropped = evaluation.image_loader(zoo.shape("ViT-B-16").vision)(wide)
     assert squashed.shape == cropped.shape == (224, 224, 3)
     assert squashed.mean() == pytest.approx(255 / 4, rel=0.02)
     assert cropped.mean() == 0
@@ -193,7 +193,7 @@ def test_images_are_resized_as_the_fingerprint_says():
     vision = dataclasses.replace(zoo.shape("ViT-B-16").vision, image_size=16)
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     for name, resample in (("bicubic", 3), ("bilinear", 2)):
-        found = evaluation.load_image(dataclasses.replace(vision, interpolation=name), image)
+        found = evaluation.image_loader(dataclasses.replace(vision, interpolation=name))(image)
         np.testing.assert_array_equal(found, Image.fromarray(image).resize((16, 16), resample))
 
 

@@ -1,11 +1,10 @@
-"""The report of a run: its figures are the log's, its scenes are what it says they are."""
+"""The report of a run: its figures are the log's."""
 
 import json
 
 import pytest
 
-import report
-from data.world import TYPES
+from report import run as report
 
 
 def log(folder, *rows):
@@ -22,7 +21,7 @@ def test_scores_are_those_before_the_first_step_and_after_the_last(tmp_path):
         {"step": 10, "loss": 0.5},
         {"step": 10, "world/swaps": 71.25},
     )
-    assert report.read_scores(tmp_path) == ({"world/swaps": 50.0}, {"world/swaps": 71.25})
+    assert report.read_scores(tmp_path) == ({"world/swaps": 50.0}, {"world/swaps": 71.25}, 10)
 
 
 @pytest.mark.parametrize("step", [0, 5])
@@ -45,13 +44,3 @@ def test_the_figure_has_an_arrow_a_score():
     arrows = {text.xyann[0]: text.xy[0] for text in axes.texts}
     assert arrows == {50.0: 70.0, 60.0: 55.0}
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a/two", "a/one"]
-
-
-def test_the_sheet_shows_many_types_and_no_scene_twice():
-    keys = [(i, kind) for i in range(9) for kind in TYPES]
-    chosen = report.choose(keys)
-    assert len({i for i, _ in chosen}) == len({kind for _, kind in chosen}) == len(chosen) == 5
-    assert "reshuffle" not in dict(chosen).values()
-    assert set(chosen) <= set(keys)
-    assert report.choose([(3, "reshuffle"), (3, "swap_nouns")]) == [(3, "swap_nouns")]
-    assert report.choose([]) == []
