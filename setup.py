@@ -8,7 +8,7 @@ VIDEO = ["av>=15"]
 LANGUAGE = ["gguf>=0.17", "xllamacpp>=0.2"]
 TEACHING = ["sacrebleu>=2.5"]
 CAPTIONS = ["datatrove>=0.10.1"]  # carries python -m captions.generate
-TEST = ["pytest", "ruff", "tensorboard", *CAPTIONS, *LANGUAGE, *TEACHING, *VIDEO]
+TEST = ["playwright", "pytest", "ruff", "tensorboard", *CAPTIONS, *LANGUAGE, *TEACHING, *VIDEO]
 # open_clip needs torchvision; this pair of releases is known to import together.
 PARITY = ["torch==2.14.1", "torchvision==0.29.1", "open_clip_torch>=3.2"]
 
@@ -45,6 +45,7 @@ setup(
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8",
         "pillow>=11",
+        "pyarrow",
         "regex",
         "safetensors",
         "scipy",

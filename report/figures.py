@@ -1,6 +1,7 @@
 """The report's pictures, as SVG: bars with intervals, the plane of two aims, curves of a run."""
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 
 from matplotlib import rc_context
@@ -96,4 +97,5 @@ def svg(drawing: Figure) -> str:
     with rc_context(_STYLE):
         drawing.savefig(text, format="svg", metadata={"Date": None}, transparent=True)
     content = text.getvalue()
-    return content[content.index("<svg") :]
+    content = content[content.index("<svg") :]
+    return re.sub(r"<metadata>.*?</metadata>", "", content, flags=re.S)

@@ -51,9 +51,11 @@ def test_it_runs_to_its_report(tmp_path):
         line = next(line for line in result.stdout.splitlines() if line.split()[:1] == [name])
         values = [before[name], after[name], after[name] - before[name]]
         assert [float(value) for value in line.split()[1:]] == pytest.approx(values, abs=0.06)
-    for name in ("report.png", "scenes.png"):
-        with Image.open(run / name) as image:
-            assert min(image.size) > 300
+    with Image.open(run / "report.png") as image:
+        assert min(image.size) > 300
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "judged differently" in page and "During training" in page
+    assert json.loads((run / "results.json").read_text())["against"]["differences"]["world"]
     assert "Next:" in result.stdout and "runs/quickstart" in result.stdout
 
 
