@@ -162,8 +162,8 @@ def test_a_run_scores_itself_again_and_again_with_one_compilation(run, shared):
     ("given", "message"),
     [
         ({}, "no benchmark is named"),
-        ({"benchmarks": ("sugarcreep",)}, "no benchmark named 'sugarcreep'"),
-        ({"benchmarks": ("sugarcrepe",)}, "pass --eval.sugarcrepe.root"),
+        ({"benchmarks": ("sugarcreep",)}, "unknown benchmark 'sugarcreep'"),
+        ({"benchmarks": ("sugarcrepe",)}, "give --eval.sugarcrepe.root"),
     ],
 )
 def test_bad_options_are_found_before_the_model_is_read(run, tmp_path, given, message):
