@@ -1,9 +1,9 @@
-"""Softmax contrast of images and texts over the global batch: CLIP and NegCLIP."""
+"""Softmax contrast over the global batch, of images, captions and further texts of a sample."""
 
 import jax
 import jax.numpy as jnp
 
-from losses.similarity import MASKED, pairwise
+from losses.similarity import MASKED, masked_mean, paired, pairwise
 
 
 def _cross_entropy_of_diagonal(logits: jax.Array) -> jax.Array:
@@ -46,3 +46,47 @@ def negclip(
     hard = jnp.where(valid.reshape(1, -1), hard, MASKED)
     image_rows = jnp.concatenate([captions, hard], axis=1)
     return (_cross_entropy_of_diagonal(image_rows) + _cross_entropy_of_diagonal(captions.T)) / 2
+
+
+def text_alignment(
+    other: jax.Array, text: jax.Array, valid: jax.Array, logit_scale: jax.Array
+) -> jax.Array:
+    """Cross-entropy of each other caption of an image over the captions of the batch.
+
+    Args:
+      other: [N, D], embeddings of another caption of each image, unit norm.
+      text: [N, D], the captions, unit norm.
+      valid: bool [N], which images have another caption; the mean is over these, 0 if none has.
+      logit_scale: [].
+
+    Source: READ-CLIP (NeurIPS 2025), sentence alignment; one direction.
+    """
+    logits = logit_scale * pairwise(other, text)
+    return masked_mean(jax.nn.logsumexp(logits, axis=1) - jnp.diagonal(logits), valid)
+
+
+def unit_contrast(
+    image: jax.Array,
+    unit: jax.Array,
+    foil: jax.Array,
+    valid: jax.Array,
+    logit_scale: jax.Array,
+) -> jax.Array:
+    """InfoNCE of images and units of their captions, each image with its own foil as one more text.
+
+    A sample without a unit leaves the batch: neither its row nor its column counts.
+
+    Args:
+      image, unit: [N, D], unit norm; unit i is a part of what image i shows.
+      foil: [N, D], the same unit with one part changed.
+      valid: bool [N]; the means are over the samples with a unit, 0 if there is none.
+      logit_scale: [].
+
+    Source: CS-CLIP (2026), unit loss.
+    """
+    logits = logit_scale * pairwise(image, unit)
+    logits = jnp.where(valid[:, None] & valid[None, :], logits, MASKED)
+    own_foil = logit_scale * paired(image, foil)[:, None]
+    image_rows = jax.nn.logsumexp(jnp.concatenate([logits, own_foil], axis=1), axis=1)
+    unit_rows = jax.nn.logsumexp(logits, axis=0)
+    return masked_mean((image_rows + unit_rows) / 2 - jnp.diagonal(logits), valid)

@@ -8,13 +8,13 @@ from models.embeddings import Embeddings
 
 
 def squared_error(
-    student: Embeddings, teacher: Embeddings, valid: jax.Array, reduction: str = "sum"
+    student: Embeddings, teacher: Embeddings, valid: jax.Array | None, reduction: str = "sum"
 ) -> jax.Array:
     """Squared error of unit-norm image, caption and hard negative embeddings to the teacher's.
 
     Args:
-      student, teacher: of the same global batch, with negatives [N, K, D].
-      valid: bool [N, K], False where a slot holds no negative.
+      student, teacher: of the same global batch, with negatives [N, K, D] or without.
+      valid: bool [N, K], False where a slot holds no negative; None for a batch without.
       reduction: 'sum' over the global batch (so it grows with it), or 'mean': the mean over image
         elements plus the mean over text elements, captions and negatives together.
 
@@ -27,11 +27,13 @@ def squared_error(
         raise UserError(f"unknown distillation reduction {reduction!r}; give 'sum' or 'mean'")
     image = jnp.sum(jnp.square(student.image - teacher.image))
     text = jnp.sum(jnp.square(student.text - teacher.text))
-    per_negative = jnp.sum(jnp.square(student.negatives - teacher.negatives), axis=-1)
-    text = text + jnp.sum(jnp.where(valid, per_negative, 0))
+    num_texts = len(student.text)
+    if valid is not None:
+        per_negative = jnp.sum(jnp.square(student.negatives - teacher.negatives), axis=-1)
+        text = text + jnp.sum(jnp.where(valid, per_negative, 0))
+        num_texts = num_texts + jnp.sum(valid)
     if reduction == "sum":
         return image + text
-    num_texts = len(student.text) + jnp.sum(valid)
     return image / student.image.size + text / (num_texts * student.text.shape[-1])
 
 

@@ -1,7 +1,9 @@
 """What a method is: a loss, a teacher, the batch fields it needs and what it carries along."""
 
 import dataclasses
+import functools
 import importlib
+import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -11,9 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from errors import UserError
+from losses import distillation
 from models.embeddings import Embeddings
 from options import Options, check_known, modules_that_define
-from training.teacher import Policies, none
+from training.teacher import Policies, ema, frozen, none
 
 Batch = dict[str, jax.Array]
 Carry = Any  # a pytree of arrays
@@ -95,6 +98,45 @@ class Method:
         """All that the batch must hold."""
         of_texts = (f"{kind}:{texts.role}" for texts in self.texts for kind in ("texts", "valid"))
         return (*self.batch_fields, *of_texts)
+
+
+def optional_teacher(make: Callable[..., Method]) -> Callable[..., Method]:
+    """Gives a make() three more options, which put its method under DeGLA's self-distillation.
+
+    teacher: 'none', 'ema' or 'frozen', the initial weights; distill_weight, of the summed squared
+    error of images, captions and hard negatives to the teacher's (arXiv 2504.16801); ema_decay a
+    step. The method itself must have no teacher.
+    """
+
+    @functools.wraps(make)
+    def with_teacher(
+        *args,
+        teacher: str = "none",
+        distill_weight: float = 0.005,
+        ema_decay: float = 0.9996,
+        **options,
+    ):
+        method = make(*args, **options)
+        policies = {"none": none, "ema": functools.partial(ema, ema_decay), "frozen": frozen}
+        if teacher not in policies:
+            raise UserError(f"unknown teacher {teacher!r}; give 'none', 'ema' or 'frozen'")
+        if teacher == "none":
+            return method
+
+        def loss(student, teacher, batch, carry):
+            total, metrics, carry = method.loss(student, None, batch, carry)
+            teacher = jax.lax.stop_gradient(teacher)
+            valid = batch.get("negatives_valid")
+            distill = distillation.squared_error(student, teacher, valid)
+            return total + distill_weight * distill, {**metrics, "distill": distill}, carry
+
+        return dataclasses.replace(method, loss=loss, teacher=policies[teacher]())
+
+    signature, more = inspect.signature(make), inspect.signature(with_teacher, follow_wrapped=False)
+    added = [p for p in more.parameters.values() if p.kind is p.KEYWORD_ONLY]
+    parameters = [*signature.parameters.values(), *added]
+    with_teacher.__signature__ = signature.replace(parameters=parameters)
+    return with_teacher
 
 
 def available() -> list[str]:

@@ -4,9 +4,10 @@ import jax.numpy as jnp
 
 from errors import UserError
 from losses import contrastive, hard_negatives
-from methods.base import WITH_NEGATIVES, Method
+from methods.base import WITH_NEGATIVES, Method, optional_teacher
 
 
+@optional_teacher
 def make(
     imc_weight: float = 0.3,
     cmr_weight: float = 0.2,

@@ -1,9 +1,10 @@
 """CLIP (arXiv 2103.00020): symmetric contrast of images and captions, no teacher."""
 
 from losses import contrastive
-from methods.base import Method
+from methods.base import Method, optional_teacher
 
 
+@optional_teacher
 def make() -> Method:
     """Symmetric InfoNCE over the global batch."""
 

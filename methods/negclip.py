@@ -1,9 +1,10 @@
 """NegCLIP (ARO, arXiv 2210.01936): CLIP with hard negative captions as extra texts."""
 
 from losses import contrastive
-from methods.base import WITH_NEGATIVES, Method
+from methods.base import WITH_NEGATIVES, Method, optional_teacher
 
 
+@optional_teacher
 def make() -> Method:
     """InfoNCE whose image rows also contrast every hard negative of the batch."""
 

@@ -2,9 +2,10 @@
 
 from errors import UserError
 from losses import sigmoid
-from methods.base import Method
+from methods.base import Method, optional_teacher
 
 
+@optional_teacher
 def make() -> Method:
     """The sigmoid loss over the global batch; needs a model with a logit_bias.
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from losses import contrastive, distillation, grounded, hard_negatives, sigmoid
+from losses import calibration, contrastive, distillation, grounded, hard_negatives, sigmoid
 from models.embeddings import Embeddings
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
@@ -158,6 +158,44 @@ def make_sample(seed=0):
     return Sample(*arrays, valid)
 
 
+def text_alignment(other, text, valid, scale):
+    terms = []
+    for i in np.flatnonzero(valid):
+        wrong = [scale * dot(other[i], text[j]) for j in range(len(text)) if j != i]
+        terms.append(cross_entropy(scale * dot(other[i], text[i]), wrong))
+    return np.mean(terms) if terms else 0.0
+
+
+def unit_contrast(image, unit, foil, valid, scale):
+    """Of the samples with a unit alone, as if there were no others."""
+    kept, terms = np.flatnonzero(valid), []
+    for i in kept:
+        right, others = scale * dot(image[i], unit[i]), [j for j in kept if j != i]
+        wrong = [scale * dot(image[i], unit[j]) for j in others]
+        to_unit = cross_entropy(right, [*wrong, scale * dot(image[i], foil[i])])
+        to_image = cross_entropy(right, [scale * dot(image[j], unit[i]) for j in others])
+        terms.append((to_unit + to_image) / 2)
+    return np.mean(terms) if terms else 0.0
+
+
+def selective(logits, valid, smoothing=0.02):
+    """FSC-CLIP's SCR; an absent negative is a logit of 0 without a share of the label."""
+    terms = []
+    for z, there in zip(logits, valid, strict=True):
+        if not any(there):
+            continue
+        texts = [True, *there]
+        z = [x if is_text else 0.0 for x, is_text in zip(z, texts, strict=True)]
+        p = np.exp(z) / sum(np.exp(z))
+        n = sum(texts)
+        total = (1 - smoothing) * (1 - p[0]) ** 2 * -np.log(p[0])
+        for k in range(len(z)):
+            if texts[k]:
+                total += smoothing / n * (1 - p[k]) ** 2 * -np.log(p[k])
+        terms.append(total)
+    return np.mean(terms) if terms else 0.0
+
+
 class Case(NamedTuple):
     """A loss and its oracle as functions of a Sample; what the loss promises."""
 
@@ -191,6 +229,14 @@ def _text_grounded(s):
 
 def _rank(s):
     return *_with_negatives(s), THRESHOLDS.astype(s.image.dtype)
+
+
+def _units(s):
+    return s.image, s.text, s.negatives[:, 0], s.valid[:, 0], SCALE
+
+
+def _own_texts(s, numpy):
+    return numpy.concatenate([s.text[:, None], s.negatives], axis=1)
 
 
 CASES = {
@@ -230,6 +276,19 @@ CASES = {
     "cmr_thresholds": Case(
         lambda s: hard_negatives.cross_modal_rank(*_rank(s))[1],
         lambda s: cross_modal_rank(*_rank(s))[1],
+    ),
+    "text_alignment": Case(
+        lambda s: contrastive.text_alignment(s.teacher_text, s.text, s.valid[:, 0], SCALE),
+        lambda s: text_alignment(s.teacher_text, s.text, s.valid[:, 0], SCALE),
+    ),
+    "unit_contrast": Case(
+        lambda s: contrastive.unit_contrast(*_units(s)), lambda s: unit_contrast(*_units(s))
+    ),
+    "selective": Case(
+        lambda s: calibration.selective(
+            SCALE * jnp.einsum("nd,nkd->nk", s.image, _own_texts(s, jnp)), s.valid
+        ),
+        lambda s: selective(SCALE * np.einsum("nd,nkd->nk", s.image, _own_texts(s, np)), s.valid),
     ),
     "distill_sum": _distillation("sum"),
     "distill_mean": _distillation("mean"),

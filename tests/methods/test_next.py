@@ -1,0 +1,110 @@
+"""The methods on top of NegCLIP and CLIP are the sums of their terms, alone and under a teacher."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from errors import UserError
+from losses import contrastive, distillation
+from methods import base
+from tests.methods import small
+
+OPTIONAL = ("clip", "negclip", "ce_clip", "siglip", "fsc_clip", "read_clip", "cs_clip")
+TERMS = {
+    "fsc_clip": {"info_nce": 1.0, "global": 0.5, "local": 0.2},
+    "read_clip": {"negclip": 1.0, "alignment": 0.5},
+    "cs_clip": {"negclip": 1.0, "unit": 0.5},
+}
+
+
+def embedded(method, seed=0):
+    params = small.make_params()
+    params = jax.tree.map(lambda x: x + seed * jnp.sin(x), params)
+    batch = small.make_batch(method, 3)
+    return small.embedder(method)(params, batch), batch
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_each_is_the_weighted_sum_of_its_terms(name):
+    method = base.load(name, {})
+    student, batch = embedded(method)
+    total, metrics, _ = method.loss(student, None, batch, ())
+    assert set(metrics) == set(TERMS[name])
+    expected = sum(weight * metrics[term] for term, weight in TERMS[name].items())
+    np.testing.assert_allclose(total, expected, rtol=1e-6)
+    assert all(value > 0 for value in metrics.values())
+
+
+@pytest.mark.parametrize(
+    "name, option, term",
+    [
+        ("fsc_clip", "global_weight", "global"),
+        ("fsc_clip", "local_weight", "local"),
+        ("read_clip", "alignment_weight", "alignment"),
+        ("cs_clip", "unit_weight", "unit"),
+    ],
+)
+def test_weights_reach_their_terms(name, option, term):
+    method = base.load(name, {option: 3.0})
+    student, batch = embedded(method)
+    total, metrics, _ = method.loss(student, None, batch, ())
+    weights = {**TERMS[name], term: 3.0}
+    expected = sum(weights[name] * value for name, value in metrics.items())
+    np.testing.assert_allclose(total, expected, rtol=1e-6)
+
+
+def test_fsc_clip_without_words_asks_the_model_for_none():
+    method = base.load("fsc_clip", {"local_weight": 0.0})
+    assert method.needs == () and base.load("fsc_clip", {}).needs
+    student, batch = embedded(method)
+    assert set(method.loss(student, None, batch, ())[1]) == {"info_nce", "global"}
+
+
+def test_fsc_clip_contrasts_no_negatives_in_its_clip_loss():
+    student, batch = embedded(base.load("fsc_clip", {}))
+    term = base.load("fsc_clip", {}).loss(student, None, batch, ())[1]["info_nce"]
+    args = (student.image, student.text, student.logit_scale)
+    np.testing.assert_allclose(term, contrastive.info_nce(*args), rtol=1e-6)
+
+
+def test_cs_clip_is_the_mean_over_its_units_each_with_its_own_foil():
+    method = base.load("cs_clip", {})
+    student, batch = embedded(method)
+    units, valid = student.texts["units"], batch["valid:units"]
+    assert units.shape[1:3] == (2, 2)
+    terms = [
+        contrastive.unit_contrast(
+            student.image, units[:, m, 0], units[:, m, 1], valid[:, m], student.logit_scale
+        )
+        for m in (0, 1)
+    ]
+    metrics = method.loss(student, None, batch, ())[1]
+    np.testing.assert_allclose(metrics["unit"], np.mean(terms), rtol=1e-6)
+    params = {"logit_scale": jnp.float32(9.0)}
+    assert method.project(params) is params
+
+
+@pytest.mark.parametrize("teacher", ["ema", "frozen"])
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_a_teacher_adds_its_distillation_and_nothing_else(name, teacher):
+    alone = base.load(name, {})
+    method = base.load(name, {"teacher": teacher, "distill_weight": 0.25, "ema_decay": 0.5})
+    (student, batch), (other, _) = embedded(method), embedded(method, seed=1)
+    carry = method.init_carry()
+    total, metrics, _ = method.loss(student, other, batch, carry)
+    plain, plain_metrics, _ = alone.loss(student, None, batch, carry)
+    distill = distillation.squared_error(student, other, batch.get("negatives_valid"))
+    assert distill > 0.1 and set(metrics) == {*plain_metrics, "distill"}
+    np.testing.assert_allclose(total, plain + 0.25 * distill, rtol=1e-6)
+    moved = method.teacher.update({"x": jnp.float32(0)}, {"x": jnp.float32(1)}, 0)["x"]
+    assert moved == (0.5 if teacher == "ema" else 0)
+    assert alone.teacher.init({"x": jnp.ones(1)}) is None
+    assert (method.fields, method.needs) == (alone.fields, alone.needs)
+
+
+def test_an_unknown_teacher_is_named():
+    with pytest.raises(UserError, match="unknown teacher 'emma'; give 'none', 'ema' or 'frozen'"):
+        base.load("clip", {"teacher": "emma"})
+    with pytest.raises(UserError, match="nearest: distill_weight.*alignment_weight, teacher"):
+        base.load("read_clip", {"distil_weight": 1})
