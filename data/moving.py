@@ -14,7 +14,8 @@ import numpy as np
 
 from data.english import article
 from data.glyphs import NOUNS, sprite
-from data.world import COLOURS, PREFIXES, background
+from data.scenes import COLOURS, background
+from data.world import PREFIXES
 from errors import UserError
 from options import passed_on_to
 

@@ -6,30 +6,18 @@ Whatever a caption says is a `Claim`; a hard negative says a changed claim that 
 """
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from data.english import article, plural
-from data.glyphs import GLYPHS, NOUNS, sprite
+from data.glyphs import GLYPHS, NOUNS
+from data.scenes import COLOURS, SIZES, Claim, Thing, pick, render, shuffled
 from errors import UserError
 from options import passed_on_to
 
-COLOURS = {
-    "red": (214, 39, 40),
-    "orange": (255, 140, 20),
-    "yellow": (250, 225, 40),
-    "green": (40, 160, 60),
-    "blue": (40, 90, 210),
-    "purple": (130, 60, 170),
-    "pink": (250, 150, 200),
-    "gray": (130, 130, 130),
-}
-SIZES = {"big": 0.44, "small": 0.30}  # longer side of a glyph over the side of the image
 COUNTS = ("", "", "two", "three", "four")
 INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 _RELATION_PHRASES = {
@@ -41,28 +29,6 @@ _RELATION_PHRASES = {
 PREFIXES = ("", "a picture of ", "a scene with ", "this shows ", "we see ")
 _JOINTS = ("and", "with", "together with")
 _TILES = (" on {article} {colour} tile", " on {colour}")
-
-
-class Thing(NamedTuple):
-    """`count` big or small glyphs of one noun on a tile of a colour.
-
-    In a claim, colour or size is "" where nothing is said about it.
-    """
-
-    noun: str
-    count: int
-    colour: str
-    size: str
-
-
-class Claim(NamedTuple):
-    """One or two things, the first `relation` ("left of", ...) the second; "": nothing said.
-
-    A scene is described by the claim that leaves nothing out.
-    """
-
-    things: tuple[Thing, ...]
-    relation: str
 
 
 def holds(claim: Claim, scene: Claim) -> bool:
@@ -83,15 +49,6 @@ def holds(claim: Claim, scene: Claim) -> bool:
     return False
 
 
-def _pick(rng: np.random.Generator, options):
-    """One of a sequence; random() alone, whose stream NumPy keeps stable."""
-    return options[int(rng.random() * len(options))]
-
-
-def _shuffled(rng: np.random.Generator, options) -> list:
-    return [options[i] for i in np.argsort(rng.random(len(options)), kind="stable")]
-
-
 class Wording(NamedTuple):
     """How a claim is put into words; a caption and its negatives share one."""
 
@@ -102,9 +59,7 @@ class Wording(NamedTuple):
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "Wording":
-        return cls(
-            _pick(rng, PREFIXES), _pick(rng, _TILES), _pick(rng, (0, 1)), _pick(rng, _JOINTS)
-        )
+        return cls(pick(rng, PREFIXES), pick(rng, _TILES), pick(rng, (0, 1)), pick(rng, _JOINTS))
 
     def say(self, claim: Claim) -> str:
         text = self.prefix + self._thing(claim.things[0])
@@ -137,7 +92,7 @@ def _swap(field: str, claim: Claim) -> list[Claim]:
 
 def _replace(field: str, options, claim: Claim, rng: np.random.Generator) -> list[Claim]:
     """A thing's word changed: to each of few options, or to some of many."""
-    some = options if len(options) <= 8 else [_pick(rng, options) for _ in range(8)]
+    some = options if len(options) <= 8 else [pick(rng, options) for _ in range(8)]
     at = [i for i, thing in enumerate(claim.things) if getattr(thing, field)]
     return [_changed(claim, i, **{field: option}) for i in at for option in some]
 
@@ -168,7 +123,7 @@ def _reshuffles(caption: str, rng: np.random.Generator) -> Iterator[str]:
     """
     words = caption.split()
     for _ in range(16):
-        order = _shuffled(rng, words)
+        order = shuffled(rng, words)
         pairs = itertools.zip_longest(order, order[1:])
         if any(a in _DETERMINERS and b not in _AFTER_DETERMINER for a, b in pairs):
             yield " ".join(order)
@@ -181,64 +136,33 @@ def negatives(
     if kind == "reshuffle":
         yield from _reshuffles(wording.say(claim), rng)
         return
-    for changed in _shuffled(rng, _CLAIMS[kind](claim, nouns, rng)):
+    for changed in shuffled(rng, _CLAIMS[kind](claim, nouns, rng)):
         if not holds(changed, scene):
             yield wording.say(changed)
 
 
-@functools.cache
-def _backgrounds(size: int) -> list[np.ndarray]:
-    """Plain, graded and blotched backgrounds, the same in every run."""
-    rng = np.random.default_rng(0)
-    made = []
-    for cells in (1, 2, 3, 6) * 16:
-        colours = (150 + 105 * rng.random((cells, cells, 3))).astype(np.uint8)
-        image = Image.fromarray(colours).resize((size, size), Image.Resampling.BICUBIC)
-        made.append(np.asarray(image))
-    return made
+def units(
+    scene: Claim, claim: Claim, wording: Wording, nouns, rng: np.random.Generator
+) -> list[list[str]]:
+    """[unit, foil] of parts of a claim in random order: each thing, both things, their relation.
 
-
-def background(size: int, rng: np.random.Generator) -> np.ndarray:
-    """One of few backgrounds to draw on: uint8 [size, size, 3]."""
-    return _pick(rng, _backgrounds(size)).copy()
-
-
-def render(scene: Claim, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Draws a scene: uint8 [size, size, 3]; rng decides on background and places.
-
-    Tiles stand on a grid of quarters of the image, and their glyphs stray a little from the middle:
-    where a thing is varies, but a small model learns what it is from few pictures.
+    A foil changes one part of its unit and is false of the scene (CS-CLIP).
     """
-    image = background(size, rng)
-    tile = round((0.92 if scene.things[0].count > 1 else 0.48) * size)
-    grid = [k * size // 4 for k in range(4) if k * size // 4 <= size - tile]
-    if len(scene.things) == 1:
-        _draw(image, scene.things[0], tile, _pick(rng, grid), _pick(rng, grid), rng)
-        return image
-    things = scene.things if scene.relation in ("left of", "above") else scene.things[::-1]
-    across = _pick(rng, grid)
-    for along, thing in zip((0, size // 2), things, strict=True):
-        sideways = scene.relation in ("left of", "right of")
-        top, left = (across, along) if sideways else (along, across)
-        _draw(image, thing, tile, top, left, rng)
-    return image
-
-
-def _draw(image, thing: Thing, tile: int, top: int, left: int, rng: np.random.Generator) -> None:
-    """Draws a tile with its glyphs, each about the middle of a cell of its own."""
-    image[top : top + tile, left : left + tile] = COLOURS[thing.colour]
-    cells = 1 if thing.count == 1 else 2
-    cell = tile // cells
-    times, keep = sprite(thing.noun, round(SIZES[thing.size] * len(image)))
-    for place in _shuffled(rng, range(cells * cells))[: thing.count]:
-        corner = []
-        for start, extent in zip(divmod(place, cells), keep.shape[:2], strict=True):
-            room = cell - extent
-            strays = min(room, len(image) // 16)
-            corner.append(start * cell + (room - strays) // 2 + int((strays + 1) * rng.random()))
-        y, x = top + corner[0], left + corner[1]
-        under = image[y : y + keep.shape[0], x : x + keep.shape[1]]
-        under[:] = (under * keep + times + 127) // 255
+    parts = [Claim((thing,), "") for thing in claim.things]
+    if len(claim.things) == 2:
+        parts.append(Claim(claim.things, ""))
+        if claim.relation:
+            bare = tuple(thing._replace(colour="", size="") for thing in claim.things)
+            parts.append(Claim(bare, claim.relation))
+    wording = wording._replace(prefix="")
+    pairs = []
+    for part in shuffled(rng, parts):
+        kinds = (kind for kind in shuffled(rng, TYPES) if kind.startswith("replace_"))
+        foils = (negatives(kind, scene, part, wording, nouns, rng) for kind in kinds)
+        foil = next(itertools.chain.from_iterable(foils), None)
+        if foil is not None:
+            pairs.append([wording.say(part), foil])
+    return pairs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,6 +197,8 @@ class World:
         0.5 neither the order of the things nor the word between them says by itself where a thing
         is, only both together, which takes a model long to find out (docs/results.md).
       num_negatives: hard negatives a record has, of as many types as possible.
+      paraphrases: other captions that a record has, true of its scene (texts of role captions).
+      units: whether a record has units of its caption with a foil each (texts of role units).
       types: of these negatives, of TYPES and swap_things: the things with all that is said of them.
       seed: another seed is another world of scenes.
     """
@@ -288,13 +214,15 @@ class World:
     told_first: float = 0.5
     num_negatives: int = 4
     types: tuple[str, ...] = TYPES
+    paraphrases: int = 0
+    units: bool = False
     seed: int = 0
 
     def __post_init__(self):
         for name, known in (("part", ("train", "test")), ("nouns", tuple(NOUNS))):
             if getattr(self, name) not in known:
                 raise UserError(f"world has no {name} {getattr(self, name)!r}: use one of {known}")
-        for name, least in (("length", 1), ("size", 32), ("num_negatives", 0)):
+        for name, least in (("length", 1), ("size", 32), ("num_negatives", 0), ("paraphrases", 0)):
             if getattr(self, name) < least:
                 raise UserError(f"world's {name} is {getattr(self, name)}, must be >= {least}")
         known = ("reshuffle", *_CLAIMS)
@@ -308,12 +236,18 @@ class World:
     def __getitem__(self, index: int) -> dict:
         """The record: image uint8 [size, size, 3], one caption, its negatives, a key."""
         scene, claim, wording, rng = self._draw(index)
-        return {
+        record = {
             "image": render(scene, self.size, rng),
             "captions": [wording.say(claim)],
             "negatives": self._negatives(scene, claim, wording, rng),
             "key": f"world {self.part} scene {index}",
         }
+        texts = {}
+        if self.paraphrases:
+            texts["captions"] = [self._others(scene, record["captions"], rng)]
+        if self.units:
+            texts["units"] = [units(scene, claim, wording, NOUNS[self.nouns], rng)]
+        return record | ({"texts": texts} if texts else {})
 
     def captions(self, index: int) -> list[str]:
         """The record's captions, without rendering its scene."""
@@ -339,12 +273,12 @@ class World:
         rng = np.random.default_rng((self.seed, self.part == "test", index))
         nouns = NOUNS[self.nouns]
         pair = rng.random() < self.pairs
-        count = 1 if pair else _pick(rng, (1, 2, 3, 4))
+        count = 1 if pair else pick(rng, (1, 2, 3, 4))
         chosen = zip(
             _distinct(rng, nouns), _distinct(rng, tuple(COLOURS)), strict=True
         )  # two things always differ in noun and in colour
-        things = tuple(Thing(n, count, c, _pick(rng, tuple(SIZES))) for n, c in chosen)
-        scene = Claim(things, _pick(rng, tuple(INVERSE))) if pair else Claim(things[:1], "")
+        things = tuple(Thing(n, count, c, pick(rng, tuple(SIZES))) for n, c in chosen)
+        scene = Claim(things, pick(rng, tuple(INVERSE))) if pair else Claim(things[:1], "")
         return scene, self._claim(scene, rng), Wording.draw(rng), rng
 
     def _claim(self, scene: Claim, rng: np.random.Generator) -> Claim:
@@ -361,12 +295,21 @@ class World:
             relation = ""
         return Claim(things, relation)
 
+    def _others(self, scene: Claim, captions: list[str], rng: np.random.Generator) -> list[str]:
+        """`paraphrases` captions that differ from each other and from these, if so many turn up."""
+        said = list(captions)
+        for _ in range(4 * self.paraphrases):
+            text = Wording.draw(rng).say(self._claim(scene, rng))
+            if text not in said and len(said) < len(captions) + self.paraphrases:
+                said.append(text)
+        return said[len(captions) :]
+
     def _of(self, kind, scene, claim, wording, rng) -> Iterator[str]:
         return negatives(kind, scene, claim, wording, NOUNS[self.nouns], rng)
 
     def _negatives(self, scene, claim, wording, rng) -> list[str]:
         """`num_negatives` different texts, of one type after another, in random order."""
-        kinds = [self._of(kind, scene, claim, wording, rng) for kind in _shuffled(rng, self.types)]
+        kinds = [self._of(kind, scene, claim, wording, rng) for kind in shuffled(rng, self.types)]
         texts = []
         while kinds and len(texts) < self.num_negatives:
             kind = kinds.pop(0)

@@ -291,3 +291,44 @@ def test_the_index_is_checked():
     assert len(World(length=3)) == 3
     with pytest.raises(IndexError):
         World(length=3)[3]
+
+
+@pytest.mark.parametrize("relations", [0.0, 1.0])
+def test_units_are_true_and_their_foils_false(relations):
+    world = World(relations=relations, units=True)
+    kinds = set()
+    for i in range(200):
+        scene, record = world.example(i).scene, world[i]
+        (pairs,) = record["texts"]["units"]
+        for unit, foil in pairs:
+            assert is_true(unit, scene) is True, (record["captions"], unit)
+            assert is_true(foil, scene) is False, (unit, foil)
+            gone = (set(unit.split()) ^ set(foil.split())) - {"a", "an", "to", "the", "of"}
+            assert len(gone) <= 2, (unit, foil)
+            kinds.add((len(SENTENCE.fullmatch(unit).group("second") or "") > 0, "of" in unit))
+        joints = {SENTENCE.fullmatch(unit)["joint"] for unit, _ in pairs}
+        assert any(map(direction, filter(None, joints))) == (
+            relations == 1 and len(scene.things) == 2
+        )
+    assert len(kinds) > 1
+
+
+def test_paraphrases_are_true_and_say_it_otherwise():
+    world = World(paraphrases=2)
+    counts = []
+    for i in range(200):
+        scene, record = world.example(i).scene, world[i]
+        (others,) = record["texts"]["captions"]
+        texts = [*record["captions"], *others]
+        assert all(is_true(text, scene) for text in texts) and len(set(texts)) == len(texts)
+        counts.append(len(others))
+    assert max(counts) == 2 and np.mean(counts) > 1.9
+
+
+def test_further_texts_change_nothing_else():
+    plain, more = World(), World(paraphrases=1, units=True)
+    for i in range(5):
+        record = more[i]
+        assert set(record.pop("texts")) == {"captions", "units"}
+        assert record.pop("image").tobytes() == plain[i]["image"].tobytes()
+        assert record == {name: plain[i][name] for name in record}

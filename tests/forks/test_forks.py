@@ -1,0 +1,138 @@
+"""Forks in one file each: a copy of the repository takes them in, and nothing else changes."""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+FORKS = sorted(
+    path for path in Path(__file__).parent.glob("*/*.py") if path.parent.name != "__pycache__"
+)
+ROOMS = sorted(
+    path.name for path in ROOT.iterdir() if any(path.glob("*.py")) and path.name != "tests"
+)
+
+
+@pytest.fixture(scope="module")
+def fork(tmp_path_factory) -> Path:
+    """The repository with every fork's file in its room."""
+    copy = tmp_path_factory.mktemp("fork")
+    ignore = shutil.ignore_patterns("__pycache__")
+    for room in (*ROOMS, "weights", "tests"):
+        shutil.copytree(ROOT / room, copy / room, ignore=ignore)
+    for path in [*ROOT.glob("*.py"), ROOT / "pyproject.toml"]:
+        shutil.copy(path, copy)
+    for path in FORKS:
+        shutil.copy(path, copy / path.parent.name)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> Path:
+    """Two tar files of eight images with two captions each."""
+    root = tmp_path_factory.mktemp("shards")
+    rng = np.random.default_rng(0)
+    for shard in range(2):
+        with tarfile.open(root / f"{shard}.tar", "w") as tar:
+            for i in range(8):
+                image = io.BytesIO()
+                pixels = rng.integers(0, 256, (72, 80, 3)).astype(np.uint8)
+                Image.fromarray(pixels).save(image, "JPEG")
+                text = f"a red dog number {i} on a mat\na cat near a wall of shard {shard}\n"
+                for kind, content in (("jpg", image.getvalue()), ("txt", text.encode())):
+                    entry = tarfile.TarInfo(f"{i}.{kind}")
+                    entry.size = len(content)
+                    tar.addfile(entry, io.BytesIO(content))
+    return root
+
+
+def in_fork(fork: Path, *arguments: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=fork, env=environment, capture_output=True, text=True
+    )
+
+
+def train(fork: Path, shards: Path, workdir: Path, **changes) -> subprocess.CompletedProcess:
+    """The tiny experiment with all forks, their options from the command line."""
+    options = {
+        "batch_size": 8,
+        "total_steps": 2,
+        "log_every_steps": 1,
+        "model.unroll_layers": False,
+        "method.name": "fsc_local",
+        "method.options.local_weight": 0.5,
+        "data.source": "tar_shards",
+        "data.root": shards,
+        "data.options.pattern": "*.tar",
+        "data.test_size": 4,
+        "data.tokenizer_vocab_size": 600,
+        "eval.benchmarks": "caption_margin",
+        "eval.batch_size": 16,
+        "eval.caption_margin.margin": -3.0,
+        "eval.caption_margin.kinds": "('swap_nouns','replace_noun')",
+        **changes,
+    }
+    flags = [f"--config.{key}={value}" for key, value in options.items()]
+    config = "--config=tpu_configs/flickr8k_tiny.py"
+    return in_fork(fork, "train.py", config, f"--workdir={workdir}", *flags)
+
+
+def test_forks_run_from_their_one_file_with_their_options(fork, shards, tmp_path):
+    result = train(fork, shards, tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "12 records" in result.stderr
+    rows = list(map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines()))
+    steps = [row for row in rows if "loss" in row]
+    assert len(steps) == 2
+    for row in steps:
+        np.testing.assert_allclose(row["loss"], row["negclip"] + 0.5 * row["local"], rtol=1e-5)
+    (scores,) = (row for row in rows if "caption_margin/swap_nouns" in row)
+    # No two cosines differ by more than 2: the margin has arrived, and the kinds.
+    assert scores["caption_margin/swap_nouns"] == scores["caption_margin/replace_noun"] == 100
+    assert sum(name.startswith("caption_margin/") for name in scores) == 2
+
+
+@pytest.mark.parametrize(
+    "option, problem",
+    [
+        ("method.options.local_wieght", "local_weight"),
+        ("data.options.patern", "pattern"),
+        ("eval.caption_margin.magrin", "margin"),
+    ],
+)
+def test_an_option_that_a_fork_does_not_have_is_one_line(fork, shards, tmp_path, option, problem):
+    result = train(fork, shards, tmp_path, **{option: 1})
+    assert result.returncode == 1
+    (line,) = result.stderr.strip().splitlines()
+    assert option.rpartition(".")[2] in line and problem in line
+
+
+def test_the_contract_covers_a_forks_method(fork):
+    chosen = "fsc_local and (needed or finite or teacher or empty)"
+    command = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/methods/test_contract.py")
+    result = in_fork(fork, *command, "-k", chosen)
+    assert "4 passed" in result.stdout, result.stdout
+
+
+def test_no_file_of_the_core_names_a_fork():
+    names = {path.stem for path in FORKS}
+    assert names == {"fsc_local", "tar_shards", "caption_margin"}
+    files = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
+    for path in [*files, *ROOT.glob("*.py")]:
+        text = path.read_text(encoding="utf-8")
+        assert not [name for name in names if name in text], path
+
+
+@pytest.mark.parametrize("path", FORKS, ids=lambda path: path.stem)
+def test_a_fork_is_short(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 60

@@ -1,0 +1,32 @@
+"""CS-CLIP (2026) on COCO: ViT-B/32, the paper's batch of 128, 5 epochs, 3 of them of warmup.
+
+    python train.py --config=tpu_configs/cs_clip_vit_b32.py --config.data.root=COCO --workdir=RUN
+
+COCO holds captions.json with the images below images/: [{image, captions: [..], texts: {units:
+[[[unit, foil], ..], ..]}}], one list of pairs for each caption (data/roles.py). One negative a
+caption is written by rule (captions/rules.py).
+"""
+
+from ml_collections import ConfigDict
+
+from tpu_configs import base
+
+
+def get_config() -> ConfigDict:
+    config = base.get_config()
+    config.batch_size = 128
+    config.epochs = 5
+
+    config.model.name = "ViT-B-32-quickgelu"
+    config.init["from"] = "openai/clip-vit-base-patch32"
+    config.method.name = "cs_clip"
+
+    config.optimizer.learning_rate = 5e-6
+    config.optimizer.warmup_epochs = 3
+    config.optimizer.weight_decay = 0.01
+
+    config.data.source = "captions"
+    config.data.negatives = "rules"
+    config.data.num_negatives = 1
+    config.data.workers = 8
+    return config
