@@ -63,18 +63,21 @@ def in_fork(fork: Path, *arguments: str) -> subprocess.CompletedProcess:
 
 
 def train(fork: Path, shards: Path, workdir: Path, **changes) -> subprocess.CompletedProcess:
-    """The tiny experiment with all forks, their options from the command line."""
+    """A tiny experiment with all forks, their options from the command line."""
     options = {
         "batch_size": 8,
         "total_steps": 2,
         "log_every_steps": 1,
-        "model.unroll_layers": False,
+        "model.name": "tiny",
+        "optimizer.warmup_steps": 1,
         "method.name": "fsc_local",
         "method.options.local_weight": 0.5,
         "data.source": "tar_shards",
         "data.root": shards,
         "data.options.pattern": "*.tar",
+        "data.split": "train",
         "data.test_size": 4,
+        "data.negatives": "rules",
         "data.tokenizer_vocab_size": 600,
         "eval.benchmarks": "caption_margin",
         "eval.batch_size": 16,
@@ -83,10 +86,11 @@ def train(fork: Path, shards: Path, workdir: Path, **changes) -> subprocess.Comp
         **changes,
     }
     flags = [f"--config.{key}={value}" for key, value in options.items()]
-    config = "--config=tpu_configs/flickr8k_tiny.py"
+    config = "--config=tpu_configs/base.py"
     return in_fork(fork, "train.py", config, f"--workdir={workdir}", *flags)
 
 
+@pytest.mark.slow
 def test_forks_run_from_their_one_file_with_their_options(fork, shards, tmp_path):
     result = train(fork, shards, tmp_path)
     assert result.returncode == 0, result.stderr
@@ -117,6 +121,7 @@ def test_an_option_that_a_fork_does_not_have_is_one_line(fork, shards, tmp_path,
     assert option.rpartition(".")[2] in line and problem in line
 
 
+@pytest.mark.slow
 def test_the_contract_covers_a_forks_method(fork):
     chosen = "fsc_local and (needed or finite or teacher or empty)"
     command = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/methods/test_contract.py")

@@ -1,4 +1,4 @@
-"""A fork: images in tar shards as webdataset writes them, KEY.jpg beside KEY.txt, a caption a line."""
+"""A fork: images in tar shards as webdataset writes them, KEY.jpg beside KEY.txt of captions."""
 
 import tarfile
 from pathlib import Path
