@@ -258,6 +258,11 @@ class World:
         """What a record shows, without rendering it."""
         return self._draw(index)[0]
 
+    def image(self, index: int) -> np.ndarray:
+        """A record's image alone: uint8 [size, size, 3]."""
+        scene, _, _, rng = self._draw(index)
+        return render(scene, self.size, rng)
+
     def example(self, index: int) -> Example:
         """A record's scene, with one negative of every type that applies, for evaluation."""
         scene, claim, wording, rng = self._draw(index)

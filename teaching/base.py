@@ -114,7 +114,7 @@ class Turn:
     Attributes:
       plan: as the teacher made it, plain json.
       reward: change of accuracy since the turn before, by skill.
-      retention: what must not be lost, or None where nothing is measured.
+      measured: by name, what else was measured, such as what must not be lost.
       spent: records and words so far, all turns together.
     """
 
@@ -123,7 +123,7 @@ class Turn:
     records: tuple[Record, ...]
     outcomes: tuple[Outcome, ...]
     reward: Mapping[str, float]
-    retention: float | None
+    measured: Mapping[str, float]
     spent: Mapping[str, int]
 
 
@@ -173,7 +173,7 @@ class Episode:
       most_records: no further turn once so many were made, all turns together.
       fit_from: "base": each turn starts from the first student, with all material so far; "last":
         it goes on from the turn before, with the new material.
-      retention: student -> what must not be lost, or None.
+      measure: student -> what else to measure after each turn, by name.
     """
 
     student: Student
@@ -185,7 +185,7 @@ class Episode:
     most_records: int | None = None
     fit_from: str = "base"
     seed: int = 0
-    retention: Callable[[Student], float] | None = None
+    measure: Callable[[Student], Mapping[str, float]] = lambda student: {}
     say: Callable[[str], None] = lambda line: None
 
     def __post_init__(self):
@@ -249,7 +249,7 @@ class Episode:
             records=tuple(records),
             outcomes=tuple(outcomes),
             reward={skill: now[skill] - before[skill] for skill in now},
-            retention=self.retention(student) if self.retention else None,
+            measured=dict(self.measure(student)),
             spent={"records": spent["records"] + len(records), "words": spent["words"] + words},
         )
 
@@ -279,7 +279,7 @@ class Episode:
             folder.mkdir(parents=True)
             student.save(folder)
         head = dataclasses.asdict(dataclasses.replace(turn, records=(), outcomes=()))
-        rows = [{name: head[name] for name in ("number", "plan", "reward", "retention", "spent")}]
+        rows = [{name: head[name] for name in ("number", "plan", "reward", "measured", "spent")}]
         rows += [{"record": record} for record in turn.records]
         for outcome in turn.outcomes:
             row = {f.name: getattr(outcome, f.name) for f in dataclasses.fields(outcome)}

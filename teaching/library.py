@@ -78,10 +78,14 @@ class Library:
         """The k nearest usable entries whose cosine is at least the floor."""
         return [e for cosine, e in self.similarities(text)[:k] if cosine >= floor]
 
-    def knows(self, text: str, ceiling: float) -> bool:
-        """Whether an entry, usable or rejected, is at least so near."""
+    def vectors(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit vectors of texts, [n, d]."""
+        return self._embed(texts)
+
+    def familiarity(self, text: str) -> float:
+        """The cosine of the nearest entry, usable or rejected; -1 where there is none."""
         found = self.similarities(text, rejected=True)
-        return bool(found) and found[0][0] >= ceiling
+        return found[0][0] if found else -1.0
 
     def save(self, path: Path) -> None:
         """A line an entry; the text that its vector is of is the text itself, so edits count."""

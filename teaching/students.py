@@ -93,10 +93,13 @@ class ClipStudent(Student):
 
     def answer(self, items, demos=(), help=None):
         encoder, scale = self.encoder(self.params), self.logit_scale(self.params)
-        images = encoder.images([item.image for item in items])
+        # Several items may ask about one image.
+        images = {id(item.image): item.image for item in items}
+        images = dict(zip(images, encoder.images(list(images.values())), strict=True))
         texts = iter(encoder.texts([text for item in items for text in item.options]))
         outcomes = []
-        for item, image in zip(items, images, strict=True):
+        for item in items:
+            image = images[id(item.image)]
             cosines = np.array([next(texts) @ image for _ in item.options], np.float64)
             logits = scale * (cosines - cosines.max())
             p = np.exp(logits) / np.exp(logits).sum()

@@ -8,13 +8,17 @@ Text: GSM8K Socratic, whose calculator annotations are the steps. World: claims 
 their relation are hard, claims about one of them are their subtasks, and the world knows the truth.
 """
 
+import functools
 import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
+from data.glyphs import NOUNS
 from data.world import COLOURS, INVERSE, SIZES, Claim, Thing, Wording, World
-from teaching.base import Record
+from errors import UserError
+from teaching.base import Record, accuracy
+from teaching.results import Point
 from teaching.tasks.gsm8k import ANNOTATION
 from teaching.tasks.socratic import Problem, corrupt, plain, written
 
@@ -29,12 +33,12 @@ def spread(wrong_outcome: bool, decides: int, steps: int, count: int, rng) -> tu
     """`count` of a problem's annotations to corrupt, with the one that decides or without.
 
     Raises:
-      ValueError: no such choice: a wrong outcome needs a wrong step, a right one a right step.
+      UserError: no such choice: a wrong outcome needs a wrong step, a right one a right step.
     """
     others = [i for i in range(steps) if i != decides]
     rest = count - wrong_outcome
     if not 0 <= rest <= len(others):
-        raise ValueError(f"{count} of {steps} steps cannot be wrong with this outcome")
+        raise UserError(f"{count} of {steps} steps cannot be wrong with this outcome")
     picked = rng.permutation(len(others))[:rest]
     return tuple(sorted([others[i] for i in picked] + [decides] * wrong_outcome))
 
@@ -140,7 +144,7 @@ def falsified(
     """A claim with exactly so many wrong atoms.
 
     Raises:
-      ValueError: it has not so many atoms that can be wrong.
+      UserError: it has not so many atoms that can be wrong.
     """
     slots = [
         (i, field)
@@ -149,7 +153,7 @@ def falsified(
         if getattr(thing, field)
     ] + ([(-1, "relation")] if claim.relation else [])
     if not 0 <= count <= len(slots):
-        raise ValueError(f"{count} wrong atoms in a claim of {len(slots)}")
+        raise UserError(f"{count} wrong atoms in a claim of {len(slots)}")
     options = {
         "noun": list(nouns),
         "colour": list(COLOURS),
@@ -168,7 +172,7 @@ def falsified(
         changed = Claim(tuple(things), relation)
         if wrong_atoms(changed, scene) == count:
             return changed
-    raise ValueError(f"no claim with {count} wrong atoms was found for {scene}")
+    raise UserError(f"no claim with {count} wrong atoms was found for {scene}")
 
 
 def world_records(
@@ -193,7 +197,7 @@ def world_records(
       {skill, scene, caption, wrong, atoms}; images are the world's.
     """
     if form not in ("hard", "subtask"):
-        raise ValueError(f"form is {form!r}; give 'hard' or 'subtask'")
+        raise UserError(f"form is {form!r}; give 'hard' or 'subtask'")
     pairs = (i for i in range(len(world)) if len(world.scene(i).things) == 2)
     wrong = is_wrong(scenes, outcome_error, seed)
     records = []
@@ -208,10 +212,59 @@ def world_records(
         about = {"scene": i, "caption": wording.say(said), "wrong": count, "atoms": atoms(claim)}
         records.append({"skill": form, **about})
     if len(records) < scenes:
-        raise ValueError(f"the world has {len(records)} scenes of two things; {scenes} are wanted")
+        raise UserError(f"the world has {len(records)} scenes of two things; {scenes} are wanted")
     return records
 
 
 def _turned(scene: Claim) -> Claim:
     """The same, told from the other thing."""
     return Claim(scene.things[::-1], INVERSE[scene.relation])
+
+
+def experiment(
+    lend,
+    scenes: int = 4800,
+    rates: Sequence[float] = (0.0, 0.5, 1.0),
+    severities: Sequence[float] = (0.15, 0.6),
+    tested: int = 150,
+) -> list[Point]:
+    """Detailed captions against short ones in the world, over the share of false captions.
+
+    Args:
+      lend: see teach.py.
+      scenes: of the training set; each form has as many captions.
+      rates: of false captions.
+      severities: of what is false in a detailed one; a short one has one wrong word.
+      tested: test scenes for each split of the classes.
+
+    Returns:
+      Over rates: hard, the accuracy on what is said of scenes, the mean over types of falsehood
+      and both splits of the classes; retention, see Lend. "before" is the student untaught.
+    """
+    items = lend.tests(tested)
+    world = lend.world(length=20 * scenes, pairs=1.0)
+    series = {f"detailed, {severity:g} wrong": ("hard", severity) for severity in severities}
+    series["short"] = ("subtask", 0.0)
+
+    def measure(student) -> dict:
+        scores = accuracy(student.answer(items))
+        return {"hard": float(np.mean(list(scores.values()))), "retention": lend.retention(student)}
+
+    def taught(form: str, severity: float, rate: float) -> dict:
+        records = world_records(
+            world, scenes, form, rate, severity, NOUNS[world.nouns], seed=lend.seed
+        )
+        return measure(lend.clip(world).fit(records, lend.seed))
+
+    before = lend.cells.once("before", lambda: measure(lend.clip(world)))
+    points = [
+        Point("before", rate, name, value) for rate in rates for name, value in before.items()
+    ]
+    for name, (form, severity) in series.items():
+        for rate in rates:
+            # Without errors there is nothing to be severe.
+            first = next(iter(series)) if form == "hard" and not rate else name
+            cell = f"{first.replace(', ', '_').replace(' ', '_')}_{rate:g}"
+            found = lend.cells.once(cell, functools.partial(taught, form, severity, rate))
+            points += [Point(name, rate, metric, value) for metric, value in found.items()]
+    return points

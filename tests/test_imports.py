@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "train": EVERYTHING,
     "eval": EVERYTHING,
     "experiment": EVERYTHING,
+    "teach": EVERYTHING,
     "errors": (),
     "files": (),
     "options": (),

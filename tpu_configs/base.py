@@ -183,6 +183,26 @@ def get_world_relations_config() -> ConfigDict:
     return config
 
 
+def get_teaching_config() -> ConfigDict:
+    """What experiments share in which a teacher looks at its student (teach.py).
+
+    The student is trained as get_world_config() has it, `total_steps` at each fit.
+    """
+    config = get_world_config()
+    config.total_steps = 150
+    config.optimizer.warmup_steps = 10
+    config.model.unroll_layers = True
+    with config.unlocked():
+        config.teach = teach = ConfigDict()
+        teach.paper = ""  # a file of teaching/ with an experiment
+        teach.options = ConfigDict()  # the arguments of its experiment
+        teach.baseline = ""  # the series that the others are compared with, by seed
+        teach.x_label = ""  # of the figure
+        teach.data = ""  # folder of the task's files
+        teach.models = ConfigDict()  # name -> options of language.base.load
+    return config
+
+
 def get_froster_config() -> ConfigDict:
     """FROSTER's run on ViT-B/16, but for its videos (arXiv 2402.03241, and its released scripts).
 

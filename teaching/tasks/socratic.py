@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from errors import UserError
 from teaching.base import read_jsonl
 from teaching.tasks.gsm8k import ANNOTATION
 
@@ -99,7 +100,7 @@ def read_socratic(path: Path) -> tuple[list[Problem], Counter]:
         body, marker, answer = row["answer"].rpartition("####")
         pairs = [each.split(" ** ", 1) for each in body.strip().split("\n") if each.strip()]
         if not marker or any(len(pair) != 2 for pair in pairs):
-            raise ValueError(f"{path}, line {line}: no lines of 'question ** step', then '#### x'")
+            raise UserError(f"{path}, line {line}: no lines of 'question ** step', then '#### x'")
         problem = Problem(str(line), row["question"], *zip(*pairs, strict=True), exact(answer), -1)
         results = [exact(match[2]) for match in problem.annotations]
         if not results:

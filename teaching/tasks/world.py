@@ -8,7 +8,9 @@ from teaching.base import Item, Task
 
 @dataclasses.dataclass(frozen=True)
 class Scenes(Task):
-    """A task for a CLIP student; splits are those of the classes: seen, unseen, all.
+    """A task for a CLIP student; splits are those of the classes: seen, unseen, all, or both.
+
+    "both" is seen and unseen, each with skills of its own.
 
     Attributes:
       scenes: how many; each is an item for every type that applies.
@@ -24,6 +26,12 @@ class Scenes(Task):
     name: str = "world"
 
     def items(self, split: str = "seen") -> list[Item]:
+        if split == "both":
+            return [
+                dataclasses.replace(item, skill=f"{each}/{item.skill}")
+                for each in ("seen", "unseen")
+                for item in self.items(each)
+            ]
         world = World(self.scenes, self.part, split, self.size, seed=self.seed)
         items = []
         for i in range(self.scenes):

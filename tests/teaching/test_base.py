@@ -27,7 +27,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("fit_from", ["base", "last"])
 def test_rewards_telescope_and_material_adds_up(tmp_path, fit_from):
-    student, turns = episode(tmp_path, fit_from=fit_from, retention=lambda s: 0.5).run()
+    student, turns = episode(tmp_path, fit_from=fit_from, measure=lambda s: {"kept": 0.5}).run()
     assert [turn.number for turn in turns] == [0, 1, 2, 3, 4]
     first, last = accuracy(turns[0].outcomes), accuracy(turns[-1].outcomes)
     for skill in CURVES:
@@ -38,7 +38,7 @@ def test_rewards_telescope_and_material_adds_up(tmp_path, fit_from):
     assert turns[-1].spent == {"records": 80, "words": 80 * 3}
     assert sum(student.learnt.values()) == 80
     assert all(sum(turn.plan.values()) == 20 == len(turn.records) for turn in turns[1:])
-    assert turns[2].retention == 0.5
+    assert turns[2].measured == {"kept": 0.5}
 
 
 def test_a_restart_goes_on_where_the_last_whole_turn_ended(tmp_path):

@@ -41,7 +41,8 @@ def test_what_a_person_decided_stays(tmp_path):
     read.add(entry("a"))  # proposed again
     read.add(Entry("b", "b", ["say b"]))
     assert read.nearest("a", 3, 0.1) == []
-    assert read.knows("a", 0.9) and not read.knows("d", 0.9)
+    assert read.familiarity("a") == pytest.approx(1) and read.familiarity("d") == 0
+    assert Library(embed).familiarity("a") == -1
     # Found by its new text, with the new payload.
     assert [e.payload for e in read.nearest("c", 3, 0.9)] == [["say what I wrote"]]
     assert read.nearest("b", 3, 0.9) == []

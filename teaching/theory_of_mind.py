@@ -1,0 +1,359 @@
+"""Which explanations are worth giving: a teacher that simulates its student (arXiv 2306.09299).
+
+The utility of an explanation is c_post - c_pre, the teacher's simulation of the student's
+probability of the right answer with and without it; the items of largest utility get theirs within
+a budget. Each item is predicted once with help and once without: the budget only chooses.
+"""
+
+import dataclasses
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmarks.base import read_json
+from errors import UserError
+from language.base import LanguageModel, require
+from teaching.base import Item, Outcome, rng_of
+from teaching.budget import BUDGETS, curve
+from teaching.results import Point
+from teaching.students import LanguageStudent
+from teaching.tasks.explained import ExplainedTask
+
+VARIANTS = ("paper", "released")
+# Each ranking by what it ranks, always the largest first.
+RANKINGS: dict[str, Callable[["Predictions"], np.ndarray]] = {
+    "random": lambda p: p.random,
+    "utility": lambda p: p.simulated_post - p.simulated_pre,
+    "pre": lambda p: -p.simulated_pre,
+    "post": lambda p: p.simulated_post,
+    "student utility": lambda p: p.student_post - p.student_pre,
+    "student pre": lambda p: -p.student_pre,
+    "student post": lambda p: p.student_post,
+    # The released code sorts by the least class probability and so takes the most certain first.
+    "student uncertainty": lambda p: -p.student_certainty,
+    "teacher confidence": lambda p: p.teacher,
+    "oracle": lambda p: p.after - p.before,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """Of each test item, float arrays [n].
+
+    Attributes:
+      before, after: whether the student is right (1 or 0), alone and with the explanation.
+      simulated_pre, simulated_post: the teacher's simulation of its probability to be.
+      student_pre, student_post: the student's own probability of the right answer.
+      student_certainty: the largest of its probabilities, alone.
+      teacher: the teacher's probability of the right answer.
+      random: a random order.
+    """
+
+    before: np.ndarray
+    after: np.ndarray
+    simulated_pre: np.ndarray
+    simulated_post: np.ndarray
+    student_pre: np.ndarray
+    student_post: np.ndarray
+    student_certainty: np.ndarray
+    teacher: np.ndarray
+    random: np.ndarray
+
+
+def curves(
+    predictions: Predictions, budgets: Sequence[float] = BUDGETS, largest: bool = True
+) -> dict[str, list[float]]:
+    """Accuracy over budgets for each ranking; a misleading teacher takes the smallest first."""
+    before, after = predictions.before, predictions.after
+    return {
+        name: curve(ranked(predictions), before, after, budgets, largest)
+        for name, ranked in RANKINGS.items()
+    }
+
+
+class Observed(NamedTuple):
+    """A training item as this student met it, alone and with a human explanation."""
+
+    item: Item
+    alone: Outcome
+    helped: Outcome
+
+
+def observe(student: LanguageStudent, items: Sequence[Item]) -> list[Observed]:
+    """The student on items with a human explanation each."""
+    help = {item.key: item.extra["explanation"] for item in items}
+    alone, helped = student.answer(items), student.answer(items, help=help)
+    return [Observed(*each) for each in zip(items, alone, helped, strict=True)]
+
+
+def balanced(observed: Sequence[Observed], k: int) -> list[Observed]:
+    """k items, as many of each answer that the student gives alone; in their order.
+
+    Raises:
+      UserError: it gives too few different answers; says how many there are of each.
+    """
+    options = observed[0].item.options
+    share, rest = divmod(k, len(options))
+    if rest:
+        raise UserError(f"{k} demonstrations cannot be balanced over {len(options)} answers")
+    by_answer = {o: [each for each in observed if each.alone.answer == o] for o in options}
+    if short := {option: len(each) for option, each in by_answer.items() if len(each) < share}:
+        raise UserError(f"the student's answers are not varied enough: {short}; {share} are needed")
+    chosen = [each for option in options for each in by_answer[option][:share]]
+    return sorted(chosen, key=observed.index)
+
+
+def useful(observed: Sequence[Observed], k: int) -> list[Observed]:
+    """k items whose explanation turned this student from wrong to right: a ToM teacher's examples.
+
+    Raises:
+      UserError: there are fewer.
+    """
+    turned = [each for each in observed if not each.alone.correct and each.helped.correct]
+    if len(turned) < k:
+        raise UserError(f"explanations helped on {len(turned)} items; {k} are needed: give more")
+    return turned[:k]
+
+
+def confidence(model: LanguageModel, prompts: Sequence[str], items: Sequence[Item]) -> np.ndarray:
+    """The probability of each item's right answer after its prompt, and the largest of any, [n, 2].
+
+    Over an item's options, normalised; where the answer is free, the geometric mean over the
+    tokens of the right one, for both.
+    """
+    if all(item.options for item in items):
+        require(model, "choices")
+        options = dict.fromkeys(item.options for item in items)
+        found = np.zeros((len(items), 2))
+        for each in options:
+            at = [i for i, item in enumerate(items) if item.options == each]
+            asked = [prompts[i] for i in at]
+            p = np.exp(model.choices(asked, [f" {option}" for option in each]))
+            right = [each.index(items[i].answer) for i in at]
+            found[at] = np.stack([p[np.arange(len(at)), right], p.max(axis=1)], axis=1)
+        return found
+    require(model, "score")
+    scores = model.score(prompts, [f" {item.answer}" for item in items])
+    means = np.exp([score.log_probability / score.tokens for score in scores])
+    return np.stack([means, means], axis=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class MentalModel:
+    """A language model that simulates a student by examples of it.
+
+    Attributes:
+      variant: "paper" shows the student's own explanation before its answer, and simulates one;
+        "released" shows its answer alone, and in ECQA not the right answer either.
+    """
+
+    model: LanguageModel
+    task: ExplainedTask
+    examples: Sequence[Observed]
+    variant: str = "paper"
+
+    def __post_init__(self):
+        if self.variant not in VARIANTS:
+            raise UserError(f"variant is {self.variant!r}; there are: {', '.join(VARIANTS)}")
+
+    def pre(self, items: Sequence[Item]) -> np.ndarray:
+        """The simulated probability that the student is right alone, [n]."""
+        prompts = [self._prompt(item) for item in items]
+        if self.variant == "paper":
+            drafts = self.model.generate(prompts, max_tokens=100, stop=("\n",))
+            prompts = [
+                f"{prompt} {self.task.without_answer(draft[0].text)} {self.task.lead}"
+                for prompt, draft in zip(prompts, drafts, strict=True)
+            ]
+        return confidence(self.model, prompts, items)[:, 0]
+
+    def post(self, items: Sequence[Item], explanations: Mapping[str, str]) -> np.ndarray:
+        """The simulated probability that it is right with these explanations, [n]."""
+        prompts = [
+            f"{self._prompt(item, explanations)} {self.task.handed(explanations[item.key])} "
+            f"{self.task.lead}"
+            for item in items
+        ]
+        return confidence(self.model, prompts, items)[:, 0]
+
+    def _prompt(self, item: Item, explanations: Mapping[str, str] | None = None) -> str:
+        helped = explanations is not None
+        blocks = [self._block(e.item, self._said(e, helped), helped) for e in self.examples]
+        head = "Foresee what an AI model answers, right or wrong."
+        return "\n\n".join([head, *blocks, self._block(item, "", helped)])
+
+    def _said(self, example: Observed, helped: bool) -> str:
+        outcome = example.helped if helped else example.alone
+        answer = outcome.answer or "nothing"
+        if helped:
+            shown = self.task.handed(example.item.extra["explanation"])
+            return f" {shown} {self.task.lead} {answer}"
+        if self.variant == "released":
+            return f" {answer}"
+        return f" {self.task.without_answer(outcome.text)} {self.task.lead} {answer}"
+
+    def _block(self, item: Item, said: str, helped: bool) -> str:
+        hidden = self.variant == "released" and self.task.name == "ecqa" and not helped
+        right = "" if hidden else f"\nCorrect Answer: {item.answer}"
+        return f"{self.task.question(item)}{right}\nAI Predicted Answer:{said}"
+
+
+def explain(
+    model: LanguageModel,
+    task: ExplainedTask,
+    items: Sequence[Item],
+    examples: Sequence[Item],
+    rationalise: bool = False,
+) -> tuple[dict[str, str], float]:
+    """A teacher's explanation of each item, and how many gave the answer away (and were cut).
+
+    Args:
+      examples: with the explanations that the teacher is to follow.
+      rationalise: the answer first, then "because".
+    """
+    prompts = []
+    for item in items:
+        if rationalise:
+            blocks = [
+                f"{task.question(e)}\nA: The answer is {e.answer} because {e.extra['explanation']}"
+                for e in examples
+            ]
+            end = f"{task.question(item)}\nA: The answer is {item.answer} because"
+            prompts.append("\n\n".join([*blocks, end]))
+        else:
+            prompts.append(task.render(item, examples))
+    texts = [c[0].text.strip() for c in model.generate(prompts, max_tokens=100, stop=("\n",))]
+    leaks = [task.leaks(text) for text in texts]
+    made = {i.key: task.without_answer(text) for i, text in zip(items, texts, strict=True)}
+    return made, float(np.mean(leaks))
+
+
+def predict(
+    student: LanguageStudent,
+    explanations: Mapping[str, str],
+    mind: MentalModel,
+    items: Sequence[Item],
+    seed: int,
+) -> Predictions:
+    """Everything that the rankings rank by; each prediction is made once."""
+    task = student.task
+    alone, helped = student.answer(items), student.answer(items, help=explanations)
+    own = [
+        task.render(item, student.demos, help=outcome.text.strip().partition("\n")[0])
+        for item, outcome in zip(items, alone, strict=True)
+    ]
+    given = [task.render(item, student.demos, help=explanations[item.key]) for item in items]
+    taught = [
+        task.render(item, [e.item for e in mind.examples]) + f" {task.lead}" for item in items
+    ]
+    pre = confidence(student.model, own, items)
+    return Predictions(
+        before=np.array([float(o.correct) for o in alone]),
+        after=np.array([float(o.correct) for o in helped]),
+        simulated_pre=mind.pre(items),
+        simulated_post=mind.post(items, explanations),
+        student_pre=pre[:, 0],
+        student_post=confidence(student.model, given, items)[:, 0],
+        student_certainty=pre[:, 1],
+        teacher=confidence(mind.model, taught, items)[:, 0],
+        random=rng_of(seed, 0, "random").random(len(items)),
+    )
+
+
+def rounds(
+    student: LanguageStudent,
+    items: Sequence[Item],
+    explained: Sequence[Item],
+    utility: Sequence[float],
+    sizes: Sequence[int] = (2, 4, 6, 8, 10),
+) -> dict[int, float]:
+    """Does it generalise: accuracy without help, with the best explained items as demonstrations.
+
+    Args:
+      explained: items with the teacher's explanation in extra, and the utility of each. (The
+        released code draws them at random.)
+
+    Raises:
+      UserError: fewer items were explained than the largest size.
+    """
+    if len(explained) < max(sizes):
+        raise UserError(f"{len(explained)} items are explained; {max(sizes)} are wanted")
+    order = np.argsort(-np.asarray(utility, np.float64), kind="stable")
+    found = {}
+    for size in sizes:
+        demos = tuple(explained[i] for i in order[:size])
+        outcomes = dataclasses.replace(student, demos=demos).answer(items)
+        found[size] = float(np.mean([outcome.correct for outcome in outcomes]))
+    return found
+
+
+def read_harmful(path: Path) -> list[Item]:
+    """Items with explanations that lead to the wrong answer, for a misleading teacher to follow."""
+    return [
+        Item(
+            key=f"{row['qid']}/{i}",
+            skill="strategyqa",
+            question=row["question"],
+            answer=row["wrong_answer"],
+            options=("yes", "no"),
+            extra={"explanation": text},
+        )
+        for row in read_json(path)
+        for i, text in enumerate(row["harmful_explanation"])
+    ]
+
+
+def experiment(
+    lend,
+    task: str = "strategyqa",
+    train: int = 40,
+    tested: int = 229,
+    examples: int = 4,
+    human: bool = True,
+    variant: str = "paper",
+    budgets: Sequence[float] = BUDGETS,
+) -> list[Point]:
+    """Accuracy over budgets for every ranking, of two language models on a task.
+
+    Args:
+      lend: see teach.py; its models are teacher and student, its data the task's folder.
+      train: items in which the examples are looked for.
+      tested: the first so many test items.
+      examples: demonstrations of the student and of its mental model.
+      human: explain with the human explanations; otherwise the teacher writes.
+      variant: see MentalModel.
+
+    Returns:
+      accuracy over budgets by ranking; at budget 0: unparsed, the share of answers that could not
+      be read, and leaks, of explanations that gave the answer away.
+    """
+    asked = importlib.import_module(f"teaching.tasks.{task}")
+    asked = next(t for t in vars(asked).values() if getattr(t, "name", None) == task)(lend.data)
+    splits = {"strategyqa": ("train", "dev"), "ecqa": ("val", "test")}.get(task, ("test", "test"))
+    pool, items = (asked.items(split) for split in splits)
+    order = rng_of(lend.seed, 0, "items").permutation(len(pool))
+    pool = [pool[i] for i in order if pool[i] not in items[:tested]]
+    student = LanguageStudent(lend.language("student"), asked, tuple(pool[:examples]))
+    teacher, items = lend.language("teacher"), items[:tested]
+
+    def compute():
+        seen = observe(student, pool[examples : examples + train])
+        shown = balanced(seen, examples) if items[0].options == ("yes", "no") else seen[:examples]
+        mind = MentalModel(teacher, asked, shown, variant)
+        told, leaks = {i.key: i.extra["explanation"] for i in items}, 0.0
+        if not human:
+            told, leaks = explain(teacher, asked, items, [each.item for each in shown])
+        unread = np.mean([o.answer is None for o in student.answer(items)])
+        found = curves(predict(student, told, mind, items, lend.seed), budgets)
+        return {"curves": found, "unparsed": float(unread), "leaks": leaks}
+
+    found = lend.cells.once(f"{task}_{variant}_{'human' if human else 'teacher'}", compute)
+    points = [
+        Point(ranking, budget, "accuracy", value)
+        for ranking, values in found["curves"].items()
+        for budget, value in zip(budgets, values, strict=True)
+    ]
+    return points + [Point("all", 0, name, found[name]) for name in ("unparsed", "leaks")]

@@ -1,0 +1,250 @@
+"""Learning by teaching: planted exams, ties, pairs enumerated, and a search that must reflect."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from language import scripted
+from teaching import learn_by_teaching as lbt
+from teaching.base import Item, Outcome, Student
+from teaching.learn_by_teaching import Rationale, Search, select_answer
+from teaching.tasks.liar import Liar
+from teaching.tasks.math import Math, equivalent
+
+
+def drawn(p, q, a, b, n, rng):
+    """n rationales: right with p, one wrong answer with q, five others; 9 exams each."""
+    answers = rng.choice(7, size=n, p=[p, q, *[(1 - p - q) / 5] * 5])
+    scores = rng.binomial(9, np.where(answers == 0, a, b)) / 9
+    return [Rationale("", str(x), s) for x, s in zip(answers, scores, strict=True)]
+
+
+def share_right(how, *parameters, runs=300):
+    rng = np.random.default_rng(0)
+    chosen = [select_answer(drawn(*parameters, rng), how, released=True) for _ in range(runs)]
+    return 100 * np.mean([each.answer == "0" for each in chosen])
+
+
+@pytest.mark.parametrize(
+    ("how", "parameters", "share"),
+    [
+        ("SC", (0.3, 0.45, 0.7, 0.3, 256), 0.1),
+        ("MAX", (0.3, 0.45, 0.7, 0.3, 256), 99.7),
+        ("SUM", (0.3, 0.45, 0.7, 0.3, 256), 99.7),
+        ("AVG", (0.3, 0.45, 0.7, 0.3, 256), 100),
+        ("MAX", (0.3, 0.45, 0.7, 0.3, 8), 87),
+        ("SUM", (0.3, 0.45, 0.7, 0.3, 8), 65),
+        ("AVG", (0.3, 0.45, 0.7, 0.3, 8), 92),
+        # MAX saturates: with many samples a wrong answer reaches the top, too, and count decides.
+        ("MAX", (0.4, 0.45, 0.8, 0.6, 24), 84),
+        ("MAX", (0.4, 0.45, 0.8, 0.6, 256), 44),
+        ("SUM", (0.4, 0.45, 0.8, 0.6, 24), 63),
+        ("SUM", (0.4, 0.45, 0.8, 0.6, 256), 89),
+    ],
+)
+def test_planted_answers(how, parameters, share):
+    runs = 100 if parameters[-1] == 256 else 400
+    error = 3 * 100 * np.sqrt(max(share * (100 - share), 100) / 1e4 / runs)
+    assert abs(share_right(how, *parameters, runs=runs) - share) <= error
+
+
+def of(answers, scores):
+    return [Rationale(str(i), a, s) for i, (a, s) in enumerate(zip(answers, scores, strict=True))]
+
+
+@pytest.mark.parametrize(
+    ("how", "answers", "scores", "released", "ours"),
+    [
+        ("SC", "aabb", [0, 0, 1, 1], "b", "b"),  # released: seen last; ours: by scores
+        ("SC", "abab", [1, 0, 1, 0], "b", "a"),
+        ("SC", "abab", [1, 1, 1, 1], "b", "a"),  # ours: seen first
+        ("MAX", "abb", [1, 1, 0], "b", "b"),  # by count
+        ("MAX", "ab", [1, 1], "b", "a"),
+        ("SUM", "aab", [1 / 9, 2 / 9, 3 / 9], "a", "a"),
+        ("AVG", "aab", [1, 0, 0.5], "a", "a"),
+        ("AVG", "aab", [1, 0, 0.6], "b", "b"),
+        ("SUM", "ab", [0.1, 0.2], "b", "b"),
+    ],
+)
+def test_ties(how, answers, scores, released, ours):
+    rationales = of(answers, scores)
+    assert select_answer(rationales, how, released=True).answer == released
+    assert select_answer(rationales, how).answer == ours
+
+
+def test_answers_are_grouped_by_what_they_mean():
+    rationales = of([".25", r"\frac14", "3", "3"], [0.5, 0.5, 0.4, 0.4])
+    assert select_answer(rationales, "SUM", equivalent).answer == ".25"
+    assert select_answer(rationales, "SUM").answer == "3"
+    unread = [Rationale("x", None, 1.0)]
+    assert select_answer([*unread, *rationales], "MAX", equivalent).answer == ".25"
+    assert select_answer(unread, "SUM") is None
+    with pytest.raises(ValueError, match="unknown aggregate 'MEAN'"):
+        select_answer(rationales, "MEAN")
+
+
+@dataclasses.dataclass(frozen=True)
+class Copies(Student):
+    """Answers rightly what its example's rationale holds the word for."""
+
+    words: tuple
+
+    def answer(self, items, demos=(), help=None):
+        text = " ".join(demo.extra["explanation"] for demo in demos)
+        right = [w in text for w in self.words]
+        return [Outcome(i, i.answer, r) for i, r in zip(items, right, strict=True)]
+
+
+def test_rationales_are_scored_by_several_students():
+    problem = Item("p", "s", "?", "1")
+    exams = [Item(f"e{i}", "s", "?", "1") for i in range(2)]
+    rationales = [Rationale("with key and lock", "1"), Rationale("key", "2"), Rationale("", None)]
+    students = [Copies(("key", "lock")), Copies(("key", "key"))]
+    scored = lbt.exam_scores(rationales, problem, exams, students)
+    assert [r.score for r in scored] == [1.0, 0.75, 0.0]
+    for arguments in ((rationales, problem, [], students), (rationales, problem, exams, [])):
+        with pytest.raises(ValueError, match="need exams and students"):
+            lbt.exam_scores(*arguments)
+
+
+def test_exams_that_reward_copying_are_left_out(shared):
+    task = Math(shared / "data/teaching/lbt/math181.json")
+    items = task.items()
+    kept = {item.key: lbt.exams_of(item, task) for item in items}
+    assert all(0 < len(exams) <= 3 for exams in kept.values())
+    fewer = [key for key, exams in kept.items() if len(exams) < 3]
+    assert 27 <= len(fewer) <= 32
+    for item in items:
+        answers = [item.answer, *(exam.answer for exam in kept[item.key])]
+        assert not any(equivalent(a, b) for i, a in enumerate(answers) for b in answers[:i])
+
+
+def test_published_shares_are_of_181_problems(shared):
+    """Every figure of M1 at 256 rationales, and the greedy ones, is k/181."""
+    file = shared / "data/teaching/lbt/published_results.json"
+    table = json.loads(file.read_text())["M1"]
+    whole = [i for i, name in enumerate(table["columns"]) if "256" in name or name == "greedy"]
+    values = np.array([[row[i] for i in whole] for row in table["rows"]])
+    counts = values * 181 / 100
+    # Two decimals, of which the last is cut in some and rounded in others.
+    np.testing.assert_allclose(counts, np.round(counts), atol=0.01 * 1.81 + 1e-4)
+
+
+def test_preference_pairs_enumerated():
+    rationales = of(["1", "1", "2", None], [1.0, 0.4, 0.5, 0.0])
+    # Values: 1, .7, .25, 0.
+    pairs = lbt.preference_pairs("p", rationales, lambda answer: answer == "1", gap=0.3, most=8)
+    assert [(p["chosen"], p["rejected"]) for p in pairs] == [
+        ("0", "3"), ("0", "2"), ("1", "3"), ("1", "2"),
+    ]  # fmt: skip
+    assert all(p["prompt"] == "p" for p in pairs)
+    two = lbt.preference_pairs("p", rationales, lambda answer: answer == "1", most=2)
+    assert two == pairs[:2]
+    # A gap of exactly .3, as a difference of floats just above it, is none.
+    near = of(["1", "1"], [0.9, 0.3])
+    assert lbt.preference_pairs("p", near, lambda answer: True) == []
+
+
+CONFUSIONS = ("red", "green", "blue")
+
+
+@dataclasses.dataclass(frozen=True)
+class Confused(Student):
+    """Gets what is about its own confusions wrong, until an example is about them."""
+
+    confusions: tuple
+
+    def answer(self, items, demos=(), help=None):
+        taught = {demo.question.split()[0] for demo in demos}
+        outcomes = []
+        for item in items:
+            topic = item.question.split()[0]
+            right = topic not in self.confusions or topic in taught
+            outcomes.append(Outcome(item, item.answer if right else None, right))
+        return outcomes
+
+
+TRAINING = [
+    Item(f"{topic}{i}", "s", f"{topic} {i}", "yes", ("yes", "no"))
+    for topic in (*CONFUSIONS, "gray")
+    for i in range(10)
+]
+
+
+def reflect(failures, exemplars, rng):
+    return failures[0].question.split()[0] if failures else None
+
+
+def rewrite(exemplars, reason, rng):
+    """Fixes exactly one confusion."""
+    return [*exemplars, Item(f"new {reason}", "s", f"{reason} explained", "yes", ("yes", "no"))]
+
+
+def search(students, judge=Confused(CONFUSIONS)):
+    return Search(students, judge, reflect, rewrite, drawn=40, scored=400)
+
+
+def test_one_confusion_a_round():
+    """A teacher that mends one confusion in each reflection needs as many rounds as there are."""
+    best = search([Confused(CONFUSIONS)]).run([TRAINING[-1]], TRAINING, 4)
+    assert [round(each.score, 6) for each in best] == [0.25, 0.5, 0.75, 1.0, 1.0]
+
+
+def test_three_students_find_what_one_does_not():
+    """Disjoint confusions: the failures are pooled, and the judge has all of them."""
+    three = search([Confused((topic,)) for topic in CONFUSIONS]).run([TRAINING[-1]], TRAINING, 3)
+    one = search([Confused(CONFUSIONS[:1])]).run([TRAINING[-1]], TRAINING, 3)
+    assert three[-1].score == 1.0
+    assert one[-1].score == 0.5
+
+
+def test_sets_are_distinct_and_parents_stay():
+    idle = dataclasses.replace(
+        search([Confused(CONFUSIONS)]), rewrite=lambda e, r, g: list(e)[::-1]
+    )
+    best = idle.run([TRAINING[-1], TRAINING[-2]], TRAINING, 2)
+    assert [each.items for each in best] == [(TRAINING[-1], TRAINING[-2])] * 3
+    silent = dataclasses.replace(search([Confused(CONFUSIONS)]), reflect=lambda f, e, r: None)
+    assert silent.run([TRAINING[-1]], TRAINING, 1)[-1].score == 0.25
+
+
+def test_reflection_by_a_language_model():
+    task = Liar("unused")
+    start = [Item("1", "liar", "Statement: a", "yes", ("yes", "no"))]
+
+    def answer(prompt, rng):
+        if "Give a reason" in prompt:
+            return "Well, <START>They never show any honest statement at all<END> <START>no<END>"
+        return (
+            "<START>draft<END> then <START>Statement: b\nLabel: no\n\n"
+            "Statement: c\nLabel: Maybe\n\nStatement: d\nLabel: Yes<END>"
+        )
+
+    look, write = lbt.language_reflection(scripted.open(answer), task)
+    rng = np.random.default_rng(0)
+    reason = look(start, start, rng)
+    assert reason == "They never show any honest statement at all"
+    made = write(start, reason, rng)
+    assert [(i.question, i.answer) for i in made] == [
+        ("Statement: b", "no"),
+        ("Statement: d", "yes"),
+    ]
+    short, _ = lbt.language_reflection(scripted.open(lambda p, r: "<START>too short<END>"), task)
+    assert short(start, start, rng) is None
+    _, none = lbt.language_reflection(scripted.open(lambda p, r: "no tags"), task)
+    assert none(start, reason, rng) is None
+
+
+def test_f1():
+    item = Item("1", "s", "?", "yes", ("yes", "no"))
+    no = dataclasses.replace(item, answer="no")
+    outcomes = [
+        Outcome(item, "yes", True),
+        Outcome(item, None, False),
+        Outcome(no, "yes", False),
+        Outcome(no, "no", True),
+    ]
+    assert lbt.f1(outcomes, "yes") == pytest.approx(2 / 4)
+    assert lbt.f1(outcomes[3:], "yes") == 0

@@ -1,0 +1,229 @@
+"""Theory of mind: planted students and mental models, rankings over budgets, balance and leaks."""
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from language import scripted
+from teaching import theory_of_mind as tom
+from teaching.base import Item
+from teaching.students import LanguageStudent
+from teaching.tasks.ecqa import ECQA
+from teaching.tasks.strategyqa import StrategyQA
+
+TASK = StrategyQA("unused")
+N = 40
+
+
+def item(i):
+    """Item i: the student is right alone with ease a, and with its explanation with ease b."""
+    rng = np.random.default_rng(i)
+    ease, help = rng.normal(), rng.normal() + 0.5
+    answer = "yes" if i % 2 else "no"
+    text = f"Is {i} so, with ease {ease:.4f}?"
+    explanation = f"It helps by {help:.4f}."
+    return Item(str(i), "s", text, answer, ("yes", "no"), extra={"explanation": explanation})
+
+
+ITEMS = [item(i) for i in range(N)]
+TOLD = {i.key: i.extra["explanation"] for i in ITEMS}
+
+
+def logit(prompt):
+    """The planted student's logit of being right, by what stands in the last block."""
+    block = prompt.rpartition("Q: ")[2]
+    ease = float(re.search(r"ease (-?[\d.]+)\?", block)[1])
+    help = re.search(r"helps by (-?\d+\.\d+)", block)
+    return ease + (float(help[1]) if help else 0.0)
+
+
+def right_answer(prompt):
+    number = int(re.search(r"Is (\d+) so", prompt.rpartition("Q: ")[2])[1])
+    return "yes" if number % 2 else "no"
+
+
+def score(prompt, option):
+    sign = 1 if option.strip() == right_answer(prompt) else -1
+    return -np.log1p(np.exp(-sign * logit(prompt)))
+
+
+def answer(prompt, rng):
+    right = right_answer(prompt)
+    said = right if logit(prompt) > 0 else {"yes": "no", "no": "yes"}[right]
+    if prompt.endswith("So the answer is"):
+        return f" {said}"
+    return f" I think. So the answer is {said}"
+
+
+MODEL = scripted.open(answer, score)
+STUDENT = LanguageStudent(MODEL, TASK)
+
+
+def predictions(model=MODEL, told=TOLD):
+    mind = tom.MentalModel(model, TASK, tom.observe(STUDENT, ITEMS[:4]))
+    return tom.predict(STUDENT, told, mind, ITEMS, seed=0)
+
+
+@pytest.fixture(scope="module")
+def found():
+    return predictions()
+
+
+def test_a_perfect_mental_model_knows_the_student(found):
+    """It simulates the planted student itself: its utility is the true one, rank for rank."""
+    true_pre = np.array([1 / (1 + np.exp(-logit(f"Q: {i.question}"))) for i in ITEMS])
+    np.testing.assert_allclose(found.student_pre, true_pre, rtol=1e-9)
+    utility = tom.RANKINGS["utility"](found)
+    assert spearmanr(utility, found.student_post - found.student_pre).statistic == pytest.approx(1)
+    np.testing.assert_allclose(utility, tom.RANKINGS["student utility"](found))
+    assert (found.before == (true_pre > 0.5)).all()
+
+
+def test_a_mental_model_that_shuffles_is_at_chance():
+    rng = np.random.default_rng(0)
+    noise = scripted.open(answer, lambda prompt, option: rng.normal())
+    utility = tom.RANKINGS["utility"](predictions(noise))
+    true = tom.RANKINGS["student utility"](predictions())
+    assert abs(spearmanr(utility, true).statistic) < 0.35
+
+
+def test_all_rankings_agree_at_both_ends_and_the_oracle_is_above(found):
+    curves = tom.curves(found)
+    assert len(curves) == 10
+    ends = {(round(c[0], 9), round(c[-1], 9)) for c in curves.values()}
+    assert ends == {(round(found.before.mean(), 9), round(found.after.mean(), 9))}
+    oracle = np.array(curves["oracle"])
+    assert all((oracle >= np.array(c) - 1e-12).all() for c in curves.values())
+    assert oracle.max() > oracle[-1]  # some explanations harm this student
+    assert np.mean(curves["utility"]) > np.mean(curves["random"])
+
+
+def test_a_misleading_teacher_is_the_mirror_image(found):
+    misled = tom.curves(found, largest=False)
+    for name, values in tom.curves(found).items():
+        if name not in ("oracle",):  # ties go to the earlier item both ways
+            mirrored = values[0] + values[-1] - np.array(values)[::-1]
+            np.testing.assert_allclose(misled[name], mirrored)
+
+
+def test_least_confidence_takes_the_least_certain_first(found):
+    """The released code sorts by the least class probability: the most certain came first."""
+    certainty = found.student_certainty
+    assert (certainty >= 0.5).all()
+    first = np.argmax(tom.RANKINGS["student uncertainty"](found))
+    assert certainty[first] == certainty.min()
+
+
+def test_examples_are_balanced_over_what_the_student_says():
+    seen = tom.observe(STUDENT, ITEMS)
+    chosen = tom.balanced(seen, 4)
+    assert [e.alone.answer for e in chosen].count("yes") == 2
+    assert [seen.index(e) for e in chosen] == sorted(seen.index(e) for e in chosen)
+    yes = [e for e in seen if e.alone.answer == "yes"]
+    with pytest.raises(ValueError, match="not varied enough: {'no': 0}; 2 are needed"):
+        tom.balanced(yes, 4)
+    with pytest.raises(ValueError, match="5 demonstrations cannot be balanced"):
+        tom.balanced(seen, 5)
+
+
+def test_useful_examples_turned_this_student_from_wrong_to_right():
+    seen = tom.observe(STUDENT, ITEMS)
+    chosen = tom.useful(seen, 3)
+    assert all(not e.alone.correct and e.helped.correct for e in chosen)
+    with pytest.raises(ValueError, match="explanations helped on 0 items; 1 are needed"):
+        tom.useful([e for e in seen if e.alone.correct], 1)
+
+
+def test_what_a_mental_model_is_shown():
+    """Paper: the student's own explanation; released: its answer, and in ECQA no right answer."""
+    shown = tom.observe(STUDENT, ITEMS[:2])
+    paper, released = (tom.MentalModel(MODEL, TASK, shown, v) for v in tom.VARIANTS)
+    said = shown[0].alone.answer
+    pre = paper._prompt(ITEMS[5])
+    assert f"AI Predicted Answer: I think. So the answer is {said}\n" in pre
+    assert f"AI Predicted Answer: {said}\n" in released._prompt(ITEMS[5])
+    assert pre.endswith("AI Predicted Answer:") and pre.count("Correct Answer:") == 3
+    post = paper._prompt(ITEMS[5], TOLD)
+    assert f"{TOLD['0']} So the answer is {shown[0].helped.answer}\n" in post
+    ecqa = ECQA("unused")
+    choice = Item("1", "ecqa", "Q?", "1", tuple("12345"), extra={"choices": list("abcde")})
+    for variant, count in (("paper", 1), ("released", 0)):
+        mind = tom.MentalModel(MODEL, ecqa, [], variant)
+        assert mind._prompt(choice).count("Correct Answer:") == count
+        assert mind._prompt(choice, {}).count("Correct Answer:") == 1
+    with pytest.raises(ValueError, match="variant is 'code'"):
+        tom.MentalModel(MODEL, TASK, [], "code")
+
+
+def test_confidence_of_free_answers_is_per_token():
+    free = [dataclasses.replace(ITEMS[0], options=(), answer="1 2 3")]
+    model = scripted.open(scores=lambda prompt, answer: -6.0)
+    np.testing.assert_allclose(tom.confidence(model, ["p"], free), np.exp(-2) * np.ones((1, 2)))
+    with pytest.raises(ValueError, match="cannot choices"):
+        tom.confidence(scripted.open(answer), ["p"], ITEMS[:1])
+
+
+def test_explanations_are_cut_where_they_give_the_answer():
+    def talks(prompt, rng):
+        return " It is big. So the answer is yes." if "3 so" in prompt[-60:] else " It is old.\nQ:"
+
+    told, leaks = tom.explain(scripted.open(talks), TASK, ITEMS[:4], ITEMS[5:7])
+    assert told["3"] == "It is big." and told["0"] == "It is old."
+    assert leaks == 0.25
+    prompts = []
+    model = scripted.open(lambda prompt, rng: prompts.append(prompt) or " it is.")
+    tom.explain(model, TASK, ITEMS[:1], ITEMS[5:6], rationalise=True)
+    assert prompts[0].endswith("A: The answer is no because")
+
+
+def test_the_best_explained_items_become_demonstrations():
+    seen = []
+
+    def parrot(prompt, rng):
+        seen.append(prompt)
+        return " So the answer is yes"
+
+    student = LanguageStudent(scripted.open(parrot), TASK)
+    explained = ITEMS[10:14]
+    found = tom.rounds(student, ITEMS[:2], explained, [0.1, 0.9, 0.5, 0.3], sizes=(1, 2))
+    assert found == {1: 0.5, 2: 0.5}
+    assert explained[1].question in seen[0] and explained[2].question not in seen[0]
+    assert seen[2].index(explained[1].question) < seen[2].index(explained[2].question)
+    with pytest.raises(ValueError, match="4 items are explained; 10 are wanted"):
+        tom.rounds(student, ITEMS[:2], explained, [0, 1, 2, 3])
+
+
+def test_harmful_explanations(shared):
+    items = tom.read_harmful(shared / "data/teaching/tom/strategyqa_harmful_explanations.json")
+    assert len(items) == 24 and items[0].answer == "no"
+    assert items[0].extra["explanation"].startswith("Athena was the Greek goddess of horses")
+
+
+def test_experiment_end_to_end(shared, tmp_path):
+    """Two scripted models on StrategyQA; a restart asks nothing again."""
+    from teaching.results import Cells
+
+    calls = []
+
+    @dataclasses.dataclass
+    class Lent:
+        seed: int = 0
+        data: object = shared / "data/teaching/tom"
+        cells: object = Cells(tmp_path)
+
+        def language(self, name):
+            def says(prompt, rng):
+                calls.append(name)
+                return f" Well. So the answer is {'yes' if rng.random() < 0.5 else 'no'}"
+
+            return scripted.open(says, lambda prompt, option: float(len(prompt) % 7 + len(option)))
+
+    points = tom.experiment(Lent(), train=20, tested=12)
+    budgets = [p.x for p in points if p.series == "utility"]
+    assert budgets == list(tom.BUDGETS)
+    assert {p.metric for p in points} == {"accuracy", "unparsed", "leaks"}
+    asked = len(calls)
+    assert tom.experiment(Lent(), train=20, tested=12) == points and len(calls) == asked

@@ -1,0 +1,144 @@
+"""teach.py: its configs, its student on the world, and a run that is resumed."""
+
+import importlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import teach
+from data.tokenizer import load_tokenizer
+from teaching.results import Cells, Point
+from tpu_configs import base
+
+FOLDER = Path(__file__).parents[1] / "tpu_configs" / "teaching"
+NAMES = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_configs_name_experiments_and_their_options(name):
+    config = importlib.import_module(f"tpu_configs.teaching.{name}").get_config()
+    assert callable(teach.load(config.teach.paper, config.teach.options))
+    assert config.teach.x_label
+
+
+def test_unknown_names_are_errors():
+    config = base.get_teaching_config()
+    with pytest.raises(ValueError, match="no experiment named 'x'; there are: data_env, "):
+        teach.load("x", config.teach.options)
+    with config.unlocked():
+        config.teach.options.turn = 3
+    with pytest.raises(ValueError, match="no option 'turn'; its options: turns, budget"):
+        teach.load("data_env", config.teach.options)
+
+
+def small():
+    config = base.get_teaching_config()
+    config.batch_size, config.total_steps, config.optimizer.warmup_steps = 8, 2, 1
+    config.method.name, config.data.num_negatives = "negclip", 1
+    config.model.unroll_layers, config.eval.batch_size = False, 16
+    return config
+
+
+def lend(tmp_path, config=None):
+    return teach.Lend(config or small(), 0, Cells(tmp_path), None)
+
+
+def test_batches_hold_the_records():
+    world = lend(Path("unused")).world(length=20, size=32)
+    tokenizer = load_tokenizer(Path(base.WORLD_WEIGHTS))
+    records = [
+        {"scene": i, "caption": world.example(i).caption, "negatives": ["a cat"] * (i % 2)}
+        for i in range(6)
+    ]
+    drawn = teach.batches(records, world, tokenizer, 4, 1, seed=0)
+    some = [next(drawn) for _ in range(3)]
+    # Two epochs of six records in three batches of four: each twice.
+    images = np.concatenate([b["image"] for b in some])
+    for record in records:
+        image = world[record["scene"]]["image"]
+        rows = [np.array_equal(image, other) for other in images]
+        assert sum(rows) == 2
+        valid = np.concatenate([b["negatives_valid"] for b in some])[rows]
+        assert (valid == bool(record["scene"] % 2)).all()
+        text = np.concatenate([b["text"] for b in some])[rows][0]
+        ids, _ = tokenizer.encode([record["caption"]], some[0]["text"].shape[1])
+        assert np.array_equal(text, ids[0])
+
+
+def test_the_student_learns_and_the_first_stays(tmp_path):
+    """A student that is fitted is another one; the same seed gives the same."""
+    lent = lend(tmp_path)
+    world, items = lent.world(length=50), lent.tests(3)
+    records = [
+        {"skill": "s", "scene": i, "caption": world.example(i).caption, "negatives": ["x"]}
+        for i in range(12)
+    ]
+    student = lent.clip(world)
+    before = [o.p_correct for o in student.answer(items)]
+    first, again, other = (
+        [o.p_correct for o in student.fit(records, seed).answer(items)] for seed in (0, 0, 1)
+    )
+    assert first == again != before and other != first
+    assert [o.p_correct for o in student.answer(items)] == before
+    taught = student.fit(records, 0)
+    (tmp_path / "kept").mkdir()
+    taught.save(tmp_path / "kept")
+    kept = student.load(tmp_path / "kept")
+    assert [o.p_correct for o in kept.answer(items)] == first
+    assert len({item.key for item in items}) == len(items)
+    assert not {i.key for i in items} & {i.key for i in lent.tests(3, sample=1)}
+
+
+def test_a_run_goes_on_and_refuses_another_config(tmp_path, monkeypatch, capsys):
+    calls = []
+
+    def experiment(lend, turns=2):
+        value = lend.cells.once("cell", lambda: calls.append(lend.seed) or lend.seed)
+        return [Point(name, x, "m", value + x) for name in ("a", "b") for x in range(turns)]
+
+    monkeypatch.setattr("teaching.data_env.experiment", experiment)
+    config = base.get_teaching_config()
+    config.teach.paper, config.teach.baseline, config.teach.x_label = "data_env", "a", "turn"
+    teach.teach(config, tmp_path, [0, 1])
+    rows = teach.teach(config, tmp_path, [0, 1, 2])
+    assert calls == [0, 1, 2]
+    assert {(r["series"], r["x"]): r["mean"] for r in rows} == {
+        ("a", 0): 1, ("a", 1): 2, ("b", 0): 1, ("b", 1): 2,
+    }  # fmt: skip
+    assert json.loads((tmp_path / "results.json").read_text())[3]["difference"] == 0
+    assert (tmp_path / "results.png").stat().st_size > 1000
+    assert "minus a" in capsys.readouterr().out
+    config.total_steps = 7
+    with pytest.raises(ValueError, match="holds an experiment of another config"):
+        teach.teach(config, tmp_path, [0])
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Retention is benchmarks/world.py's zero_shot, of 500 pictures and 1,250 texts."""
+    monkeypatch.setattr(teach.Lend, "retention", lambda self, student: 0.5)
+
+
+def test_weak_to_strong_in_the_world(tmp_path, quick):
+    lent = lend(tmp_path)
+    run = importlib.import_module("teaching.weak_to_strong").experiment
+    points = run(lent, scenes=16, rates=(0.0, 1.0), severities=(0.3, 0.6), tested=3)
+    at = {(p.series, p.x, p.metric): p.value for p in points}
+    assert at["detailed, 0.3 wrong", 0, "hard"] == at["detailed, 0.6 wrong", 0, "hard"]
+    assert {p.series for p in points} == {
+        "before",
+        "short",
+        *(f"detailed, {s} wrong" for s in (0.3, 0.6)),
+    }
+    assert run(lent, scenes=16, rates=(0.0, 1.0), severities=(0.3, 0.6), tested=3) == points
+
+
+def test_data_env_in_the_world(tmp_path, quick):
+    lent = lend(tmp_path)
+    run = importlib.import_module("teaching.data_env").experiment
+    points = run(lent, turns=1, budget=8, policies=("by error", "captions only"), tested=3)
+    assert {p.metric for p in points} == {"composition", "worst type", "retention"}
+    assert [p.x for p in points if p.metric == "retention"] == [0, 1, 0, 1]
+    assert run(lent, turns=1, budget=8, policies=("by error",), tested=3) == points[:6]

@@ -1,0 +1,1 @@
+"""Experiments of teachers that look at their student, for teach.py."""
