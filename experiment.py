@@ -9,6 +9,7 @@ from benchmarks import base as benchmarks
 from data import sources
 from methods import base as methods
 from options import Options
+from teaching import results as teaching
 from tpu_configs import base
 
 
@@ -16,21 +17,23 @@ def options_at(config: ConfigDict, keys: Sequence[str]) -> tuple[int, Options] |
     """The function whose arguments the keys of a config name, and how many keys lead to it.
 
     Raises:
-      UserError: no method, source or benchmark is called so.
+      UserError: no method, source, benchmark or teaching experiment is called so.
     """
     match keys:
         case ["method", "options", _, *_]:
             return 2, methods.find(config.method.name)[1]
         case ["data", "options", _, *_]:
             return 2, sources.find(config.data.source)[1]
+        case ["teach", "options", _, *_]:
+            return 2, teaching.find(config.teach.paper)[1]
         case ["eval", name, _, *_]:
             return 2, benchmarks.find(name)[1]
     return None
 
 
-def config_flag() -> dict[str, Any]:
-    """What cli.run() is told of a flag --config that names an experiment."""
-    return {"options_at": {"config": options_at}, "config": base.get_config()}
+def config_flag(keys: ConfigDict | None = None) -> dict[str, Any]:
+    """What cli.run() is told of a flag --config that names an experiment with these keys."""
+    return {"options_at": {"config": options_at}, "config": keys or base.get_config()}
 
 
 def defaults(config: ConfigDict) -> dict[str, Any]:

@@ -9,13 +9,10 @@ run was.
 
 import dataclasses
 import functools
-import importlib
-import inspect
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -27,6 +24,7 @@ from data.tokenizer import load_tokenizer
 from data.world import World
 from errors import UserError
 from eval import make_encoder, restore
+from experiment import config_flag
 from language import base as language
 from language.cache import cached
 from methods import base as methods
@@ -41,10 +39,11 @@ from tpu_configs import base
 from training import cli
 from training import mesh as meshes
 from training.optimizer import make_optimizer
-from training.state import abstract_state, init_state
+from training.state import abstract_state, create_state
 from training.step import jit_train_step, make_train_step
+from training.trainable import choose_trainable
 
-_TEXT_LENGTHS = (16, 24, 32, 48, 77)  # tokens; a fit's texts are cut to the shortest that fits
+_TEXT_LENGTHS = (24, 32, 48, 77)  # tokens; a fit's texts are cut to the shortest that fits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,14 +105,19 @@ def _compiled(config: str, mesh) -> tuple:
         shards=meshes.batch_shards(mesh),
     )
     method = methods.load(config.method.name, config.method.options)
+    methods.check_batch(method, ("image", "text", "negatives", "negatives_valid"))
     _, tx = make_optimizer(total_steps=config.total_steps, **config.optimizer)
-    abstract = abstract_state(mesh, functools.partial(init_params, model), method, tx)
-    step = make_train_step(embedder(model), embedder(model.teacher()), method, tx)
+    init = functools.partial(init_params, model)
+    boxed = jax.eval_shape(init, jax.random.key(0))
+    learning = (method, tx, choose_trainable(boxed, config.train.learn, **config.train.lora))
+    abstract = abstract_state(mesh, init, *learning)
     first = jax.jit(
-        lambda params: init_state(abstract, lambda given: given, method, tx, params),
+        lambda params: create_state(params, *learning, jax.random.key(0)),
         out_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract),
     )
-    return model, params, tokenizer, method, first, jit_train_step(step, abstract)
+    embedders = [embedder(network, method.needs) for network in (model, model.teacher())]
+    step = jit_train_step(make_train_step(*embedders, *learning), abstract)
+    return model, params, tokenizer, method, first, step
 
 
 def _clip(config: ConfigDict, world: World) -> ClipStudent:
@@ -135,7 +139,7 @@ def _clip(config: ConfigDict, world: World) -> ClipStudent:
             state, metrics = step(state, meshes.put_batch(mesh, batch))
         if not np.isfinite(float(metrics["loss"])):
             raise UserError("the student diverged: lower config.optimizer.learning_rate")
-        return state.params
+        return state.student()
 
     return ClipStudent(params, encoder, trainer, lambda p: float(np.exp(p["logit_scale"])))
 
@@ -169,7 +173,8 @@ def _padded(record: Record, count: int) -> list[str]:
 
 def teach(config: ConfigDict, workdir: Path, seeds: Sequence[int]) -> list[dict]:
     """Runs the experiment for every seed and writes table, figure and results.json."""
-    experiment = load(config.teach.paper, config.teach.options)
+    experiment, takes = results.find(config.teach.paper)
+    options = takes.arguments(config.teach.options)
     about = json.dumps(config.to_dict(), indent=1, sort_keys=True, default=str)
     path = workdir / "config.json"
     if path.exists() and path.read_text(encoding="utf-8") != about:
@@ -183,7 +188,7 @@ def teach(config: ConfigDict, workdir: Path, seeds: Sequence[int]) -> list[dict]
 
         cells = results.Cells(workdir / f"seed_{seed}", say)
         data = Path(config.teach.data) if config.teach.data else None
-        by_seed[seed] = experiment(Lend(config, seed, cells, data))
+        by_seed[seed] = experiment(Lend(config, seed, cells, data), **options)
         left = (time.monotonic() - start) / (i + 1) * (len(seeds) - i - 1)
         say(f"done; some {left / 60:.0f} min left")
     rows = results.summarise(by_seed, config.teach.baseline)
@@ -194,26 +199,8 @@ def teach(config: ConfigDict, workdir: Path, seeds: Sequence[int]) -> list[dict]
     return rows
 
 
-def load(paper: str, options: ConfigDict) -> Callable[[Lend], list[results.Point]]:
-    """The experiment of teaching/<paper>.py with its options bound.
-
-    Raises:
-      UserError: no such file, no experiment in it, or no such option.
-    """
-    folder = Path(__file__).with_name("teaching")
-    papers = sorted(p.stem for p in folder.glob("*.py") if "\ndef experiment(" in p.read_text())
-    if paper not in papers:
-        raise UserError(f"no experiment named {paper!r}; there are: {', '.join(papers)}")
-    experiment: Any = importlib.import_module(f"teaching.{paper}").experiment
-    known = list(inspect.signature(experiment).parameters)[1:]
-    for name in options:
-        if name not in known:
-            raise UserError(f"{paper} has no option {name!r}; its options: {', '.join(known)}")
-    return functools.partial(experiment, **options.to_dict())
-
-
 def main() -> None:
-    name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+    name = cli.experiment_name(config_flags.get_config_filename(flags.FLAGS["config"]))
     seeds = [int(seed) for seed in flags.FLAGS.seeds]
     teach(flags.FLAGS.config, Path(flags.FLAGS.workdir or Path("runs", f"teach_{name}")), seeds)
 
@@ -225,4 +212,4 @@ def define_flags() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags, config=base.get_teaching_config())
+    cli.run(main, define_flags, **config_flag(base.get_teaching_config()))

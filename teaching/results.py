@@ -1,6 +1,7 @@
 """What an experiment measured: kept cell by cell, then means, paired differences, table, figure."""
 
 import dataclasses
+import importlib
 import json
 import math
 from collections import defaultdict
@@ -12,7 +13,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
+from options import Options, check_known, modules_that_define
 from teaching.base import write_atomically
+
+_FOLDER = Path(__file__).parent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +48,18 @@ class Cells:
             write_atomically(path, json.dumps(compute(), indent=1))
             self.say(name)
         return json.loads(path.read_text(encoding="utf-8"))
+
+
+def find(paper: str) -> tuple[Callable[..., list[Point]], Options]:
+    """experiment() of teaching/<paper>.py, and the options that it takes.
+
+    Raises:
+      UserError: no such experiment; says which there are and the nearest.
+    """
+    check_known("teaching experiment", paper, modules_that_define("experiment", _FOLDER))
+    experiment = importlib.import_module(f"teaching.{paper}").experiment
+    options = Options(experiment, f"teaching experiment {paper}", 1, "config.teach.options")
+    return experiment, options
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:

@@ -9,6 +9,7 @@ import pytest
 
 import teach
 from data.tokenizer import load_tokenizer
+from teaching import results
 from teaching.results import Cells, Point
 from tpu_configs import base
 
@@ -19,18 +20,16 @@ NAMES = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
 @pytest.mark.parametrize("name", NAMES)
 def test_configs_name_experiments_and_their_options(name):
     config = importlib.import_module(f"tpu_configs.teaching.{name}").get_config()
-    assert callable(teach.load(config.teach.paper, config.teach.options))
+    experiment, takes = results.find(config.teach.paper)
+    assert callable(experiment) and takes.arguments(config.teach.options)
     assert config.teach.x_label
 
 
 def test_unknown_names_are_errors():
-    config = base.get_teaching_config()
-    with pytest.raises(ValueError, match="no experiment named 'x'; there are: data_env, "):
-        teach.load("x", config.teach.options)
-    with config.unlocked():
-        config.teach.options.turn = 3
-    with pytest.raises(ValueError, match="no option 'turn'; its options: turns, budget"):
-        teach.load("data_env", config.teach.options)
+    with pytest.raises(ValueError, match="unknown teaching experiment 'data_en' .*data_env"):
+        results.find("data_en")
+    with pytest.raises(ValueError, match="unknown option of teaching experiment data_env 'turn'"):
+        results.find("data_env")[1].arguments({"turn": 3})
 
 
 def small():

@@ -200,6 +200,9 @@ def get_teaching_config() -> ConfigDict:
         teach.x_label = ""  # of the figure
         teach.data = ""  # folder of the task's files
         teach.models = ConfigDict()  # name -> options of language.base.load
+    config.lock()
+    for section in (config.method.options, config.data.options, teach.options, teach.models):
+        section.unlock()
     return config
 
 
