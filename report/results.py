@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import files
 from benchmarks.base import Score, Scores
 from benchmarks.statistics import Difference
 from data.images import image_key
@@ -66,37 +65,6 @@ class Results:
         return content
 
 
-def write(
-    results: Results,
-    output: Path,
-    *,
-    options: Mapping[str, Any],
-    published: str = "",
-    workdir: Path | None = None,
-) -> None:
-    """Writes output (json) and, beside it, csv, parquet and html; prints what differs.
-
-    Args:
-      options: of each benchmark.
-      published: csv of further rows for the scoreboard.
-      workdir: a run whose log may hold the curve of scores during training.
-    """
-    from report import page
-
-    for name, figures in results.differences().items():
-        print(f"\n{difference_table(f'{name}: difference', figures)}")
-    files.write_json(output, results.to_json() | {"options": options})
-    files.write_text(output.with_suffix(".csv"), _csv(results))
-    write_examples(results, output.with_suffix(".parquet"))
-    html = output.with_suffix(".html").with_stem(_page_name(output))
-    files.write_text(html, page.render(results, published=published, workdir=workdir))
-    print(f"\nwritten to {output}; open {html}")
-
-
-def _page_name(output: Path) -> str:
-    return "report" if output.stem == "results" else output.stem
-
-
 def difference_table(title: str, figures: Mapping[str, Difference]) -> str:
     """Paired differences as text, one line each."""
     width = max(len(name) for name in [title, *figures])
@@ -117,7 +85,8 @@ def scores_of(results: Results) -> Iterator[tuple[str, str, Score]]:
                 yield model, name, score
 
 
-def _csv(results: Results) -> str:
+def csv_of(results: Results) -> str:
+    """A line for each figure."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)

@@ -1,6 +1,7 @@
 """Who may import whom (CONTRIBUTING.md), read from every source file."""
 
 import ast
+import graphlib
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,36 @@ def test_data_starts_without_jax(path):
 
 def test_train_is_read_top_to_bottom():
     assert len((ROOT / "train.py").read_text(encoding="utf-8").splitlines()) <= 200
+
+
+def test_no_circles():
+    """Not even through an import within a function."""
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in FILES}
+    names = {name.removesuffix(".__init__"): path for name, path in names.items()}
+
+    def ours(path):
+        """The modules of ours that a file imports: `from a import b` is a.b where that is one."""
+        found = imported(ast.parse(path.read_text(encoding="utf-8")))
+        return {name if name in names else name.rpartition(".")[0] for name in found} & set(names)
+
+    graph = {name: ours(path) - {name} for name, path in names.items()}
+    list(graphlib.TopologicalSorter(graph).static_order())  # a CycleError names the circle
+
+
+# Lines, without the docstring.
+SCREEN = 60
+LONG = {
+    "tpu_configs/base.py": {"get_config"},  # every key once
+    "train.py": {"train"},  # read top to bottom
+    "training/loop.py": {"fit"},  # the loop
+}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_functions_fit_a_screen(path):
+    long = LONG.get(str(path.relative_to(ROOT)), ())
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef) and node.name not in long:
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            lines = body[-1].end_lineno - body[0].lineno + 1 if body else 0
+            assert lines <= SCREEN, f"{node.name} is over a screen"
