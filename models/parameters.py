@@ -6,10 +6,12 @@ is parted, a dict stands in its place: of layers that learn above others that do
 (LoRA, Hu et al. 2021, arXiv 2106.09685, section 4.1). So the trees say themselves what they are.
 """
 
+import functools
 from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 from flax import struct
 from flax.linen import dtypes
 
@@ -22,7 +24,7 @@ PARTS = (FROZEN_LAYERS, LEARNED_LAYERS, BASE, LORA_A, LORA_B, LORA_SCALE)
 class LowRank:
     """base + scale * a b, which stands for an array wherever one is asked for.
 
-    Dense layers that multiply by dot_general() below never compute it, nor its gradient.
+    The layers Dense and DenseGeneral below never compute it, nor its gradient.
 
     Attributes:
       base: [*L, *I, *O], for layers L (or none), inputs I and outputs O.
@@ -99,13 +101,13 @@ def _whole(tree):
 
 
 def promote_dtype(*arrays, dtype=None, inexact=True):
-    """Flax's function of this name, in which a LowRank stays one: for the layers' argument."""
+    """Flax's function of this name, in which a LowRank stays one."""
     leaves, structure = jax.tree.flatten(arrays)
     return structure.unflatten(dtypes.promote_dtype(*leaves, dtype=dtype, inexact=inexact))
 
 
 def dot_general(x, kernel, dimension_numbers, precision=None, **options):
-    """jax.lax.dot_general for a kernel that may be LowRank: for the layers' argument."""
+    """jax.lax.dot_general for a kernel that may be LowRank."""
 
     def dot(x, kernel, numbers=dimension_numbers):
         return jax.lax.dot_general(x, kernel, numbers, precision, **options)
@@ -118,3 +120,10 @@ def dot_general(x, kernel, dimension_numbers, precision=None, **options):
     low = dot(x, kernel.a)
     last = (((low.ndim - 1,), (0,)), ((), ()))
     return dot(x, kernel.base) + kernel.scale * dot(low, kernel.b, last)
+
+
+# Flax's layers, for kernels that may be LowRank.
+Dense = functools.partial(nn.Dense, promote_dtype=promote_dtype, dot_general=dot_general)
+DenseGeneral = functools.partial(
+    nn.DenseGeneral, promote_dtype=promote_dtype, dot_general=dot_general
+)

@@ -13,6 +13,7 @@ from flax import linen as nn
 
 from errors import UserError
 from models.embeddings import Tokens
+from models.parameters import Dense
 from models.transformer import (
     Compute,
     TextConfig,
@@ -98,7 +99,7 @@ def embed_patches(image, shape: VisionConfig, compute: Compute, use_bias: bool =
     expected = (shape.image_size, shape.image_size, 3)
     if image.shape[1:] != expected:
         raise UserError(f"images are {image.shape[1:]}, but the image tower takes {expected}")
-    return nn.Dense(
+    return Dense(
         shape.width,
         use_bias=use_bias,
         dtype=compute.dtype,

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from models.parameters import Dense, DenseGeneral
+
 ACTIVATIONS = {
     "gelu": lambda x: nn.gelu(x, approximate=False),
     # OpenAI's weights were trained with this one; loaded with GELU they silently lose points.
@@ -97,6 +99,8 @@ class Compute:
       unroll_layers: unroll the scan over layers (slower to compile; see docs/performance.md).
       constrain: (activation, logical axis names) -> activation; lays it out on a mesh.
       shards: parts that the axis called batch is laid out in.
+      frozen_layers: path of a stack of layers -> how many of the first learn nothing at all: their
+        gradients are not computed.
     """
 
     dtype: Any = jnp.float32
@@ -104,6 +108,7 @@ class Compute:
     unroll_layers: bool = False
     constrain: Callable = lambda x, names: x
     shards: int = 1
+    frozen_layers: Callable[[str], int] = lambda stack: 0
 
 
 def normal(stddev: float, *names):
@@ -137,7 +142,7 @@ def joint_embedding(embed_dim: int, shape, dtype, use_bias: bool = False) -> Cal
     """The last norm and the projection: [..., width] -> float32 [..., embed_dim], any number of
     times; its layers belong to the module that calls this."""
     norm = layer_norm("ln_post", shape.ln_epsilon)
-    project = nn.Dense(
+    project = Dense(
         embed_dim,
         use_bias=use_bias,
         dtype=dtype,
@@ -155,7 +160,7 @@ def _out_stddev(shape) -> float:
 
 def attention_out(shape, dtype) -> nn.DenseGeneral:
     """From the heads back to the residual stream."""
-    return nn.DenseGeneral(
+    return DenseGeneral(
         shape.width,
         axis=(-2, -1),
         dtype=dtype,
@@ -167,7 +172,7 @@ def attention_out(shape, dtype) -> nn.DenseGeneral:
 
 def mlp(x, shape, compute):
     """[N, L, width] -> [N, L, width]; makes its layers in the module that calls it."""
-    x = nn.Dense(
+    x = Dense(
         shape.mlp_width,
         dtype=compute.dtype,
         kernel_init=normal((2 * shape.width) ** -0.5, "embed", "mlp"),
@@ -175,7 +180,7 @@ def mlp(x, shape, compute):
         name="fc",
     )(x)
     x = compute.constrain(ACTIVATIONS[shape.activation](x), ("batch", None, "mlp"))
-    return nn.Dense(
+    return Dense(
         shape.width,
         dtype=compute.dtype,
         kernel_init=normal(_out_stddev(shape), "mlp", "embed"),
@@ -197,7 +202,7 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(self, x, mask=None):
         width, heads = self.shape.width, self.shape.heads
-        qkv = nn.DenseGeneral(
+        qkv = DenseGeneral(
             (3, heads, width // heads),
             dtype=self.compute.dtype,
             kernel_init=normal(width**-0.5, "embed", "qkv", "heads", "head_dim"),
@@ -239,6 +244,18 @@ class Transformer(nn.Module):
 
     @nn.compact
     def __call__(self, x, mask=None):
+        frozen = self.compute.frozen_layers("/".join((*self.path, "blocks")))
+        if not frozen or self.is_initializing():
+            return self._stack(self.shape.layers, name="blocks")(x, mask)[0]
+        # A loop is differentiated as a whole: of two, the first has no gradient to compute.
+        blocks = self.variables["params"]["blocks"]
+        first = jax.tree.map(lambda stacked: jax.lax.stop_gradient(stacked[:frozen]), blocks)
+        last = jax.tree.map(lambda stacked: stacked[frozen:], blocks)
+        x = self._stack(frozen, parent=None).apply({"params": first}, x, mask)[0]
+        above = self._stack(self.shape.layers - frozen, parent=None)
+        return above.apply({"params": last}, x, mask)[0]
+
+    def _stack(self, layers: int, **options) -> nn.Module:
         unroll = self.compute.unroll_layers
         block = Block
         if self.compute.remat != "none":
@@ -249,8 +266,8 @@ class Transformer(nn.Module):
             variable_axes={"params": 0},
             split_rngs={"params": True},
             in_axes=nn.broadcast,
-            length=self.shape.layers,
-            unroll=self.shape.layers if unroll else 1,
+            length=layers,
+            unroll=layers if unroll else 1,
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
-        return stack(self.shape, self.attend, self.compute, name="blocks")(x, mask)[0]
+        return stack(self.shape, self.attend, self.compute, **options)
