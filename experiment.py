@@ -1,16 +1,25 @@
 """An experiment's parts, found by the names in its config."""
 
-from collections.abc import Sequence
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
 from benchmarks import base as benchmarks
 from data import sources
+from errors import UserError
 from methods import base as methods
-from options import Options
+from models import projection
+from models.clip import CLIP, embedder, init_params
+from options import Options, check_known
+from pretrained.load import load_weights
+from pretrained.teacher import Teacher, open_teacher
 from teaching import results as teaching
 from tpu_configs import base
+from training.trainable import Trainable, choose_trainable
 
 
 def options_at(config: ConfigDict, keys: Sequence[str]) -> tuple[int, Options] | None:
@@ -49,3 +58,86 @@ def source_options(data: ConfigDict) -> dict:
     """What a source is told besides its root."""
     split = {name: data[name] for name in ("split", "test_size", "train_size")}
     return {**split, **data.options}
+
+
+def open_teachers(config: ConfigDict, model: CLIP) -> dict[str, Teacher]:
+    """The teachers that are models of their own, by name: config.teacher's is called "teacher"."""
+    named = {"teacher": config.teacher} if config.teacher["from"] else {}
+    defaults = base.get_config().teacher.to_dict()
+    for name, options in config.teachers.items():
+        for key in options:
+            check_known(f"key of config.teachers.{name}", key, defaults)
+        named[name] = defaults | dict(options)
+    compute = dataclasses.replace(model.compute, remat="none")
+    video = model.config.video is not None
+    return {name: open_teacher(name, options, compute, video) for name, options in named.items()}
+
+
+def readers(teachers: Mapping[str, Teacher], model: CLIP, tokenizer, source) -> dict[str, dict]:
+    """What the data's pipeline makes for teachers that cannot read the student's fields.
+
+    Raises:
+      UserError: it makes none of it.
+    """
+    fingerprint = tokenizer.fingerprint()
+    reads = {name: its.reads(model.config, fingerprint) for name, its in teachers.items()}
+    reads = {name: own for name, own in reads.items() if own}
+    pipeline = sources.pipeline_of(source)
+    if reads and "readers" not in inspect.signature(pipeline.train_batches).parameters:
+        raise UserError(
+            f"the teacher {min(reads)} reads {', '.join(reads[min(reads)])} of its own, which "
+            f"{pipeline.__name__} does not make: choose a teacher with the student's tokenizer, "
+            "context length and image size"
+        )
+    return reads
+
+
+def initialiser(model: CLIP, teachers: Mapping[str, Teacher]) -> Callable[[jax.Array], dict]:
+    """A key -> random parameters of a student, with maps to the teachers of other sizes."""
+    sizes = {name: teacher.model.config.embed_dim for name, teacher in teachers.items()}
+    sizes = {name: size for name, size in sizes.items() if size != model.config.embed_dim}
+
+    def init(key):
+        maps = projection.init_maps(key, model.config.embed_dim, sizes) if sizes else {}
+        return init_params(model, key) | maps
+
+    return init
+
+
+def trainable_of(options: ConfigDict, boxed) -> Trainable:
+    """What learns by config.train; maps to a teacher's space always do, having learnt nothing."""
+    learn = tuple(options.learn)
+    if projection.MAPS in boxed and (learn or options.lora.rank):
+        learn += (f"{projection.MAPS}/*",)
+    return choose_trainable(boxed, learn, **options.lora)
+
+
+def embedders(model: CLIP, method, teachers: Mapping[str, Teacher], trainable: Trainable):
+    """(params, batch) -> Embeddings of the student and of its teacher, or of each by name."""
+    compute = dataclasses.replace(model.compute, frozen_layers=trainable.frozen_layers)
+    student = embedder(model.clone(compute=compute), method.needs)
+    own = embedder(model.teacher(), method.needs)
+    looks = {name: teacher.embedder(method.needs) for name, teacher in teachers.items()}
+    if isinstance(method.teacher, Mapping):
+        return projection.mapped(student), {name: looks.get(name, own) for name in method.teacher}
+    return projection.mapped(student), looks.get("teacher", own)
+
+
+def first_params(config: ConfigDict, model: CLIP, init: Callable, shardings, start_from, tokenizer):
+    """A function and its argument that make the first parameters, random or pretrained ones."""
+    key = jax.random.key(config.seed)
+    if start_from is None:
+        return init, key
+    loaded = load_weights(
+        start_from,
+        shardings,
+        config=model.config,
+        tokenizer_hash=tokenizer.fingerprint(),
+        resize=config.model.image_size is not None,
+    )
+
+    def complete(params):
+        # Weights of CLIP do not bring what training adds to it, such as residual heads.
+        return {**init(key), **params}
+
+    return complete, loaded.params

@@ -24,10 +24,8 @@ from errors import UserError
 from eval import evaluate, load_benchmarks
 from methods import base as methods
 from models import zoo
-from models.clip import CLIP, embedder, init_params
 from pretrained import fingerprint
 from pretrained.find import RUN_FILE, WeightsSource, find_weights
-from pretrained.load import load_weights
 from report import run as report
 from tpu_configs import base
 from training import cli, loop
@@ -37,7 +35,6 @@ from training.logging import MetricLogger
 from training.optimizer import make_optimizer
 from training.state import abstract_state, init_state
 from training.step import jit_train_step, make_train_step
-from training.trainable import choose_trainable
 
 
 def train(config: ConfigDict, workdir: Path) -> None:
@@ -67,10 +64,15 @@ def train(config: ConfigDict, workdir: Path) -> None:
         constrain=meshes.constraint(mesh),
         shards=meshes.batch_shards(mesh),
     )
-    embedders = [embedder(network, method.needs) for network in (model, model.teacher())]
-    init = functools.partial(init_params, model)
+    fingerprint.check_shape(model.config, "config.model")
+    teachers = experiment.open_teachers(config, model)
+    method = methods.with_external_teachers(method, teachers)
+    init = experiment.initialiser(model, teachers)
     boxed = jax.eval_shape(init, jax.random.key(0))
-    learning = (method, tx, choose_trainable(boxed, config.train.learn, **config.train.lora))
+    trainable = experiment.trainable_of(config.train, boxed)
+    learning = (method, tx, trainable)
+    embedders = experiment.embedders(model, method, teachers, trainable)
+    readers = experiment.readers(teachers, model, tokenizer, source)
     stamp = fingerprint.fingerprint(model.config, tokenizer.fingerprint())
     about_data = {"records": len(source), "steps_per_epoch": steps_per_epoch}
     stamps = {RUN_FILE: stamp, DATA_FILE: about_data}
@@ -80,15 +82,21 @@ def train(config: ConfigDict, workdir: Path) -> None:
         tokenizer.save(workdir / "tokenizer")
 
     checkpoints = Checkpoints(workdir, steps_per_epoch=steps_per_epoch, **config.checkpoint)
-    abstract = abstract_state(mesh, init, *learning)
+    layout = functools.partial(meshes.tree_shardings, mesh)
+    own = abstract_state(mesh, init, *learning)
+    external = {name: teacher.shapes(layout) for name, teacher in teachers.items()}
+    abstract = own.with_external(method, external)
     if checkpoints.latest_step is not None:
         state = checkpoints.restore(abstract)
     else:
-        shardings = meshes.tree_shardings(mesh, boxed)
-        make, argument = first_params(config, model, shardings, start_from, tokenizer)
-        state = init_state(abstract, make, *learning, argument, jax.random.key(config.seed))
+        key, shardings = jax.random.key(config.seed), layout(boxed)
+        first = experiment.first_params(config, model, init, shardings, start_from, tokenizer)
+        external = {name: teacher.load(layout) for name, teacher in teachers.items()}
+        state = init_state(own, *first, *learning, key).with_external(method, external)
     start = int(state.step)
-    batches = open_batches(config, mesh, model, method, source, tokenizer, make_negatives, start)
+    batches = open_batches(
+        config, mesh, model, method, source, tokenizer, make_negatives, readers, start
+    )
 
     logger = MetricLogger(
         workdir, start_step=start, total_steps=total_steps, batch_size=config.batch_size
@@ -114,7 +122,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
 
 
 def open_batches(
-    config: ConfigDict, mesh, model: CLIP, method, source, tokenizer, make_negatives, start: int
+    config: ConfigDict, mesh, model, method, source, tokenizer, make_negatives, readers, start: int
 ) -> Iterator[dict]:
     """This process's batches from step start on.
 
@@ -133,6 +141,7 @@ def open_batches(
         num_negatives=config.data.num_negatives if "negatives" in method.batch_fields else 0,
         make_negatives=make_negatives,
         texts=method.texts,
+        readers=readers,
         start_step=start,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
@@ -161,26 +170,6 @@ def open_tokenizer(
     if start_from.tokenizer is None:
         raise UserError(f"{start_from.name} brings no tokenizer: name one in config.data.tokenizer")
     return tokenizers.load_tokenizer(start_from.tokenizer)
-
-
-def first_params(config: ConfigDict, model: CLIP, shardings, start_from, tokenizer):
-    """A function and its argument that make the first parameters, random or pretrained ones."""
-    key = jax.random.key(config.seed)
-    if start_from is None:
-        return functools.partial(init_params, model), key
-    loaded = load_weights(
-        start_from,
-        shardings,
-        config=model.config,
-        tokenizer_hash=tokenizer.fingerprint(),
-        resize=config.model.image_size is not None,
-    )
-
-    def complete(params):
-        # Weights of CLIP do not bring what a model adds to it, such as residual heads.
-        return {**init_params(model, key), **params}
-
-    return complete, loaded.params
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ import hashlib
 import io
 import os
 import warnings
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -89,16 +90,24 @@ def train_image(image, size: int, rng: np.random.Generator, scale=(0.9, 1.0), ra
       ratio: least and greatest width / height of the crop.
 
     Raises:
-      ValueError: as decode.
+      UserError: as decode.
     """
+    return train_images(image, [size], rng, scale, ratio)[size]
+
+
+def train_images(
+    image, sizes: Collection[int], rng: np.random.Generator, scale=(0.9, 1.0), ratio=(3 / 4, 4 / 3)
+) -> dict[int, np.ndarray]:
+    """The crop of train_image() in several sizes."""
     with _opened(image) as opened:
         width, height = opened.size
         left, top, crop_width, crop_height = _random_crop(width, height, rng, scale, ratio)
         with _named(image):
-            pixels = _load(opened, min(crop_width, crop_height) / size)
+            pixels = _load(opened, min(crop_width, crop_height) / max(sizes))
         x, y = pixels.width / width, pixels.height / height
         box = (left * x, top * y, (left + crop_width) * x, (top + crop_height) * y)
-        return np.asarray(pixels.resize((size, size), Image.Resampling.BICUBIC, box))
+        bicubic = Image.Resampling.BICUBIC
+        return {size: np.asarray(pixels.resize((size, size), bicubic, box)) for size in sizes}
 
 
 def eval_image(

@@ -5,9 +5,9 @@ any number of worker processes and hosts.
 """
 
 import dataclasses
-import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import grain
 import numpy as np
@@ -35,6 +35,7 @@ def train_batches(
     num_negatives: int = 0,
     make_negatives: Callable | None = None,
     texts: Sequence[tuple[str, int, int]] = (),
+    readers: Mapping[str, Mapping] = MappingProxyType({}),
     start_step: int = 0,
     workers: int = 0,
     process_index: int = 0,
@@ -55,7 +56,9 @@ def train_batches(
     valid:<role> bool [N, M];
       and if text_rows are given: text_slots int32 [shards, R, context_length] and text_starts int32
     [shards, texts / shards], see data/packing.py, of each sample's caption, negatives and further
-    texts in the order of their roles' names.
+    texts in the order of their roles' names;
+      and for each of the readers, with its name and a slash in front of theirs, the fields that are
+    its own.
 
     Args:
       source: records, see data/sources.py.
@@ -71,6 +74,7 @@ def train_batches(
       make_negatives: (record, i, rng) -> (K texts, K whether valid, how many were filled) for
         caption i of a record; picklable. None: the records bring them.
       texts: (role, M, G) of further texts, see data/roles.py.
+      readers: by name the arguments of Reader, of models beside the student that read the batch.
       workers: decoding processes; 0 decodes in this one.
       agree: largest of an int over all processes, so that all of them choose the same L and R.
 
@@ -81,9 +85,9 @@ def train_batches(
     if num_negatives and not make_negatives:
         check_negatives(source)
     roles.check(source, texts)
-    sample = _Sample(
-        tokenizer, image_size, crop_scale, context_length, num_negatives, make_negatives, texts
-    )
+    everyone = {"": Reader(tokenizer, context_length, causal, image_size)}
+    everyone |= {f"{name}/": Reader(**options) for name, options in readers.items()}
+    sample = _Sample(everyone, crop_scale, num_negatives, make_negatives, texts)
     dataset = sampled_batches(
         source,
         sample,
@@ -94,13 +98,23 @@ def train_batches(
         process_index=process_index,
         process_count=process_count,
     )
-    if not causal:
-        text_lengths, text_rows = (), ()
-    if text_rows:
-        pack = functools.partial(pack_texts, text_rows=text_rows, shards=shards, agree=agree)
-        return arranged(dataset, pack)
-    lengths = sorted({min(length, context_length) for length in [*text_lengths, context_length]})
-    return arranged(dataset, functools.partial(_cut, lengths=lengths, agree=agree))
+
+    def arrange(batch):
+        for prefix, reader in everyone.items():
+            own = {name[len(prefix) :]: x for name, x in batch.items() if name.startswith(prefix)}
+            if reader.tokenizer is None:
+                continue
+            if reader.causal and text_rows:
+                own = pack_texts(own, text_rows, shards, agree)
+            else:
+                longest = reader.context_length
+                shorter = text_lengths if reader.causal else ()
+                lengths = sorted({*(min(length, longest) for length in shorter), longest})
+                own = _cut(own, lengths, agree)
+            batch = batch | {prefix + name: x for name, x in own.items()}
+        return batch
+
+    return arranged(dataset, arrange)
 
 
 def sampled_batches(
@@ -154,13 +168,27 @@ def steps_per_epoch(num_records: int, batch_size: int) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
+class Reader:
+    """A model that reads the batch.
+
+    Attributes:
+      tokenizer: None for one that reads the student's texts.
+      context_length, causal: see train_batches().
+      image_size: pixels; None for one that sees the student's images.
+    """
+
+    tokenizer: object = None
+    context_length: int = CONTEXT_LENGTH
+    causal: bool = True
+    image_size: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class _Sample:
     """Makes a training sample of a record; pickled to the worker processes."""
 
-    tokenizer: object
-    image_size: int
+    readers: Mapping[str, Reader]
     crop_scale: tuple[float, float]
-    context_length: int
     num_negatives: int
     make_negatives: Callable | None
     further: Sequence[tuple[str, int, int]] = ()
@@ -168,24 +196,33 @@ class _Sample:
     def __call__(self, record, rng):
         i = int(rng.integers(len(record["captions"])))
         negatives, valid, filled = self._negatives(record, i, rng)
+        sizes = {reader.image_size for reader in self.readers.values()} - {None}
         try:
-            image = images.train_image(record["image"], self.image_size, rng, self.crop_scale)
+            crops = images.train_images(record["image"], sizes, rng, self.crop_scale)
         except UserError as error:
             raise UserError(f"{record['key']}: {error}") from None
         further = {role: roles.draw(record, i, rng, role, *size) for role, *size in self.further}
         texts = [record["captions"][i], *negatives]
         texts += [text for drawn, _ in further.values() for text in drawn]
-        tokens, truncated = self.tokenizer.encode(texts, self.context_length)
-        sample = {
-            "image": image,
-            "text": tokens[0],
-            "truncated": truncated.any(),
-            "filled": np.int32(filled),
-        }
-        start = 1 + len(negatives)
+        sample = {"truncated": np.False_, "filled": np.int32(filled)}
         if negatives:
-            sample |= {"negatives": tokens[1:start], "negatives_valid": np.array(valid, bool)}
-        return sample | roles.arrays(further, tokens[start:])
+            sample["negatives_valid"] = np.array(valid, bool)
+        for prefix, reader in self.readers.items():
+            if reader.image_size is not None:
+                sample[f"{prefix}image"] = crops[reader.image_size]
+            if reader.tokenizer is None:
+                continue
+            tokens, truncated = reader.tokenizer.encode(texts, reader.context_length)
+            sample["truncated"] |= truncated.any()
+            start = 1 + len(negatives)
+            own = {"text": tokens[0]} | ({"negatives": tokens[1:start]} if negatives else {})
+            own |= {
+                name: x
+                for name, x in roles.arrays(further, tokens[start:]).items()
+                if not prefix or name.startswith(roles.TEXTS)
+            }
+            sample |= {prefix + name: x for name, x in own.items()}
+        return sample
 
     def _negatives(self, record, i, rng):
         """(K texts, K whether valid, how many were filled) for caption i of a record."""

@@ -5,7 +5,7 @@ import functools
 import importlib
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from errors import UserError
 from losses import distillation
 from models.embeddings import Embeddings
 from options import Options, check_known, modules_that_define
-from training.teacher import Policies, ema, frozen, none
+from training.teacher import Policies, ema, external, frozen, none
 
 Batch = dict[str, jax.Array]
 Carry = Any  # a pytree of arrays
@@ -103,9 +103,9 @@ class Method:
 def optional_teacher(make: Callable[..., Method]) -> Callable[..., Method]:
     """Gives a make() three more options, which put its method under DeGLA's self-distillation.
 
-    teacher: 'none', 'ema' or 'frozen', the initial weights; distill_weight, of the summed squared
-    error of images, captions and hard negatives to the teacher's (arXiv 2504.16801); ema_decay a
-    step. The method itself must have no teacher.
+    teacher: 'none', 'ema' or 'frozen', the initial weights or config.teacher's; distill_weight, of
+    the summed squared error of images, captions and hard negatives to the teacher's
+    (arXiv 2504.16801); ema_decay a step. The method itself must have no teacher.
     """
 
     @functools.wraps(make)
@@ -127,7 +127,7 @@ def optional_teacher(make: Callable[..., Method]) -> Callable[..., Method]:
             total, metrics, carry = method.loss(student, None, batch, carry)
             teacher = jax.lax.stop_gradient(teacher)
             valid = batch.get("negatives_valid")
-            distill = distillation.squared_error(student, teacher, valid)
+            distill = distillation.squared_error(student.toward(), teacher, valid)
             return total + distill_weight * distill, {**metrics, "distill": distill}, carry
 
         return dataclasses.replace(method, loss=loss, teacher=policies[teacher]())
@@ -163,6 +163,43 @@ def load(name: str, options: Mapping[str, Any]) -> Method:
     """
     make, takes = find(name)
     return make(**takes.arguments(options))
+
+
+def with_external_teachers(method: Method, names: Collection[str]) -> Method:
+    """The method with these teachers of config.teacher and config.teachers.
+
+    Raises:
+      UserError: it has no place for a teacher, or none was named for it.
+    """
+    policies = method.teacher
+    if isinstance(policies, Mapping):
+        needed = {name for name, policy in policies.items() if policy.external}
+        if needed != set(names):
+            raise UserError(
+                f"the method compares with the teachers {', '.join(sorted(needed))}, and the config"
+                f" names {', '.join(sorted(names)) or 'none'}: set config.teachers.<name>.from"
+            )
+        return method
+    if not names:
+        if policies.external:
+            raise UserError("the method needs a teacher: set config.teacher.from")
+        return method
+    if policies.moves:
+        raise UserError(
+            "the method's teacher is a moving average of the student, so config.teacher.from "
+            "cannot take its place: choose a frozen one (config.method.options.teacher=frozen)"
+        )
+    if set(names) != {"teacher"}:
+        raise UserError(
+            f"the method has one teacher, and the config names {', '.join(sorted(names))}: set "
+            "config.teacher alone, or choose another method"
+        )
+    if not policies.external and policies.init(()) is None:
+        raise UserError(
+            "the method has no teacher, so config.teacher.from is of no use: choose another, or "
+            "set config.method.options.teacher=frozen where it has that option"
+        )
+    return dataclasses.replace(method, teacher=external())
 
 
 def check_batch(method: Method, fields: Iterable[str]) -> None:

@@ -25,7 +25,7 @@ def make(
       tgc_scale: fixed scale of the text-grounded contrast.
       tgc_mask: 'paper', or 'released' to reproduce the public code (losses/grounded.py).
       distill_reduction: 'sum' over the global batch, or 'mean'.
-      teacher: 'ema' with ema_decay a step, or 'frozen', the initial weights.
+      teacher: 'ema' with ema_decay a step, or 'frozen', the initial weights or config.teacher's.
 
     Raises:
       UserError: an unknown teacher; from the loss, an unknown mask or reduction.
@@ -39,10 +39,11 @@ def make(
         args = (student.image, student.text, student.negatives, valid, student.logit_scale)
         base = contrastive.negclip(*args)
         igc = grounded.image_grounded(*args)
+        seen = student.toward()
         tgc = grounded.text_grounded(
-            student.text, teacher.text, student.negatives, valid, tgc_scale, tgc_mask
+            seen.text, teacher.text, seen.negatives, valid, tgc_scale, tgc_mask
         )
-        distill = distillation.squared_error(student, teacher, valid, distill_reduction)
+        distill = distillation.squared_error(seen, teacher, valid, distill_reduction)
         total = base + igc_weight * igc + tgc_weight * tgc + distill_weight * distill
         return total, {"negclip": base, "igc": igc, "tgc": tgc, "distill": distill}, carry
 

@@ -23,8 +23,9 @@ def make(distill_weight: float = 2.0) -> Method:
         metrics = {"cross_entropy": total, "top1": (logits.argmax(1) == batch["label"]).mean()}
         if teacher is not None:
             teacher = jax.lax.stop_gradient(teacher)
-            image, text = student.image_residual, student.text_residual
-            image, text = (student.image, student.text) if image is None else (image, text)
+            seen = student.toward()
+            image, text = seen.image_residual, seen.text_residual
+            image, text = (seen.image, seen.text) if image is None else (image, text)
             metrics["distill_image"] = distillation.cosine(image, teacher.image)
             metrics["distill_text"] = distillation.cosine(text, teacher.text)
             distill = metrics["distill_image"] + metrics["distill_text"]

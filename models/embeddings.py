@@ -38,6 +38,7 @@ class Embeddings:
       image_tokens: float32 [N, P, D], a vector for each of P patches, not normalised; and
       text_tokens, negative_tokens: Tokens of text [N, L, D] and negatives [N, K, L, D];
         all three None for a method that does not need them (methods/base.py).
+      mapped: by name of a teacher of another size, all of this in its space (models/projection.py).
     """
 
     image: jax.Array
@@ -51,3 +52,8 @@ class Embeddings:
     image_tokens: jax.Array | None = None
     text_tokens: Tokens | None = None
     negative_tokens: Tokens | None = None
+    mapped: Mapping[str, "Embeddings"] = struct.field(default_factory=dict)
+
+    def toward(self, teacher: str = "teacher") -> "Embeddings":
+        """What that teacher's embeddings are compared with: these, or their image in its space."""
+        return self.mapped.get(teacher, self)

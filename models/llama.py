@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from models.parameters import Dense, DenseGeneral
 from models.towers import unpack
 from models.transformer import REMAT_POLICIES, Compute, normal, zeros
 
@@ -90,7 +91,7 @@ class Attention(nn.Module):
         config, dtype = self.config, self.compute.dtype
 
         def heads(name, count, axis):
-            return nn.DenseGeneral(
+            return DenseGeneral(
                 (count, config.head_dim),
                 use_bias=config.qkv_bias,
                 dtype=dtype,
@@ -107,7 +108,7 @@ class Attention(nn.Module):
             k, v = cache = Cache(*map(_write, cache, (k, v), (context.start, context.start)))
         # Where there is a cache the mask says what has been.
         x = jax.nn.dot_product_attention(q, k, v, mask=context.mask, is_causal=cache is None)
-        x = nn.DenseGeneral(
+        x = DenseGeneral(
             config.width,
             axis=(-2, -1),
             use_bias=False,
@@ -130,7 +131,7 @@ class Block(nn.Module):
 
         def linear(name, width, *names):
             init = normal(0.02, *names)
-            return nn.Dense(width, use_bias=False, dtype=dtype, kernel_init=init, name=name)
+            return Dense(width, use_bias=False, dtype=dtype, kernel_init=init, name=name)
 
         y = _norm("norm_1", config)(x).astype(dtype)
         y, cache = Attention(config, self.compute, name="attn")(y, cache, context)
@@ -174,7 +175,7 @@ class Llama(nn.Module):
             self.block = blocks  # Linen names them block_0, block_1, ...
         self.norm = _norm(None, config)
         if not config.tied:
-            self.head = nn.Dense(
+            self.head = Dense(
                 config.vocab_size,
                 use_bias=False,
                 dtype=self.compute.dtype,

@@ -1,12 +1,14 @@
-"""Parameters of which a part learns: how the two parts lie in trees, and how they make one model.
+"""Parameters that are kept in parts, or in few bits: how they lie in trees and make one model.
 
 What learns and what does not are two nested dicts with the paths of the whole. Where one parameter
 is parted, a dict stands in its place: of layers that learn above others that do not
-(FROZEN_LAYERS, LEARNED_LAYERS), or of a matrix that only a product of low rank is added to
-(LoRA, Hu et al. 2021, arXiv 2106.09685, section 4.1). So the trees say themselves what they are.
+(FROZEN_LAYERS, LEARNED_LAYERS), of a matrix that only a product of low rank is added to
+(LoRA, Hu et al. 2021, arXiv 2106.09685, section 4.1), or of whole numbers and their scale. So the
+trees say themselves what they are.
 """
 
 import functools
+import math
 from collections.abc import Mapping
 
 import jax
@@ -17,12 +19,35 @@ from flax.linen import dtypes
 
 FROZEN_LAYERS, LEARNED_LAYERS = "frozen_layers", "learned_layers"
 BASE, LORA_A, LORA_B, LORA_SCALE = "frozen", "lora_a", "lora_b", "lora_scale"
+INT8, INT8_SCALE = "int8", "int8_scale"
 PARTS = (FROZEN_LAYERS, LEARNED_LAYERS, BASE, LORA_A, LORA_B, LORA_SCALE)
 
 
+class _Lazy:
+    """What stands for an array wherever one is asked for."""
+
+    def __getitem__(self, index):
+        return jnp.asarray(self)[index]
+
+    def astype(self, dtype):
+        return jnp.asarray(self).astype(dtype)
+
+    @property
+    def shape(self):
+        return self._like.shape
+
+    @property
+    def ndim(self):
+        return self._like.ndim
+
+    @property
+    def dtype(self):
+        return self._like.dtype
+
+
 @struct.dataclass
-class LowRank:
-    """base + scale * a b, which stands for an array wherever one is asked for.
+class LowRank(_Lazy):
+    """base + scale * a b.
 
     The layers Dense and DenseGeneral below never compute it, nor its gradient.
 
@@ -51,15 +76,50 @@ class LowRank:
             product = jax.vmap(product)
         return product(self.base, self.a, self.b, self.scale)
 
-    def __getitem__(self, index):
-        return jnp.asarray(self)[index]
+    @property
+    def _like(self):
+        return self.base
 
-    def astype(self, dtype):
-        return jnp.asarray(self).astype(dtype)
 
-    shape = property(lambda self: self.base.shape)
-    ndim = property(lambda self: self.base.ndim)
-    dtype = property(lambda self: self.base.dtype)
+@struct.dataclass
+class Int8(_Lazy):
+    """values * scale, of few bits.
+
+    Attributes:
+      values: int8 [*L, *I, *O], see LowRank.
+      scale: [*L, 1 for each of I, *O].
+    """
+
+    values: jax.Array
+    scale: jax.Array
+
+    def __jax_array__(self):
+        return self.values.astype(self.scale.dtype) * self.scale
+
+    @property
+    def _like(self):
+        return jax.ShapeDtypeStruct(self.values.shape, self.scale.dtype)
+
+
+def input_axes(shape: tuple[int, ...]) -> int:
+    """How many axes of a matrix are inputs, where both sides may be several axes.
+
+    A layer's inputs or its outputs are the residual stream, one axis about as wide as all the
+    others together: the evenest split is that between inputs and outputs.
+    """
+    return max(range(1, len(shape)), key=lambda i: min(math.prod(shape[:i]), math.prod(shape[i:])))
+
+
+def quantize(matrix: jax.Array, stacked: int) -> dict[str, jax.Array]:
+    """A kernel of a dense layer as whole numbers of 8 bits, each output with its own scale.
+
+    Args:
+      stacked: 1 where the first axis is that of layers, else 0.
+    """
+    inputs = range(stacked, stacked + input_axes(matrix.shape[stacked:]))
+    largest = jnp.max(jnp.abs(matrix), axis=tuple(inputs), keepdims=True)
+    scale = jnp.maximum(largest / 127, jnp.finfo(matrix.dtype).tiny)
+    return {INT8: jnp.round(matrix / scale).astype(jnp.int8), INT8_SCALE: scale}
 
 
 def join(learned, frozen):
@@ -72,13 +132,14 @@ def join(learned, frozen):
     Returns:
       A tree like the model's, with LowRank in the place of some arrays.
     """
-    return _whole(_union(learned, frozen)) if frozen else learned
+    return whole(_union(learned, frozen)) if frozen else learned
 
 
 def merge(learned, frozen):
     """join(), all arrays."""
-    whole = join(learned, frozen)
-    return jax.tree.map(jnp.asarray, whole, is_leaf=lambda leaf: isinstance(leaf, LowRank))
+    return jax.tree.map(
+        jnp.asarray, join(learned, frozen), is_leaf=lambda leaf: isinstance(leaf, _Lazy)
+    )
 
 
 def _union(learned, frozen):
@@ -88,11 +149,13 @@ def _union(learned, frozen):
     return {**frozen, **learned, **both}
 
 
-def _whole(tree):
+def whole(tree):
     """Puts together what is parted, from the leaves up."""
     if not isinstance(tree, Mapping):
         return tree
-    parts = {name: _whole(part) for name, part in tree.items()}
+    parts = {name: whole(part) for name, part in tree.items()}
+    if INT8 in parts:
+        return Int8(parts[INT8], parts[INT8_SCALE])
     if LEARNED_LAYERS in parts:
         return jnp.concatenate([parts[FROZEN_LAYERS], jnp.asarray(parts[LEARNED_LAYERS])])
     if LORA_A in parts:
@@ -101,28 +164,37 @@ def _whole(tree):
 
 
 def promote_dtype(*arrays, dtype=None, inexact=True):
-    """Flax's function of this name, in which a LowRank stays one."""
+    """Flax's function of this name, in which what stands for an array goes on to."""
     leaves, structure = jax.tree.flatten(arrays)
-    return structure.unflatten(dtypes.promote_dtype(*leaves, dtype=dtype, inexact=inexact))
+    kept = [leaf.dtype == jnp.int8 for leaf in leaves]
+    floats = [leaf for leaf, whole_number in zip(leaves, kept, strict=True) if not whole_number]
+    promoted = iter(dtypes.promote_dtype(*floats, dtype=dtype, inexact=inexact))
+    return structure.unflatten(
+        leaf if whole_number else next(promoted)
+        for leaf, whole_number in zip(leaves, kept, strict=True)
+    )
 
 
 def dot_general(x, kernel, dimension_numbers, precision=None, **options):
-    """jax.lax.dot_general for a kernel that may be LowRank."""
+    """jax.lax.dot_general for a kernel that may be LowRank or Int8."""
 
     def dot(x, kernel, numbers=dimension_numbers):
         return jax.lax.dot_general(x, kernel, numbers, precision, **options)
 
-    if not isinstance(kernel, LowRank):
-        return dot(x, kernel)
     (_, contracted), (batch, _) = dimension_numbers
-    if batch or kernel.scale.ndim or tuple(contracted) != tuple(range(kernel.inputs)):
-        return dot(x, jnp.asarray(kernel))
-    low = dot(x, kernel.a)
-    last = (((low.ndim - 1,), (0,)), ((), ()))
-    return dot(x, kernel.base) + kernel.scale * dot(low, kernel.b, last)
+    inputs = len(contracted)
+    first = not batch and tuple(contracted) == tuple(range(inputs))
+    if isinstance(kernel, LowRank) and first and not kernel.scale.ndim and kernel.inputs == inputs:
+        low = dot(x, kernel.a)
+        last = (((low.ndim - 1,), (0,)), ((), ()))
+        return dot(x, kernel.base) + kernel.scale * dot(low, kernel.b, last)
+    if isinstance(kernel, Int8) and first and math.prod(kernel.scale.shape[:inputs]) == 1:
+        scale = kernel.scale.reshape(kernel.scale.shape[inputs:])
+        return dot(x, kernel.values.astype(x.dtype)) * scale
+    return dot(x, jnp.asarray(kernel))
 
 
-# Flax's layers, for kernels that may be LowRank.
+# Flax's layers, for kernels that may be LowRank or Int8.
 Dense = functools.partial(nn.Dense, promote_dtype=promote_dtype, dot_general=dot_general)
 DenseGeneral = functools.partial(
     nn.DenseGeneral, promote_dtype=promote_dtype, dot_general=dot_general

@@ -13,6 +13,7 @@ from models.clip import CLIP, CLIPConfig, VideoConfig
 from models.llama import Llama, LlamaConfig
 from models.transformer import REMAT_POLICIES, Compute, TextConfig, VisionConfig
 from models.video import VideoCLIP
+from options import check_known
 
 
 def _clip(embed_dim, image_size, patch_size, vision, text, context_length=77, **images):
@@ -124,6 +125,16 @@ def with_activation(config: CLIPConfig, activation: str) -> CLIPConfig:
     )
 
 
+def _overridden(config, fields: Mapping):
+    """The shape with other fields, and in its towers likewise."""
+    values = {}
+    for name, value in fields.items():
+        check_known("field of config.model.overrides", name, vars(config))
+        tower = vars(config)[name]
+        values[name] = _overridden(tower, value) if dataclasses.is_dataclass(tower) else value
+    return dataclasses.replace(config, **values)
+
+
 def build(
     name: str,
     *,
@@ -132,6 +143,7 @@ def build(
     dtype: str = "auto",
     remat: str = "none",
     unroll_layers: bool = False,
+    overrides: Mapping | None = None,
     image_size: int | None = None,
     logit_scale_init: float | None = None,
     logit_bias_init: float | None = None,
@@ -149,12 +161,14 @@ def build(
       unroll_layers, constrain, shards: see Compute.
       video: None or without a window, a model of images; else the arguments of VideoConfig, and
         residual_heads, see models/video.py.
+      overrides: fields of the named shape that differ, such as
+        {"embed_dim": 96, "vision": {"width": 96}}.
       image_size, logit_scale_init, logit_bias_init: None leaves the shape's own.
 
     Raises:
       UserError: an unknown name, dtype or policy.
     """
-    config = shape(name)
+    config = _overridden(shape(name), overrides or {})
     text = dataclasses.replace(config.text, vocab_size=vocab_size, eos_token_id=eos_token_id)
     config = dataclasses.replace(config, text=text)
     if image_size is not None:

@@ -40,7 +40,6 @@ from training import mesh as meshes
 from training.optimizer import make_optimizer
 from training.state import abstract_state, init_state
 from training.step import jit_train_step, make_train_step
-from training.trainable import ALL
 
 REPOSITORY = Path(__file__).parents[1]
 BATCH_SIZE, NUM_NEGATIVES, TEXT_LENGTH = 16, 4, 24
@@ -111,7 +110,7 @@ class Ours:
         _, self.tx = make_optimizer(total_steps=10_000, **config.optimizer)
         init = functools.partial(init_params, model)
         self.abstract = abstract_state(mesh, init, self.method, self.tx)
-        self.state = init_state(self.abstract, init, self.method, self.tx, ALL, jax.random.key(0))
+        self.state = init_state(self.abstract, init, jax.random.key(0), self.method, self.tx)
         self._step = self._compile(self._apply)
         self._update = self._compile(_apply_nothing)
 

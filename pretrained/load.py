@@ -25,14 +25,15 @@ from data.tokenizer import Tokenizer, load_tokenizer
 from errors import UserError
 from models.clip import CLIPConfig
 from models.llama import LlamaConfig
+from models.projection import MAPS
 from pretrained import checkpoint, configs, fingerprint, llama, names, tensors
 from pretrained.find import FILES, WeightsSource, find_weights, tokenizer_files
 from pretrained.gguf import open_gguf
 from pretrained.positions import resize_positions
 
 OPENAI_VOCAB_SIZE = 49408
-# What training adds to a CLIP: FROSTER's heads (models/video.py).
-TRAINING_ONLY = ("image_head", "text_head")
+# What training adds to a CLIP: FROSTER's heads (models/video.py), and maps into a teacher's space.
+TRAINING_ONLY = ("image_head", "text_head", MAPS)
 # What state dicts carry that is no parameter.
 _BUFFERS = re.compile(
     r"(.*\.)?(position_ids|attn_mask|rotary_emb\.inv_freq)"

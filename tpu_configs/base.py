@@ -25,6 +25,8 @@ def get_config() -> ConfigDict:
 
     config.model = model = ConfigDict()
     model.name = "ViT-B-32-quickgelu"  # a shape of models/zoo.py
+    # Fields of the named shape that differ: {"embed_dim": 96, "vision": {"width": 96, "heads": 3}}.
+    model.overrides = ConfigDict()
     model.image_size = placeholder(int)  # pixels; given, position embeddings are interpolated to it
     model.dtype = "auto"  # of the computation: float32 on CPU, bfloat16 elsewhere; or a dtype
     # What the backward pass recomputes: none, full, dots, dots_no_batch (all but the products with
@@ -40,6 +42,14 @@ def get_config() -> ConfigDict:
 
     config.init = ConfigDict()
     config.init["from"] = ""  # pretrained weights: a folder or a hub id; empty: random weights
+
+    # Another model as the teacher of a method whose teacher stays as it is, of any shape or family.
+    config.teacher = teacher = ConfigDict()
+    teacher["from"] = ""  # pretrained weights, as init.from; empty: the method's own teacher
+    teacher.tokenizer = ""  # folder or hub id; empty: that of the weights
+    teacher.dtype = "float32"  # of its parameters in memory: float32, bfloat16 or int8
+    # Of a method that compares with several, by the names that it gives them: the same keys.
+    config.teachers = ConfigDict()
 
     config.train = train = ConfigDict()  # which parameters learn: training/trainable.py
     # Patterns of their paths, such as ("text/*", "!*/bias", "vision/*blocks/*[-2:]"): ! takes back,

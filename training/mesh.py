@@ -136,7 +136,8 @@ def put_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Arra
     everywhere = NamedSharding(mesh, PartitionSpec())
 
     def put(name, x):
-        sharding = everywhere if name in REPLICATED else batch_sharding(mesh)
+        of_all = name.rpartition("/")[2] in REPLICATED
+        sharding = everywhere if of_all else batch_sharding(mesh)
         return jax.make_array_from_process_local_data(sharding, x)
 
     return {name: put(name, x) for name, x in batch.items()}

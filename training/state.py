@@ -1,6 +1,6 @@
 """The training state: everything that a run must save to go on as if it had never stopped."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -53,6 +53,17 @@ class TrainState:
             return own if policy.external else parameters.join(own, self.fixed["params"])
 
         return each(method.teacher, whole, self.teacher, self.fixed["teacher"])
+
+    def with_external(self, method, params: Mapping[str, Any]) -> "TrainState":
+        """This state with the parameters of external teachers by name, or of the one "teacher"."""
+
+        def put(policy: TeacherPolicy, own, its):
+            return its if policy.external else own
+
+        several = isinstance(method.teacher, Mapping)
+        its = dict.fromkeys(method.teacher) | params if several else params.get("teacher")
+        teacher = each(method.teacher, put, self.fixed["teacher"], its)
+        return self.replace(fixed=self.fixed | {"teacher": teacher})
 
 
 def create_state(
@@ -115,10 +126,10 @@ def abstract_state(
 def init_state(
     abstract: TrainState,
     make_params: Callable,
+    argument: Any,
     method,
     tx,
-    trainable: Trainable,
-    argument: Any,
+    trainable: Trainable = ALL,
     key: jax.Array | None = None,
 ) -> TrainState:
     """The state before the first step, computed where abstract says it lies.

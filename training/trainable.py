@@ -195,7 +195,10 @@ def _first_layers(path: str, leaf, written: str, last: str | None, key: str) -> 
 
 def _check_rank(path: str, leaf, rank: int) -> None:
     shape = _value(leaf).shape[_stacked(leaf) :]
-    most = min(_sides(shape)) if len(shape) > 1 else 0
+    most = 0
+    if len(shape) > 1:
+        inputs = parameters.input_axes(shape)
+        most = min(math.prod(shape[:inputs]), math.prod(shape[inputs:]))
     if not 0 < rank <= most:
         raise UserError(
             f"config.train.lora: a product of rank {rank} cannot stand for {path} of shape {shape}"
@@ -229,25 +232,11 @@ def _cut(leaf, layers: int):
     )
 
 
-def _inputs(shape: tuple[int, ...]) -> int:
-    """How many axes of a matrix are inputs, where both sides may be several axes.
-
-    The layers' inputs or outputs are the residual stream, one axis as wide as all others together
-    or nearly so: the evenest split is that between inputs and outputs.
-    """
-    return max(range(1, len(shape)), key=lambda i: min(_sides(shape, i)))
-
-
-def _sides(shape: tuple[int, ...], inputs: int | None = None) -> tuple[int, int]:
-    inputs = _inputs(shape) if inputs is None else inputs
-    return math.prod(shape[:inputs]), math.prod(shape[inputs:])
-
-
 def _factors(leaf, rule: Rule, key: jax.Array):
     """LoRA's a, b and scale for a matrix or a stack of them, boxed as it is."""
     value, names, stacked = _value(leaf), _names(leaf), rule.stacked
     shape = value.shape[stacked:]
-    inputs = stacked + _inputs(shape)
+    inputs = stacked + parameters.input_axes(shape)
 
     def box(array, names):
         return array if leaf is value else leaf.replace(value=array, names=names)

@@ -19,7 +19,6 @@ from training.optimizer import make_optimizer
 from training.processes import Stopped
 from training.state import abstract_state, init_state
 from training.step import jit_train_step, make_train_step
-from training.trainable import ALL
 
 TOTAL = 12
 OPTIMIZER = dict(
@@ -55,7 +54,7 @@ def run(
         workdir, every_steps=3, keep_last=2, best_metric=best, best_mode="min"
     )
     if checkpoints.latest_step is None:
-        state = init_state(abstract, linear.init_params, method, tx, ALL, jax.random.key(0))
+        state = init_state(abstract, linear.init_params, jax.random.key(0), method, tx)
     else:
         state = checkpoints.restore(abstract)
     start = int(state.step)
@@ -321,7 +320,7 @@ def test_the_step_compiles_once(tmp_path):
     method = load("clip", {})
     _, tx = make_optimizer(total_steps=9, **OPTIMIZER)
     abstract = abstract_state(mesh, linear.init_params, method, tx)
-    state = init_state(abstract, linear.init_params, method, tx, ALL, jax.random.key(0))
+    state = init_state(abstract, linear.init_params, jax.random.key(0), method, tx)
     step = jit_train_step(make_train_step(linear.apply, None, method, tx), abstract)
     for batch in itertools.islice(linear.batches(), 3):
         batch.pop("truncated")
