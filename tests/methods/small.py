@@ -78,14 +78,16 @@ def apply(params, batch, needs):
     roles = {name.partition(":")[2]: batch[name] for name in batch if name.startswith("texts:")}
     has_tokens = "text_tokens" in needs
     return Embeddings(
-        image=unit(image.reshape(N, -1) @ params["image"]),
+        image=unit(image.reshape(len(image), -1) @ params["image"]),
         text=embed_texts(params, batch["text"]),
         negatives=None if negatives is None else embed_texts(params, negatives),
         logit_scale=jnp.exp(params["logit_scale"]),
         logit_bias=params["logit_bias"],
         texts={role: embed_texts(params, ids) for role, ids in roles.items()},
         image_tokens=(
-            image.reshape(N, SIZE, -1) @ params["patch"] if "image_tokens" in needs else None
+            image.reshape(len(image), SIZE, -1) @ params["patch"]
+            if "image_tokens" in needs
+            else None
         ),
         text_tokens=tokens_of(params, batch["text"]) if has_tokens else None,
         negative_tokens=(
@@ -97,7 +99,7 @@ def apply(params, batch, needs):
 def apply_to_video(params, batch):
     """The same of frames and of classes' texts, with a head of residuals."""
     video = pixels(batch["video"])
-    image = unit(video.reshape(N, T, -1) @ params["image"])
+    image = unit(video.reshape(len(video), T, -1) @ params["image"])
     text = unit(embed_texts(params, batch["class_text"]).mean(axis=1))
     return Embeddings(
         image=image,

@@ -17,6 +17,7 @@ from tests.methods import small
 from tests.methods.small import N
 from training.checkpoints import Checkpoints
 from training.mesh import make_mesh, put_batch
+from training.microbatches import microbatched
 from training.state import create_state
 from training.step import make_train_step
 
@@ -119,6 +120,16 @@ def test_compiles_once(method):
 def test_jit_equals_eager(method):
     state, batch = trained(method), small.make_batch(method, 5)
     assert_close(make_step(method)(state, batch), jitted(method)(state, batch))
+
+
+def test_a_batch_in_parts_is_the_batch_in_one_piece(method):
+    embedder = microbatched(small.embedder(method), 2, shards=2)
+    step = jax.jit(make_train_step(embedder, embedder, method, TX))
+    state, batch = trained(method), small.make_batch(method, 5)
+    parts, whole = step(state, batch), jitted(method)(state, batch)
+    # Adam's first moments are linear in the gradient, its update is not where that is near zero.
+    assert_close(parts[0].opt_state[0].mu, whole[0].opt_state[0].mu)
+    assert_close((parts[0].carry, parts[1]["loss"]), (whole[0].carry, whole[1]["loss"]))
 
 
 def test_no_gradient_into_the_teacher(method):
