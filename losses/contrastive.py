@@ -3,12 +3,23 @@
 import jax
 import jax.numpy as jnp
 
-from losses.similarity import MASKED, masked_mean, paired, pairwise
+from losses.similarity import MASKED, masked_mean, over_rows, paired, pairwise
 
 
-def _cross_entropy_of_diagonal(logits: jax.Array) -> jax.Array:
-    """Mean cross-entropy of rows [N, M >= N] whose right answer is column i of row i."""
-    return jnp.mean(jax.nn.logsumexp(logits, axis=1) - jnp.diagonal(logits))
+def _cross_entropies(rows, partners, others, logit_scale, valid=None) -> jax.Array:
+    """Cross-entropy of each row over its partner and all else: [N].
+
+    Args:
+      rows: [N, D]; partners: [N, D], of the rows in turn.
+      others: [M, D], with the partners among them.
+      valid: bool [1, M], which of them count; None for all.
+    """
+
+    def log_sum(similarities):
+        logits = logit_scale * similarities
+        return jax.nn.logsumexp(logits if valid is None else jnp.where(valid, logits, MASKED), 1)
+
+    return over_rows(log_sum, rows, others) - logit_scale * paired(rows, partners)
 
 
 def info_nce(image: jax.Array, text: jax.Array, logit_scale: jax.Array) -> jax.Array:
@@ -20,8 +31,9 @@ def info_nce(image: jax.Array, text: jax.Array, logit_scale: jax.Array) -> jax.A
 
     Source: CLIP (arXiv 2103.00020), figure 3.
     """
-    logits = logit_scale * pairwise(image, text)
-    return (_cross_entropy_of_diagonal(logits) + _cross_entropy_of_diagonal(logits.T)) / 2
+    to_text = _cross_entropies(image, text, text, logit_scale)
+    to_image = _cross_entropies(text, image, image, logit_scale)
+    return jnp.mean(to_text + to_image) / 2
 
 
 def negclip(
@@ -41,11 +53,11 @@ def negclip(
 
     Source: ARO (arXiv 2210.01936), section 4; text rows contrast the N captions only.
     """
-    captions = logit_scale * pairwise(image, text)
-    hard = logit_scale * pairwise(image, negatives.reshape(-1, negatives.shape[-1]))
-    hard = jnp.where(valid.reshape(1, -1), hard, MASKED)
-    image_rows = jnp.concatenate([captions, hard], axis=1)
-    return (_cross_entropy_of_diagonal(image_rows) + _cross_entropy_of_diagonal(captions.T)) / 2
+    texts = jnp.concatenate([text, negatives.reshape(-1, negatives.shape[-1])])
+    counts = jnp.concatenate([jnp.ones(len(text), bool), valid.reshape(-1)])[None]
+    to_text = _cross_entropies(image, text, texts, logit_scale, counts)
+    to_image = _cross_entropies(text, image, image, logit_scale)
+    return jnp.mean(to_text + to_image) / 2
 
 
 def text_alignment(
@@ -61,8 +73,7 @@ def text_alignment(
 
     Source: READ-CLIP (NeurIPS 2025), sentence alignment; one direction.
     """
-    logits = logit_scale * pairwise(other, text)
-    return masked_mean(jax.nn.logsumexp(logits, axis=1) - jnp.diagonal(logits), valid)
+    return masked_mean(_cross_entropies(other, text, text, logit_scale), valid)
 
 
 def unit_contrast(

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from losses.similarity import pairwise
+from losses.similarity import over_rows, paired
 
 
 def sigmoid_contrast(
@@ -17,6 +17,10 @@ def sigmoid_contrast(
 
     Source: SigLIP (arXiv 2303.15343), section 3.2.
     """
-    logits = logit_scale * pairwise(image, text) + logit_bias
-    sign = 2 * jnp.eye(len(logits), dtype=logits.dtype) - 1
-    return -jnp.mean(jnp.sum(jax.nn.log_sigmoid(sign * logits), axis=1))
+
+    def all_wrong(similarities):
+        return jnp.sum(jax.nn.log_sigmoid(-(logit_scale * similarities + logit_bias)), axis=1)
+
+    # What makes the pairs on the diagonal right: log sigmoid(x) is log sigmoid(-x) + x.
+    own = logit_scale * paired(image, text) + logit_bias
+    return -jnp.mean(over_rows(all_wrong, image, text) + own)

@@ -78,7 +78,13 @@ def jit_train_step(step: Callable, abstract: TrainState) -> Callable:
     """Compiles a step whose state lies as abstract says, and is donated."""
     # Left to itself, the compiler may like another layout better: step two would compile again.
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    return jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+    mesh = jax.tree.leaves(shardings)[0].mesh
+
+    def on_mesh(state, batch):
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # what losses lay out rows by
+            return step(state, batch)
+
+    return jax.jit(on_mesh, donate_argnums=0, out_shardings=(shardings, None))
 
 
 def _distances(state: TrainState, method, trainable: Trainable) -> dict[str, jax.Array]:
