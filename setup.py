@@ -36,6 +36,7 @@ setup(
         "httpx2",
         "huggingface_hub",
         "importlib_resources",  # which TFDS uses and does not name
+        "itables>=2.9",
         "jax>=0.10.2",
         "jinja2",
         "matplotlib",
