@@ -50,15 +50,21 @@ DECODED_BYTES = 2**31  # of images remembered for the next of several models
 
 
 def evaluate(
-    options: ConfigDict, model: CLIP, params: Any, mesh: Mesh, tokenizer: Tokenizer
+    options: ConfigDict,
+    model: CLIP,
+    params: Any,
+    mesh: Mesh,
+    tokenizer: Tokenizer,
+    *,
+    quick: bool = False,
 ) -> dict[str, float]:
     """Percent by name, such as sugarcrepe/macro, for the log of a run.
 
     Args:
-      options: config.eval.
+      options: config.eval; quick: of its benchmarks, those of config.eval.quick.
       params: of the model, laid out on the mesh.
     """
-    runs = load_benchmarks(options)
+    runs = load_benchmarks(options, options.quick if quick else options.benchmarks)
     encoder = make_encoder(model, params, mesh, tokenizer, options.batch_size)
     results = {name: run(encoder) for name, run in runs.items()}
     for name, scores in results.items():
@@ -71,14 +77,16 @@ def evaluate(
     }
 
 
-def load_benchmarks(options: ConfigDict) -> dict[str, Callable[[Encoder], benchmarks.Scores]]:
-    """The benchmarks that config.eval names, with their options; nothing is run yet.
+def load_benchmarks(
+    options: ConfigDict, named: Sequence[str]
+) -> dict[str, Callable[[Encoder], benchmarks.Scores]]:
+    """The named benchmarks with their options in config.eval; nothing is run yet.
 
     Raises:
       UserError: an unknown benchmark or option, or one that is needed and not given.
     """
     # A flag's a,b arrives as the one string "a,b", and none as "".
-    names = [name.strip() for entry in options.benchmarks for name in entry.split(",")]
+    names = [name.strip() for entry in named for name in entry.split(",")]
     return {name: benchmarks.load(name, options.get(name, {})) for name in names if name}
 
 
@@ -285,7 +293,7 @@ def score(
     if not output.parent.is_dir():
         raise MissingFileError(f"{output.parent}: no such folder; give another --output")
     options = eval_options(source, config, overrides)
-    runs = load_benchmarks(options)
+    runs = load_benchmarks(options, options.benchmarks)
     if not runs:
         known = ",".join(benchmarks.available())
         raise UserError(f"no benchmark is named; pass --eval.benchmarks with some of {known}")

@@ -54,7 +54,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
     learning_rate, tx = make_optimizer(
         total_steps=total_steps, steps_per_epoch=steps_per_epoch, **config.optimizer
     )
-    load_benchmarks(config.eval)
+    load_benchmarks(config.eval, (*config.eval.benchmarks, *config.eval.quick))
     start_from = find_weights(config.init["from"]) if config.init["from"] else None
     tokenizer = open_tokenizer(config.data, start_from, source, workdir)
     model = zoo.build(
@@ -114,7 +114,10 @@ def train(config: ConfigDict, workdir: Path) -> None:
             logger=logger,
             config=config.to_dict() | {"fingerprint": stamp},
             learning_rate=learning_rate,
-            evaluate=lambda state: evaluate(config.eval, model, state.student(), mesh, tokenizer),
+            evaluate=lambda state, **how: evaluate(
+                config.eval, model, state.student(), mesh, tokenizer, **how
+            ),
+            quick_every=config.eval.quick_every_steps,
             evaluate_first=config.eval.before_and_after,
         )
     if config.eval.before_and_after and jax.process_count() == 1:

@@ -124,8 +124,10 @@ def get_config() -> ConfigDict:
 
     config.eval = evaluation = ConfigDict()
     evaluation.benchmarks = ()  # files of benchmarks/; train.py runs them at every checkpoint
+    evaluation.quick = ()  # benchmarks run more often, every quick_every_steps; 0: never
+    evaluation.quick_every_steps = 0
     evaluation.batch_size = 128
-    evaluation.before_and_after = False  # also before the first step; at the end see report.py
+    evaluation.before_and_after = False  # also before the first step; at the end see report/run.py
     for benchmark in modules_that_define("run", ROOT / "benchmarks"):
         evaluation[benchmark] = ConfigDict()  # the arguments of its run(); see the file
 

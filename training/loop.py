@@ -44,8 +44,9 @@ def fit(
     logger: MetricLogger,
     config: Mapping,
     learning_rate: Callable[[int], float],
-    evaluate: Callable[[TrainState], Mapping[str, float]],
+    evaluate: Callable[..., Mapping[str, float]],
     evaluate_first: bool = False,
+    quick_every: int = 0,
     stop: StopSignal | None = None,
 ) -> TrainState:
     """Trains from state.step to the end, or to the step at which the run is told to stop.
@@ -58,6 +59,7 @@ def fit(
       learning_rate: of an update, for the log.
       evaluate: state -> scores by name, run before each checkpoint; it may raise Stopped.
       evaluate_first: run it before the first step of all, too.
+      quick_every: updates between calls of evaluate(state, quick=True); 0: never.
       stop: who tells it to stop; by default SIGTERM to any of the run's processes.
 
     Raises:
@@ -71,10 +73,10 @@ def fit(
     counts = Counter()
     previous = None
 
-    def score() -> Mapping[str, float] | None:
+    def score(**how) -> Mapping[str, float] | None:
         """The scores at this step, in the log too; None where the run is told to stop."""
         try:
-            scores = evaluate(state)
+            scores = evaluate(state, **how)
         except Stopped:
             return None
         if scores:
@@ -113,6 +115,8 @@ def fit(
             if scores is None:
                 logger.say(f"stopped at step {done}; the same command goes on from there")
                 break
+        elif quick_every and done % quick_every == 0:
+            score(quick=True)
     checkpoints.wait()
     for name, count in counts.items():
         logger.say(f"steps {start + 1} to {done}: {count} {COUNTERS[name]}")

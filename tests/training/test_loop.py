@@ -43,6 +43,7 @@ def run(
     best=None,
     first=False,
     log_every=1,
+    quick_every=0,
     stop=None,
 ):
     """Trains as train.py does; `stop_at` cuts the run off there, as a kill would."""
@@ -74,6 +75,7 @@ def run(
             learning_rate=schedule,
             evaluate=evaluate or (lambda state: {}),
             evaluate_first=first,
+            quick_every=quick_every,
             stop=stop,
         )
     finally:
@@ -326,3 +328,15 @@ def test_the_step_compiles_once(tmp_path):
         batch.pop("truncated")
         state, _ = step(state, meshes.put_batch(mesh, batch))
     assert step._cache_size() == 1
+
+
+def test_quick_scores_come_between_checkpoints_in_the_same_metrics(tmp_path):
+    def evaluate(state, quick=False):
+        return {"toy/score": float(state.step)} if quick else {"toy/score": 100.0 + int(state.step)}
+
+    run(tmp_path, evaluate=evaluate, quick_every=2)
+    scores = {row["step"]: row["toy/score"] for row in logged(tmp_path) if "toy/score" in row}
+    # Checkpoints are every three steps and at the end, with all benchmarks.
+    expected = {step: float(step) for step in range(2, TOTAL, 2)}
+    expected |= {step: 100.0 + step for step in (*range(3, TOTAL, 3), TOTAL)}
+    assert scores == expected
