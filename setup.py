@@ -47,6 +47,7 @@ setup(
         "orbax-checkpoint>=0.12.8",
         "pillow>=11",
         "pyarrow",
+        "psutil",
         "regex",
         "safetensors",
         "scipy",

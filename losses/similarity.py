@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec
 _PRECISION = jax.lax.Precision.HIGHEST
 
 # Logits that are in memory at once, over all devices: 512 MiB of float32.
-_MOST_LOGITS = 2**27
+MOST_LOGITS = 2**27
 
 # Finite, so that gradients stay finite; exp(MASKED - any logit) is exactly zero.
 MASKED = -1e9
@@ -46,7 +46,7 @@ def over_rows(function: Callable[[jax.Array], jax.Array], a: jax.Array, b: jax.A
       a, b: [N, D], [M, D].
     """
     n = len(a)
-    stretches = next(s for s in range(1, n + 1) if n % s == 0 and n // s * len(b) <= _MOST_LOGITS)
+    stretches = next(s for s in range(1, n + 1) if n % s == 0 and n // s * len(b) <= MOST_LOGITS)
     if stretches == 1:
         return function(pairwise(a, b))
     # Every so many rows make a stretch: each device has its share of it.

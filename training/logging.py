@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from errors import FileError
 from training.checkpoints import write_atomically
+from training.goodput import Clock
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -29,6 +30,7 @@ class MetricLogger:
 
     def __init__(self, workdir: Path, *, start_step: int, total_steps: int, batch_size: int):
         self._active = jax.process_index() == 0
+        self.clock = Clock()
         self._start = self._last_step = start_step
         self._total, self._batch_size = total_steps, batch_size
         self._start_time = self._last_time = time.monotonic()
@@ -37,7 +39,9 @@ class MetricLogger:
         self._workdir = Path(workdir)
         path, board = self._workdir / METRICS_FILE, self._workdir / "tensorboard"
         if path.exists():
-            kept = [row for row in read_metrics(path) if row["step"] <= start_step]
+            rows = read_metrics(path)
+            self.clock = Clock(rows, start_step)
+            kept = [row for row in rows if row["step"] <= start_step]
             write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept if start_step))
         self._file = path.open("a", buffering=1)
         board.mkdir(exist_ok=True)
@@ -56,7 +60,7 @@ class MetricLogger:
         rate = (step - self._last_step) / max(now - self._last_time, 1e-9)
         self._last_step, self._last_time = step, now
         metrics = {**metrics, "steps_per_s": rate, "examples_per_s": rate * self._batch_size}
-        self.write(step, {**metrics, **counts})
+        self.write(step, {**metrics, **counts, **self.clock.row()})
         if not self._active:
             return
         if self._bar is not None:

@@ -79,10 +79,13 @@ def fit(
             scores = evaluate(state, **how)
         except Stopped:
             return None
+        finally:
+            logger.clock.lap("eval")
         if scores:
             logger.write(done, scores)
         return scores
 
+    logger.clock.lap("start")
     if evaluate_first and done == 0:
         logger.say("scoring before the first step")
         if score() is None:
@@ -93,8 +96,11 @@ def fit(
         logger.say("compiling: the first step takes longer")
     while done < total_steps:
         batch = next(batches)
+        logger.clock.lap("data")
         counts.update({name: int(batch.pop(name).sum()) for name in COUNTERS if name in batch})
+        programs = _programs(step)
         state, metrics = step(state, put_batch(mesh, batch))
+        logger.clock.lap("compile" if _programs(step) > programs else "step")
         done += 1
         # The device is busy with this step while the host reads the one before.
         if previous is not None:
@@ -105,6 +111,7 @@ def fit(
         saving = stopping or done == total_steps or checkpoints.due(done)
         if saving or done % log_every == 0:
             _check_finite(done, metrics, checkpoints)
+            logger.clock.lap("step")
             metrics = {name: float(value) for name, value in metrics.items()}
             logger.train(done, {**metrics, "learning_rate": learning_rate(done - 1)}, counts)
         if saving:
@@ -112,15 +119,24 @@ def fit(
             checkpoints.save(
                 done, state, config, {**metrics, **(scores or {})}, scored=scores is not None
             )
+            logger.clock.lap("save")
             if scores is None:
                 logger.say(f"stopped at step {done}; the same command goes on from there")
                 break
         elif quick_every and done % quick_every == 0:
             score(quick=True)
     checkpoints.wait()
+    logger.clock.lap("save")
+    if done > start:
+        logger.say(logger.clock.summary())
     for name, count in counts.items():
         logger.say(f"steps {start + 1} to {done}: {count} {COUNTERS[name]}")
     return state
+
+
+def _programs(step: Callable) -> int:
+    """How many programs a compiled function has so far: one for each shape of its arguments."""
+    return step._cache_size() if hasattr(step, "_cache_size") else 0
 
 
 def _check_finite(step: int, metrics: Mapping, checkpoints: Checkpoints) -> None:

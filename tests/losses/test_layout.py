@@ -38,14 +38,14 @@ def test_in_stretches_value_and_gradient_are_the_same(loss, most, monkeypatch):
         return jax.value_and_grad(loss, argnums=(0, 1, 2, 4))(*arguments())
 
     whole = value_and_grad()
-    monkeypatch.setattr(similarity, "_MOST_LOGITS", max(most, N * (1 + K)))
+    monkeypatch.setattr(similarity, "MOST_LOGITS", max(most, N * (1 + K)))
     parts = value_and_grad()
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), parts, whole)
 
 
 def test_memory_does_not_grow_with_all_pairs(monkeypatch):
     def temporaries(n, most):
-        monkeypatch.setattr(similarity, "_MOST_LOGITS", most)
+        monkeypatch.setattr(similarity, "MOST_LOGITS", most)
         gradient = jax.jit(jax.grad(contrastive.negclip, argnums=(0, 1, 2)))
         return gradient.lower(*arguments(n)).compile().memory_analysis().temp_size_in_bytes
 

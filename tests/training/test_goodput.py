@@ -1,0 +1,53 @@
+"""Where the wall time of a run goes, over restarts."""
+
+import time
+
+import pytest
+
+from tests.training.test_loop import logged, run
+from training.goodput import PARTS, Clock
+
+
+def times(row):
+    return {part: row[f"time/{part}_s"] for part in PARTS}
+
+
+def test_all_time_is_some_parts():
+    clock = Clock()
+    clock.lap("start")
+    started = dict(clock.seconds)
+    time.sleep(0.05)
+    clock.lap("data")
+    time.sleep(0.1)
+    clock.lap("step")
+    assert started["start"] > 0  # this process has run for a while
+    assert 0.05 <= clock.seconds["data"] < 0.1 <= clock.seconds["step"]
+    assert "% training" in clock.summary() or "% starting" in clock.summary()
+
+
+def test_what_a_restart_does_again_is_lost():
+    def row(number, **seconds):
+        return {"step": number} | {f"time/{part}_s": seconds.get(part, 0.0) for part in PARTS}
+
+    rows = [row(1, step=1, compile=9), {"step": 2, "x/score": 1}, row(2, step=3, compile=9)]
+    rows += [row(3, step=4.5, compile=9, data=0.5)]
+    assert Clock(rows, 2).seconds == dict.fromkeys(PARTS, 0.0) | {
+        "step": 3,
+        "compile": 9,
+        "lost": 2,
+    }
+    assert Clock(rows, 3).seconds["lost"] == 0
+    assert Clock(rows, 0).seconds["lost"] == 14
+
+
+def test_a_run_tells_where_its_time_went_over_restarts(tmp_path, capsys):
+    run(tmp_path, stop_at=5)
+    first = times(logged(tmp_path)[-1])
+    assert first["compile"] > first["step"] > 0 and first["lost"] == 0
+    assert "% compiling" in capsys.readouterr().err
+    (tmp_path / "checkpoints" / "5").rename(tmp_path / "gone")  # as if it had been killed at 5
+    run(tmp_path)
+    rows = {row["step"]: times(row) for row in logged(tmp_path)}
+    lost = sum(first.values()) - sum(rows[3].values())
+    assert rows[12]["lost"] == pytest.approx(lost)
+    assert all(rows[12][part] >= rows[3][part] for part in PARTS)
