@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from losses.similarity import MASKED, masked_mean, over_rows, paired, pairwise
 
 
-def _cross_entropies(rows, partners, others, logit_scale, valid=None) -> jax.Array:
+def cross_entropies(rows, partners, others, logit_scale, valid=None) -> jax.Array:
     """Cross-entropy of each row over its partner and all else: [N].
 
     Args:
@@ -31,8 +31,8 @@ def info_nce(image: jax.Array, text: jax.Array, logit_scale: jax.Array) -> jax.A
 
     Source: CLIP (arXiv 2103.00020), figure 3.
     """
-    to_text = _cross_entropies(image, text, text, logit_scale)
-    to_image = _cross_entropies(text, image, image, logit_scale)
+    to_text = cross_entropies(image, text, text, logit_scale)
+    to_image = cross_entropies(text, image, image, logit_scale)
     return jnp.mean(to_text + to_image) / 2
 
 
@@ -55,8 +55,8 @@ def negclip(
     """
     texts = jnp.concatenate([text, negatives.reshape(-1, negatives.shape[-1])])
     counts = jnp.concatenate([jnp.ones(len(text), bool), valid.reshape(-1)])[None]
-    to_text = _cross_entropies(image, text, texts, logit_scale, counts)
-    to_image = _cross_entropies(text, image, image, logit_scale)
+    to_text = cross_entropies(image, text, texts, logit_scale, counts)
+    to_image = cross_entropies(text, image, image, logit_scale)
     return jnp.mean(to_text + to_image) / 2
 
 
@@ -73,7 +73,7 @@ def text_alignment(
 
     Source: READ-CLIP (NeurIPS 2025), sentence alignment; one direction.
     """
-    return masked_mean(_cross_entropies(other, text, text, logit_scale), valid)
+    return masked_mean(cross_entropies(other, text, text, logit_scale), valid)
 
 
 def unit_contrast(

@@ -1,9 +1,11 @@
-"""Self-distillation: keep the student's embeddings near the teacher's."""
+"""Distillation: the student's embeddings, or how they relate, near the teacher's."""
 
 import jax
 import jax.numpy as jnp
 
 from errors import UserError
+from losses.contrastive import cross_entropies
+from losses.similarity import pairwise
 from models.embeddings import Embeddings
 
 
@@ -45,3 +47,35 @@ def cosine(features: jax.Array, target: jax.Array) -> jax.Array:
     """
     dot = jnp.sum(features * target, axis=-1)
     return jnp.mean(1 - dot / jnp.linalg.norm(features, axis=-1))
+
+
+def interactive(student: Embeddings, teacher: Embeddings, logit_scale: jax.Array) -> jax.Array:
+    """InfoNCE of the student's images against the teacher's captions and the reverse, their mean.
+
+    Args:
+      student, teacher: of the same global batch and of one size.
+      logit_scale: [], the student's.
+
+    Source: CLIP-KD (arXiv 2307.12732), interactive contrastive learning.
+    """
+    images = cross_entropies(student.image, teacher.text, teacher.text, logit_scale)
+    texts = cross_entropies(student.text, teacher.image, teacher.image, logit_scale)
+    return jnp.mean(images + texts) / 2
+
+
+def relational(student: Embeddings, teacher: Embeddings) -> jax.Array:
+    """KL(teacher || student) of each image's softmax over captions, and the reverse: their mean.
+
+    Args:
+      student, teacher: of the same global batch, each with its own size and logit_scale.
+
+    Source: CLIP-KD (arXiv 2307.12732), contrastive relational distillation.
+    """
+    ours, theirs = (e.logit_scale * pairwise(e.image, e.text) for e in (student, teacher))
+    return (_divergence(ours, theirs) + _divergence(ours.T, theirs.T)) / 2
+
+
+def _divergence(logits, target):
+    """Mean over the rows of KL(softmax(target) || softmax(logits))."""
+    log_p, log_q = jax.nn.log_softmax(target, axis=1), jax.nn.log_softmax(logits, axis=1)
+    return jnp.mean(jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=1))

@@ -62,7 +62,7 @@ class Texts(NamedTuple):
         return (self.count, self.group) if self.group > 1 else (self.count,)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Method:
     """One paper's way to train.
 

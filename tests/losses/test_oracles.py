@@ -196,6 +196,29 @@ def selective(logits, valid, smoothing=0.02):
     return np.mean(terms) if terms else 0.0
 
 
+def interactive(student, teacher, scale):
+    (image, text), (teacher_image, teacher_text) = student, teacher
+    n, total = len(image), 0.0
+    for i in range(n):
+        for ours, theirs in ((image, teacher_text), (text, teacher_image)):
+            wrong = [scale * dot(ours[i], theirs[j]) for j in range(n) if j != i]
+            total += cross_entropy(scale * dot(ours[i], theirs[i]), wrong)
+    return total / (2 * n)
+
+
+def relational(student, teacher, scale, teacher_scale):
+    def rows(image, text, scale):
+        logits = [[scale * dot(x, y) for y in text] for x in image]
+        return [np.exp(row) / np.sum(np.exp(row)) for row in logits]
+
+    total = 0.0
+    for flip in (False, True):
+        ours, theirs = (pair[::-1] if flip else pair for pair in (student, teacher))
+        for q, p in zip(rows(*ours, scale), rows(*theirs, teacher_scale), strict=True):
+            total += sum(p[j] * np.log(p[j] / q[j]) for j in range(len(p)))
+    return total / (2 * len(student[0]))
+
+
 class Case(NamedTuple):
     """A loss and its oracle as functions of a Sample; what the loss promises."""
 
@@ -233,6 +256,10 @@ def _rank(s):
 
 def _units(s):
     return s.image, s.text, s.negatives[:, 0], s.valid[:, 0], SCALE
+
+
+def _models(s):
+    return Embeddings(s.image, s.text, SCALE), Embeddings(s.teacher_image, s.teacher_text, 3.0)
 
 
 def _own_texts(s, numpy):
@@ -289,6 +316,14 @@ CASES = {
             SCALE * jnp.einsum("nd,nkd->nk", s.image, _own_texts(s, jnp)), s.valid
         ),
         lambda s: selective(SCALE * np.einsum("nd,nkd->nk", s.image, _own_texts(s, np)), s.valid),
+    ),
+    "interactive": Case(
+        lambda s: distillation.interactive(*_models(s), SCALE),
+        lambda s: interactive((s.image, s.text), (s.teacher_image, s.teacher_text), SCALE),
+    ),
+    "relational": Case(
+        lambda s: distillation.relational(*_models(s)),
+        lambda s: relational((s.image, s.text), (s.teacher_image, s.teacher_text), SCALE, 3.0),
     ),
     "distill_sum": _distillation("sum"),
     "distill_mean": _distillation("mean"),

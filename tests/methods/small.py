@@ -2,27 +2,49 @@
 
 import functools
 import math
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.core import meta
 
+from models import projection
 from models.embeddings import Embeddings, Tokens
+from training.state import create_state
+from training.teacher import each
 
-N, K, LENGTH, SIZE, VOCAB, D = 16, 4, 6, 4, 32, 8
+N, K, LENGTH, SIZE, VOCAB, D, TEACHER_D = 16, 4, 6, 4, 32, 8, 12
 T, C = 3, 5  # frames of a clip, classes of the videos
 
 
-def make_params():
-    rng = np.random.default_rng(0)
+def make_params(size=D, seed=0):
+    rng = np.random.default_rng(seed)
     return {
-        "image": jnp.asarray(rng.normal(size=(SIZE * SIZE * 3, D)), jnp.float32),
-        "patch": jnp.asarray(rng.normal(size=(SIZE * 3, D)), jnp.float32),
-        "text": jnp.asarray(rng.normal(size=(VOCAB, D)), jnp.float32),
+        "image": jnp.asarray(rng.normal(size=(SIZE * SIZE * 3, size)), jnp.float32),
+        "patch": jnp.asarray(rng.normal(size=(SIZE * 3, size)), jnp.float32),
+        "text": jnp.asarray(rng.normal(size=(VOCAB, size)), jnp.float32),
         "logit_scale": jnp.float32(math.log(10.0)),
         "logit_bias": jnp.float32(-10.0),
-        "head": jnp.asarray(rng.normal(size=(D, D)), jnp.float32),
+        "head": jnp.asarray(rng.normal(size=(size, size)), jnp.float32),
     }
+
+
+def make_state(method, tx):
+    """The state before the first step; a teacher that is another model has another size."""
+    policies = method.teacher
+    by_name = policies if isinstance(policies, Mapping) else {"teacher": policies}
+    external = {name: TEACHER_D for name, policy in by_name.items() if policy.external}
+    params = make_params()
+    if external:
+        params |= meta.unbox(projection.init_maps(jax.random.key(0), D, external))
+    state = create_state(params, method, tx)
+    kept = each(
+        policies,
+        lambda policy, own: make_params(TEACHER_D, seed=1) if policy.external else own,
+        state.fixed["teacher"],
+    )
+    return state.replace(fixed=state.fixed | {"teacher": kept})
 
 
 def make_batch(method, step=0):
@@ -114,7 +136,7 @@ def embedder(method):
     """(params, batch) -> Embeddings that hold what the method needs."""
     if "video" in method.batch_fields:
         return apply_to_video
-    return functools.partial(apply, needs=method.needs)
+    return projection.mapped(functools.partial(apply, needs=method.needs))
 
 
 def shuffled(batch, order):

@@ -18,8 +18,8 @@ from tests.methods.small import N
 from training.checkpoints import Checkpoints
 from training.mesh import make_mesh, put_batch
 from training.microbatches import microbatched
-from training.state import create_state
 from training.step import make_train_step
+from training.teacher import each
 
 METHODS_DIR = Path(base.__file__).parent
 NAMES = sorted(p.stem for p in METHODS_DIR.glob("[!_]*.py") if p.stem != "base")
@@ -54,7 +54,7 @@ def run(method, step, state, first, steps):
 @functools.cache
 def trained(method):
     """A state whose teacher and carry have left their initial values."""
-    return run(method, jitted(method), create_state(small.make_params(), method, TX), 0, 2)[0]
+    return run(method, jitted(method), small.make_state(method, TX), 0, 2)[0]
 
 
 def assert_close(a, b):
@@ -71,8 +71,11 @@ def value_and_gradient(method, state, batch):
     """The loss, its metrics and next carry, and the gradient to student and teacher embeddings."""
     embed = jax.jit(small.embedder(method))
     student = embed(state.params, batch)
-    teacher = state.teachers(method)
-    teacher = None if teacher is None else embed(teacher, batch)
+    teacher = each(
+        method.teacher,
+        lambda policy, params: None if params is None else embed(params, batch),
+        state.teachers(method),
+    )
 
     def loss(student, teacher):
         value, metrics, carry = method.loss(student, teacher, batch, state.carry)
@@ -113,7 +116,7 @@ def test_carry_keeps_its_structure_shapes_and_dtypes(method):
 
 def test_compiles_once(method):
     step = jax.jit(make_step(method))
-    run(method, step, jax.jit(lambda: create_state(small.make_params(), method, TX))(), 0, 3)
+    run(method, step, jax.jit(lambda: small.make_state(method, TX))(), 0, 3)
     assert step._cache_size() == 1
 
 
@@ -176,7 +179,7 @@ def test_one_device_equals_eight(method):
 
 def test_interrupted_equals_uninterrupted_bit_for_bit(method, tmp_path):
     step = jitted(method)
-    start = create_state(small.make_params(), method, TX)
+    start = small.make_state(method, TX)
     whole, whole_metrics = run(method, step, start, 0, 6)
     half, _ = run(method, step, start, 0, 3)
     with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from errors import UserError
@@ -101,6 +102,29 @@ def test_a_teacher_adds_its_distillation_and_nothing_else(name, teacher):
     assert moved == (0.5 if teacher == "ema" else 0)
     assert alone.teacher.init({"x": jnp.ones(1)}) is None
     assert (method.fields, method.needs) == (alone.fields, alone.needs)
+
+
+@pytest.mark.parametrize("option", [None, "feature_weight", "interactive_weight"])
+def test_clip_kd_is_the_weighted_sum_of_its_terms_in_the_teachers_space(option):
+    method = base.load("clip_kd", {option: 3.0} if option else {})
+    state, batch = small.make_state(method, optax.sgd(0.1)), small.make_batch(method, 3)
+    student, teacher = (
+        small.embedder(method)(params, batch) for params in (state.params, state.teachers(method))
+    )
+    total, metrics, _ = method.loss(student, teacher, batch, ())
+    weights = {"info_nce": 1, "feature": 2000, "interactive": 1, "relational": 1}
+    weights |= {option.removesuffix("_weight"): 3} if option else {}
+    expected = sum(weights[name] * value for name, value in metrics.items())
+    np.testing.assert_allclose(total, expected, rtol=1e-6)
+
+    maps = state.params["teacher_maps"]["teacher"]
+    errors = [
+        small.unit(getattr(student, of) @ maps[of]["kernel"]) - getattr(teacher, of)
+        for of in ("image", "text")
+    ]
+    feature = sum(np.mean(np.square(error)) for error in errors)
+    np.testing.assert_allclose(metrics["feature"], feature, rtol=1e-5)
+    assert method.teacher.external and student.image.shape != teacher.image.shape
 
 
 def test_an_unknown_teacher_is_named():

@@ -102,9 +102,11 @@ def test_it_sees_the_batch_as_its_weights_do(dtype, error, batch, expected):
     teacher = opened(dtype=dtype)
     params, shapes = teacher.load(layout), teacher.shapes(layout)
     jax.tree.map(
-        lambda leaf, shape: (leaf.shape, leaf.dtype, leaf.sharding.spec)
-        == (shape.shape, shape.dtype, shape.sharding.spec)
-        or pytest.fail(f"{leaf.shape} {leaf.dtype} is not {shape}"),
+        lambda leaf, shape: (
+            (leaf.shape, leaf.dtype, leaf.sharding.spec)
+            == (shape.shape, shape.dtype, shape.sharding.spec)
+            or pytest.fail(f"{leaf.shape} {leaf.dtype} is not {shape}")
+        ),
         params,
         shapes,
     )

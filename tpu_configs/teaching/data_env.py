@@ -1,6 +1,6 @@
 """Where is the student weak, and do hard negatives bought there beat a uniform split? In the world.
 
-    python teach.py --config=tpu_configs/teaching/data_env.py --workdir=RUN
+python teach.py --config=tpu_configs/teaching/data_env.py --workdir=RUN
 """
 
 from ml_collections import ConfigDict
