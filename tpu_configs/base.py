@@ -164,6 +164,20 @@ def get_world_config() -> ConfigDict:
     return config
 
 
+def get_world_student_config() -> ConfigDict:
+    """A student of 96 dimensions, from random weights under the shipped ones of 128 as its teacher.
+
+    It has a tokenizer of its own.
+    """
+    config = get_world_config()
+    tower = dict(width=96, heads=3, mlp_width=384)
+    config.model.overrides = ConfigDict(dict(embed_dim=96, vision=tower, text=tower))
+    config.init["from"] = ""
+    config.teacher["from"] = WORLD_WEIGHTS
+    config.data.tokenizer_vocab_size = 2048
+    return config
+
+
 def get_world_relations_config() -> ConfigDict:
     """Fine-tuning on the embedded world that learns how two things stand to each other.
 

@@ -10,12 +10,7 @@ from tpu_configs import base
 
 
 def get_config() -> ConfigDict:
-    config = base.get_world_config()
-    tower = dict(width=96, heads=3, mlp_width=384)
-    config.model.overrides = ConfigDict(dict(embed_dim=96, vision=tower, text=tower))
-    config.init["from"] = ""
-    config.teacher["from"] = base.WORLD_WEIGHTS
+    config = base.get_world_student_config()
     config.method.name = "degla"
     config.method.options = ConfigDict(dict(teacher="frozen", distill_weight=0.02))
-    config.data.tokenizer_vocab_size = 2048
     return config
