@@ -9,13 +9,15 @@ it is checked. `--source.x`, `--model.x` and so on are arguments of what they na
 """
 
 import argparse
+import ast
+import contextlib
 import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import files
-from captions import options, pipeline, summary, types, writing, written
-from captions.run import Run
+from captions import pipeline, summary, types, writing, written
+from captions.run import Run, call
 from captions.writers import Writer
 from captions.writing import Limits
 from errors import UserError, one_line_errors
@@ -48,7 +50,7 @@ def generate(
     ]
     tasks = -(-len(items) // run.task_records)
     about = {**executor_options, "tasks": tasks, "logging_dir": str(out / "tasks")}
-    carrier = options.call(executor, _executor(executor), about, steps)
+    carrier = call(_executor(executor), f"executor {executor}", about, steps)
     _claim(out, run.to_json())
     print(summary.estimate_line(_estimate(out, items, writer, run.types, limits)), flush=True)
     carrier.run()
@@ -105,6 +107,22 @@ def _estimate(out: Path, items, writer: Writer, names: Sequence[str], limits: Li
     return files.read_object(file)
 
 
+def _parse(parser: argparse.ArgumentParser, groups: Sequence[str]):
+    """The parser's own options, and those of each group: --source.root=DIR."""
+    options, rest = parser.parse_known_args()
+    of_groups = {group: {} for group in groups}
+    for argument in rest:
+        name, equals, value = argument.removeprefix("--").partition("=")
+        group, _, key = name.partition(".")
+        if not argument.startswith("--") or not equals or not key or group not in of_groups:
+            known = ", ".join(f"--{group}.<name>=<value>" for group in groups)
+            parser.error(f"unknown option {argument}; beside those of --help there are {known}")
+        with contextlib.suppress(ValueError, SyntaxError):
+            value = ast.literal_eval(value)
+        of_groups[group][key] = value
+    return options, of_groups
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m captions.generate",
@@ -124,8 +142,7 @@ def main() -> None:
     add("--task_records", type=int, default=500, help="records of a task")
     add("--executor", default="local", help="local, slurm or ray")
     add("--json", type=Path, help="also write DeGLA's json, or a json of classes, there")
-    groups = ("source", "model", "writer", "limits", "executor")
-    args, of_groups = options.parse(parser, groups)
+    args, of_groups = _parse(parser, ("source", "model", "writer", "limits", "executor"))
     with one_line_errors():
         run = Run(
             source={"name": args.source, "root": ".", **of_groups["source"]},

@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import language.base
-from captions import options, types, writing
+from captions import types, writing
 from captions.rules import Vocabulary
 from captions.writers import Language, Rules, Writer
 from captions.writing import Limits
 from data import sources
 from errors import UserError
+from options import Options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,18 +63,18 @@ class Run:
         if self.writer == "rules":
             captions = sources.all_captions(sources.load(**self.source))
             vocabulary = Vocabulary.from_captions(captions)
-            return options.call("rules", Rules, self.writer_options, vocabulary)
+            return call(Rules, "writer rules", self.writer_options, vocabulary)
         if self.writer != "language":
             raise UserError(f"unknown writer {self.writer!r}: give rules or language")
         if not self.model:
             backends = ", ".join(language.base.available())
             raise UserError(f"a language writer needs --model, one of {backends}")
         open_model = functools.partial(language.base.load, **self.model)
-        return options.call("language", Language, self.writer_options, open_model, cache)
+        return call(Language, "writer language", self.writer_options, open_model, cache)
 
     def open_limits(self) -> Limits:
         margin = _function(self.image_margin) if self.image_margin else None
-        return options.call("limits", Limits, {**self.limits, "image_margin": margin})
+        return call(Limits, "limits", {**self.limits, "image_margin": margin})
 
     def to_json(self) -> dict:
         versions = {name: types.load(name).version for name in self.types}
@@ -86,3 +87,8 @@ def _function(name: str) -> Callable:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"no function {name!r} (module:function): {error}") from None
+
+
+def call(function: Callable, owner: str, options: Mapping, *args):
+    """Calls a function with options of its own, which are checked; see options.py."""
+    return function(*args, **Options(function, owner, len(args)).arguments(options))

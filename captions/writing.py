@@ -186,13 +186,19 @@ def tidy(draft: str, caption: str) -> str:
     return (draft[0].upper() if first.isupper() else draft[0].lower()) + draft[1:]
 
 
+def judge(item: Item, name: str, draft: Draft) -> tuple[str, str | None]:
+    """A draft as it would be written, and the check of its type that rejects it, if one does."""
+    kind = types.load(name)
+    text = tidy(draft.text, item.text) if kind.of == "caption" else draft.text
+    return text, rejection(Pair(item.text, text, item.others, draft.complete), kind.checks)
+
+
 def _checked(item: Item, name: str, drafts: Sequence[Draft], counts: Counter) -> list[str]:
     """Those drafts that the type's checks let pass."""
-    kind, passed = types.load(name), []
+    passed = []
     for draft in drafts:
+        text, reason = judge(item, name, draft)
         counts["drafts"] += 1
-        text = tidy(draft.text, item.text) if kind.of == "caption" else draft.text
-        reason = rejection(Pair(item.text, text, item.others, draft.complete), kind.checks)
         if reason:
             counts[reason] += 1
         else:

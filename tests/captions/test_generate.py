@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from captions import generate, types, written
+from captions import examples, generate, types, written
 from captions.checks import Pair, rejection
 from captions.run import Run
 from data import sources, video
@@ -187,6 +187,26 @@ def test_a_language_model_writes_and_nothing_is_asked_twice(photographs, tmp_pat
     generate.generate(by_language(photographs, task_records=12), tmp_path / "b")
     assert model.calls["generate"] == asked
     assert rows(tmp_path / "b") == made
+
+
+def test_examples_for_a_language_model_are_what_passed_and_what_did_not(
+    by_rules, photographs, tmp_path, model
+):
+    right, _ = by_rules
+    generate.generate(by_language(photographs), tmp_path / "drafts")
+    asked = model.calls["generate"]
+    taught = list(examples.completions(right / "out", ("swap_nouns",)))
+    by_prompt = {example["prompt"]: example["completion"] for example in taught}
+    assert all(text.startswith(" ") and text.endswith("\n") for text in by_prompt.values())
+    pairs = list(examples.preferences(right / "out", tmp_path / "drafts", ("swap_nouns",)))
+    assert model.calls["generate"] == asked and len(pairs) > 60
+    for pair in pairs:
+        caption = pair["prompt"].rsplit("Caption: ", 1)[1].partition("\n")[0]
+        assert pair["chosen"] == by_prompt[pair["prompt"]]
+        assert pair["prompt"] == types.load("swap_nouns").prompt(caption)
+        for text, is_right in ((pair["chosen"], True), (pair["rejected"], False)):
+            judged = rejection(Pair(caption, text.strip()), types.load("swap_nouns").checks)
+            assert (judged is None) == is_right
 
 
 def test_classes_are_described_and_video_reads_it(tmp_path, monkeypatch):
