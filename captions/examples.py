@@ -4,8 +4,8 @@
     python -m captions.examples OUT --rejected=DRAFTS --out=dpo.jsonl
 
 OUT and DRAFTS are folders of captions.generate. The first makes {prompt, completion} of what passed
-in OUT; the second {prompt, chosen, rejected}, of what passed in OUT and the drafts of DRAFTS for the
-same text and type that did not. Nothing is asked again: the cache of DRAFTS answers.
+in OUT; the second {prompt, chosen, rejected}, of what passed in OUT and the drafts of DRAFTS for
+the same text and type that did not. Nothing is asked again: the cache of DRAFTS answers.
 """
 
 import argparse
