@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from benchmarks import base as benchmarks
 from data import sources
 from errors import UserError
+from language import base as language
 from methods import base as methods
 from models import projection
 from models.clip import CLIP, embedder, init_params
@@ -35,6 +36,8 @@ def options_at(config: ConfigDict, keys: Sequence[str]) -> tuple[int, Options] |
             return 2, sources.find(config.data.source)[1]
         case ["teach", "options", _, *_]:
             return 2, teaching.find(config.teach.paper)[1]
+        case ["teach", "models", _, _, *_]:
+            return 3, Options(language.load, "language model")
         case ["eval", name, _, *_]:
             return 2, benchmarks.find(name)[1]
     return None

@@ -19,17 +19,17 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+import experiment
 from benchmarks.world import zero_shot
 from data.tokenizer import load_tokenizer
 from data.world import World
 from errors import UserError
 from eval import make_encoder, restore
-from experiment import config_flag
 from language import base as language
 from language.cache import cached
 from methods import base as methods
 from models import zoo
-from models.clip import embedder, init_params
+from models.clip import init_params
 from pretrained.find import find_weights
 from teaching import results
 from teaching.base import Item, Record, write_atomically
@@ -41,7 +41,6 @@ from training import mesh as meshes
 from training.optimizer import make_optimizer
 from training.state import abstract_state, create_state
 from training.step import jit_train_step, make_train_step
-from training.trainable import choose_trainable
 
 _TEXT_LENGTHS = (24, 32, 48, 77)  # tokens; a fit's texts are cut to the shortest that fits
 
@@ -108,14 +107,14 @@ def _compiled(config: str, mesh) -> tuple:
     methods.check_batch(method, ("image", "text", "negatives", "negatives_valid"))
     _, tx = make_optimizer(total_steps=config.total_steps, **config.optimizer)
     init = functools.partial(init_params, model)
-    boxed = jax.eval_shape(init, jax.random.key(0))
-    learning = (method, tx, choose_trainable(boxed, config.train.learn, **config.train.lora))
+    trainable = experiment.trainable_of(config.train, jax.eval_shape(init, jax.random.key(0)))
+    learning = (method, tx, trainable)
     abstract = abstract_state(mesh, init, *learning)
     first = jax.jit(
         lambda params: create_state(params, *learning, jax.random.key(0)),
         out_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract),
     )
-    embedders = [embedder(network, method.needs) for network in (model, model.teacher())]
+    embedders = experiment.embedders(model, method, {}, trainable)
     step = jit_train_step(make_train_step(*embedders, *learning), abstract)
     return model, params, tokenizer, method, first, step
 
@@ -173,7 +172,7 @@ def _padded(record: Record, count: int) -> list[str]:
 
 def teach(config: ConfigDict, workdir: Path, seeds: Sequence[int]) -> list[dict]:
     """Runs the experiment for every seed and writes table, figure and results.json."""
-    experiment, takes = results.find(config.teach.paper)
+    run, takes = results.find(config.teach.paper)
     options = takes.arguments(config.teach.options)
     about = json.dumps(config.to_dict(), indent=1, sort_keys=True, default=str)
     path = workdir / "config.json"
@@ -188,7 +187,7 @@ def teach(config: ConfigDict, workdir: Path, seeds: Sequence[int]) -> list[dict]
 
         cells = results.Cells(workdir / f"seed_{seed}", say)
         data = Path(config.teach.data) if config.teach.data else None
-        by_seed[seed] = experiment(Lend(config, seed, cells, data), **options)
+        by_seed[seed] = run(Lend(config, seed, cells, data), **options)
         left = (time.monotonic() - start) / (i + 1) * (len(seeds) - i - 1)
         say(f"done; some {left / 60:.0f} min left")
     rows = results.summarise(by_seed, config.teach.baseline)
@@ -212,4 +211,4 @@ def define_flags() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags, **config_flag(base.get_teaching_config()))
+    cli.run(main, define_flags, **experiment.config_flag(base.get_teaching_config()))

@@ -37,6 +37,7 @@ MAY_IMPORT = {
 COMMANDS = {
     "language/local.py": ("models", "pretrained", "training.mesh"),
     "teaching/caption_ratings.py": ("data.tokenizer", "eval", "training.mesh"),
+    "teaching/usefulness.py": ("eval", "methods", "models.clip", "training.mesh"),
     "report/run.py": ("eval", "training"),
 }
 FILES = sorted(

@@ -1,0 +1,259 @@
+"""How useful a hard negative is to a CLIP: what one training step on it does to a preference set.
+
+To first order, the gradient of the loss on the negative times that of the loss on the preference
+set. It stands in for a training run of its own on each negative.
+"""
+
+import argparse
+import csv
+import io
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from errors import UserError, one_line_errors
+from losses import grounded
+from teaching.audit import Negative, read_negatives
+from teaching.base import Record, write_atomically
+
+CONTEXT = 7  # other captions in the batch of a draft's step
+PREFERENCE = 64  # captions of the preference set
+
+Loss = Callable[[Any, Any], jax.Array]  # (params, batch) -> []
+
+
+def usefulness(
+    train_loss: Loss,
+    preference_loss: Callable[[Any], jax.Array],
+    params: Any,
+    batches: Sequence[Any],
+    without: Sequence[Any] | None = None,
+    learns: Callable[[tuple], bool] = lambda path: True,
+) -> np.ndarray:
+    """How much a step on each batch lowers the preference loss, per unit of learning rate, [n].
+
+    To first order: <gradient on the batch, gradient of the preference loss>, over the parameters
+    that are taken to learn.
+
+    Args:
+      train_loss: of a batch that holds the draft.
+      batches: one a draft, all of one shape.
+      without: each batch without its draft, whose own use is subtracted; None: nothing is.
+      learns: path of a parameter -> whether it counts.
+    """
+    wanted = _masked(jax.jit(jax.grad(preference_loss))(params), learns)
+
+    @jax.jit
+    def dot(params, batch, wanted):
+        gradient = jax.grad(train_loss)(params, batch)
+        products = jax.tree.map(lambda a, b: jnp.vdot(a, b), gradient, wanted)
+        return sum(jax.tree.leaves(products))
+
+    found = np.array([float(dot(params, batch, wanted)) for batch in batches])
+    if without is None:
+        return found
+    # Drafts of one caption share the batch without them.
+    bases = {id(batch): batch for batch in without}
+    bases = {key: float(dot(params, batch, wanted)) for key, batch in bases.items()}
+    return found - np.array([bases[id(batch)] for batch in without])
+
+
+def true_change(
+    train_loss: Loss,
+    preference_loss: Callable[[Any], jax.Array],
+    params: Any,
+    batches: Sequence[Any],
+    learning_rate: float,
+    steps: int = 1,
+) -> np.ndarray:
+    """How much `steps` gradient steps on each batch do lower the preference loss, [n]."""
+
+    @jax.jit
+    def after(params, batch):
+        def step(_, p):
+            gradient = jax.grad(train_loss)(p, batch)
+            return jax.tree.map(lambda a, g: a - learning_rate * g, p, gradient)
+
+        return preference_loss(jax.lax.fori_loop(0, steps, step, params))
+
+    before = float(jax.jit(preference_loss)(params))
+    return np.array([before - float(after(params, batch)) for batch in batches])
+
+
+def _masked(tree: Any, learns: Callable[[tuple], bool]) -> Any:
+    def keep(path, leaf):
+        names = tuple(str(getattr(key, "key", key)) for key in path)
+        return leaf if learns(names) else jnp.zeros_like(leaf)
+
+    return jax.tree_util.tree_map_with_path(keep, tree)
+
+
+def sibling_pairs(
+    records: Sequence[Record],
+    useful: Sequence[float],
+    accepted: Sequence[bool],
+    prompt: Callable[[str, str], str],
+) -> list[Record]:
+    """{prompt, chosen, rejected}: the most and the least useful draft for a caption and type.
+
+    Args:
+      records: {caption, type, text}.
+      accepted: by the checks; a draft that is not, or that is still true, is in no pair.
+      prompt: (caption, type) -> the writer's prompt.
+    """
+    groups: dict[tuple, list[int]] = {}
+    for i, record in enumerate(records):
+        if accepted[i]:
+            groups.setdefault((record["caption"], record["type"]), []).append(i)
+    pairs = []
+    for (caption, kind), members in groups.items():
+        best = max(members, key=lambda i: useful[i])
+        worst = min(members, key=lambda i: useful[i])
+        if useful[best] > useful[worst]:
+            chosen, rejected = records[best]["text"], records[worst]["text"]
+            pairs.append({"prompt": prompt(caption, kind), "chosen": chosen, "rejected": rejected})
+    return pairs
+
+
+def preference_of(embed: Callable, batch: Any) -> Callable[[Any], jax.Array]:
+    """The loss of images over their captions and own negatives, as a function of parameters."""
+
+    def loss(params):
+        e = embed(params, batch)
+        valid = batch["negatives_valid"]
+        return grounded.image_grounded(e.image, e.text, e.negatives, valid, e.logit_scale)
+
+    return loss
+
+
+def training_of(embed: Callable, method, start: Any) -> Callable[[Any, Any], jax.Array]:
+    """A method's loss at its first step, where the teacher is the student as it started."""
+
+    def loss(params, batch):
+        teacher = jax.lax.stop_gradient(embed(start, batch))
+        return method.loss(embed(params, batch), teacher, batch, method.init_carry())[0]
+
+    return loss
+
+
+def held_out(negatives: Sequence[Negative], share: int = 5) -> list[bool]:
+    """Whether a negative's image is of the preference set: one image in `share`, by hash."""
+    return [zlib.crc32(negative.image.encode()) % share == 0 for negative in negatives]
+
+
+def draft_batches(
+    drafts: Sequence[Negative], context: Sequence[Negative], load: Callable, encode: Callable
+) -> Iterator[tuple[dict, dict]]:
+    """Of each draft, a batch with it and the one without; the rest of it are other captions.
+
+    Args:
+      load: name of an image -> uint8 [H, W, 3]; encode: texts -> int32 [n, L].
+    """
+    others = np.stack([load(each.image) for each in context])
+    other_texts = encode([each.caption for each in context])
+    last: tuple = (None, None)
+    for draft in drafts:
+        texts = encode([draft.caption, draft.text])
+        n = 1 + len(context)
+        if last[0] != (draft.image, draft.caption):
+            batch = {
+                "image": np.concatenate([load(draft.image)[None], others]),
+                "text": np.concatenate([texts[:1], other_texts]),
+                "negatives": np.zeros((n, 1, texts.shape[1]), np.int32),
+                "negatives_valid": np.zeros((n, 1), bool),
+            }
+            batch["negatives"][:, 0] = batch["text"]  # a text, though it does not count
+            last = (draft.image, draft.caption), batch
+        without = last[1]
+        ids, valid = without["negatives"].copy(), without["negatives_valid"].copy()
+        ids[0, 0], valid[0, 0] = texts[1], True
+        yield without | {"negatives": ids, "negatives_valid": valid}, without
+
+
+def score(model: str, negatives: Sequence[Negative], images: Path, step: int | None = None):
+    """(drafts, the usefulness of each, how many captions the preference set holds).
+
+    Raises:
+      UserError: too few images for a preference set and a context beside it.
+    """
+    from data.tokenizer import load_tokenizer
+    from eval import find_model, image_loader, restore
+    from methods import base as methods
+    from models.clip import embedder
+    from training import mesh as meshes
+
+    kept = held_out(negatives)
+    apart = [n for n, k in zip(negatives, kept, strict=True) if k]
+    preferred = list({(n.image, n.caption): n for n in apart}.values())
+    drafts = [n for n, k in zip(negatives, kept, strict=True) if not k]
+    context = list({n.image: n for n in drafts}.values())[:CONTEXT]
+    if not preferred or len(context) < 2 or not drafts:
+        raise UserError(f"{len(negatives)} negatives of too few images for a preference set")
+    source, _ = find_model(model, step)
+    if source.tokenizer is None:
+        raise UserError(f"{model} brings no tokenizer")
+    # Drafts are scored one at a time: there is nothing to spread over devices.
+    tokenizer, mesh = load_tokenizer(source.tokenizer), meshes.make_mesh(devices=jax.devices()[:1])
+    network, params = restore(source, mesh, tokenizer)
+    # A causal tower pooled at the end token never sees padding: cutting it is exact.
+    texts = [text for each in negatives for text in (each.caption, each.text)]
+    ids, _ = tokenizer.encode(texts, network.config.text.context_length)
+    length = int((ids == tokenizer.eos_token_id).argmax(axis=1).max()) + 1
+    if network.config.text.pool != "end":
+        length = network.config.text.context_length
+
+    load_image = image_loader(network.config.vision)
+
+    def load(name):
+        return np.asarray(load_image(Path(images, name)))
+
+    def encode(texts):
+        return tokenizer.encode(texts, length)[0]
+
+    preferred = preferred[:PREFERENCE]
+    batch = {
+        "image": np.stack([load(each.image) for each in preferred]),
+        "text": encode([each.caption for each in preferred]),
+        "negatives": encode([each.text for each in preferred])[:, None],
+        "negatives_valid": np.ones((len(preferred), 1), bool),
+    }
+    embed = embedder(network)
+    train = training_of(embed, methods.load("degla", {}), params)
+    pairs = list(draft_batches(drafts, context, load, encode))
+    useful = usefulness(
+        train, preference_of(embed, batch), params, [a for a, _ in pairs], [b for _, b in pairs]
+    )
+    return drafts, useful, len(preferred)
+
+
+@one_line_errors()
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m teaching.arte", description=__doc__)
+    parser.add_argument("command", choices=("score",))
+    parser.add_argument("--workdir", required=True, help="a run directory or pretrained weights")
+    parser.add_argument("--step", type=int, help="of a run")
+    parser.add_argument("--negatives", type=Path, required=True, help="json in DeGLA's layout")
+    parser.add_argument("--images", type=Path, required=True, help="folder of the images")
+    parser.add_argument("--out", type=Path, required=True, help="csv, the most useful first")
+    options = parser.parse_args(arguments)
+    negatives = read_negatives(options.negatives)
+    drafts, useful, size = score(options.workdir, negatives, options.images, options.step)
+    order = np.argsort(-useful, kind="stable")
+    rows = [(drafts[i].image, drafts[i].caption, drafts[i].text, f"{useful[i]:.6g}") for i in order]
+    text = _csv([("image", "caption", "negative", "usefulness"), *rows])
+    write_atomically(options.out, text)
+    print(
+        f"{options.out}: {len(drafts)} negatives, {np.mean(useful > 0):.0%} of them useful on a "
+        f"preference set of {size} captions, whose images are left out"
+    )
+
+
+def _csv(rows: Sequence[tuple]) -> str:
+    file = io.StringIO(newline="")
+    csv.writer(file).writerows(rows)
+    return file.getvalue()
