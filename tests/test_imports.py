@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "eval": EVERYTHING,
     "experiment": EVERYTHING,
     "teach": EVERYTHING,
+    "trainer": EVERYTHING,
     "errors": (),
     "files": (),
     "options": (),

@@ -1,0 +1,246 @@
+"""What an experiment's config builds once, and trains with: shared by train.py and teaching loops.
+
+    run = Run.open(config)                                  # from the weights of config.init
+    params = run.fit(source, steps=100, params=run.first_params())
+    encoder = run.encoder(params)                           # for benchmarks
+"""
+
+import dataclasses
+import functools
+import inspect
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+from flax.core import meta
+from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
+
+import eval as evaluation
+from captions.mixture import open_negatives
+from data import sources
+from data import tokenizer as tokenizers
+from errors import UserError
+from methods import base as methods
+from methods.base import Method
+from models import zoo
+from models.clip import embedder, init_params
+from pretrained.find import WeightsSource, find_weights
+from pretrained.load import load_weights
+from training import loop
+from training import mesh as meshes
+from training.optimizer import make_optimizer
+from training.state import TrainState, abstract_state, create_state
+from training.step import jit_train_step, make_train_step
+from training.trainable import choose_trainable
+
+
+@dataclasses.dataclass(frozen=True)
+class Course:
+    """A training of so many steps, compiled when it is first used.
+
+    Attributes:
+      learning_rate: of an update, by its number from 0.
+      abstract: shapes and layout of the training state.
+      step: (state, batch) -> (state, metrics); the state is donated.
+      start: (params of the whole student, key) -> the state before the first step.
+    """
+
+    learning_rate: Callable[[int], float]
+    abstract: TrainState
+    step: Callable
+    start: Callable
+
+
+class Run:
+    """The mesh, method and model of a config, and everything that only they decide.
+
+    Args:
+      config: of tpu_configs/base.py.
+      method: that of the config.
+      tokenizer: of the texts.
+
+    Attributes:
+      mesh: the devices.
+      model: the network.
+    """
+
+    def __init__(self, config: ConfigDict, method: Method, tokenizer: tokenizers.Tokenizer):
+        self.config, self.method, self.tokenizer = config, method, tokenizer
+        self.mesh = meshes.make_mesh(**config.mesh)
+        meshes.check_batch_size(self.mesh, config.batch_size)
+        self.model = zoo.build(
+            **config.model,
+            vocab_size=tokenizer.vocab_size,
+            eos_token_id=tokenizer.eos_token_id,
+            constrain=meshes.constraint(self.mesh),
+            shards=meshes.batch_shards(self.mesh),
+        )
+        self._init = functools.partial(init_params, self.model)
+        boxed = jax.eval_shape(self._init, jax.random.key(0))
+        self._shardings = meshes.tree_shardings(self.mesh, boxed)
+        self._trainable = choose_trainable(boxed, config.train.learn, **config.train.lora)
+
+    @classmethod
+    def open(cls, config: ConfigDict) -> "Run":
+        """The run of a config whose tokenizer is named, or comes with the weights it starts from.
+
+        Raises:
+          UserError: neither is so, or what cannot be built.
+        """
+        method = methods.load(config.method.name, config.method.options)
+        return cls(config, method, open_tokenizer(config))
+
+    @functools.cache  # noqa: B019
+    def course(self, total_steps: int, steps_per_epoch: int | None = None) -> Course:
+        """How a training of that length goes; of one length it is compiled once."""
+        learning_rate, tx = make_optimizer(
+            total_steps=total_steps, steps_per_epoch=steps_per_epoch, **self.config.optimizer
+        )
+        learning = (self.method, tx, self._trainable)
+        needs = self.method.needs
+        embedders = [embedder(network, needs) for network in (self.model, self.model.teacher())]
+        abstract = abstract_state(self.mesh, self._init, *learning)
+
+        def start(params, key):
+            return create_state(params, *learning, key)
+
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+        return Course(
+            learning_rate,
+            abstract,
+            jit_train_step(make_train_step(*embedders, *learning), abstract),
+            jax.jit(start, out_shardings=shardings),
+        )
+
+    def first_params(self, start_from: WeightsSource | None = None) -> Any:
+        """The whole student before the first step: random, or of pretrained weights.
+
+        Args:
+          start_from: by default what config.init.from names, if anything.
+        """
+        config, key = self.config, jax.random.key(self.config.seed)
+        start_from = start_from or _weights(config)
+        params = {}
+        if start_from is not None:
+            params = load_weights(
+                start_from,
+                self._shardings,
+                config=self.model.config,
+                tokenizer_hash=self.tokenizer.fingerprint(),
+                resize=config.model.image_size is not None,
+            ).params
+
+        def complete(params):
+            # Weights of CLIP do not bring what a model adds to it, such as residual heads.
+            return {**meta.unbox(self._init(key)), **params}
+
+        return jax.jit(complete, out_shardings=self._shardings)(params)
+
+    def negatives(self, source) -> Callable | None:
+        """What draws the hard negatives of a source, where the method wants any."""
+        wanted = "negatives" in self.method.batch_fields
+        return open_negatives(self.config.data, source) if wanted else None
+
+    def batches(
+        self, source, make_negatives: Callable | None, *, start_step: int = 0, seed: int = 0
+    ) -> Iterator[dict]:
+        """This process's batches from a step on.
+
+        A pipeline is told what it asks for by name: keys of config.data, and what the run knows.
+        """
+        train_batches = sources.pipeline_of(source).train_batches
+        config, model, method = self.config, self.model.config, self.method
+        options = dict(
+            config.data,
+            tokenizer=self.tokenizer,
+            batch_size=config.batch_size,
+            seed=seed,
+            image_size=model.vision.image_size,
+            context_length=model.text.context_length,
+            causal=model.text.pool == "end",
+            shards=max(1, meshes.batch_shards(self.mesh) // jax.process_count()),
+            num_negatives=config.data.num_negatives if "negatives" in method.batch_fields else 0,
+            make_negatives=make_negatives,
+            texts=method.texts,
+            start_step=start_step,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            # Every host must cut its texts to the length that the longest of all needs.
+            agree=lambda length: int(multihost_utils.process_allgather(length).max()),
+        )
+        asked = inspect.signature(train_batches).parameters.values()
+        names = [p.name for p in asked if p.kind is p.KEYWORD_ONLY]
+        return train_batches(source, **{name: options[name] for name in names})
+
+    def fit(self, source, steps: int, params: Any, seed: int | None = None) -> Any:
+        """Trains on a source for so many steps; the same as a run of train.py of that length.
+
+        Nothing is written. A further call of as many steps on batches of the same shapes compiles
+        nothing.
+
+        Args:
+          source: records, which may be a list.
+          params: of the whole student, which stay as they are; the teacher starts from them.
+          seed: of the order and the augmentation; by default config.seed.
+
+        Returns:
+          The student's parameters after the steps.
+
+        Raises:
+          UserError: the loss or its gradient is not finite.
+        """
+        seed = self.config.seed if seed is None else seed
+        course = self.course(steps)
+        state = course.start(params, jax.random.key(seed))
+        batches = self.batches(source, self.negatives(source), seed=seed)
+        for batch in loop.take(batches, steps, self.mesh, Counter()):
+            state, metrics = course.step(state, batch)
+        values = {name: float(metrics[name]) for name in ("loss", "grad_norm")}
+        if not all(map(math.isfinite, values.values())):
+            raise UserError(f"after {steps} steps {values}: lower config.optimizer.learning_rate")
+        return state.student()
+
+    def encoder(self, params: Any):
+        """The benchmarks' encoder with these parameters; compiled once for all of them."""
+        batch_size = self.config.eval.batch_size
+        return evaluation.make_encoder(self.model, params, self.mesh, self.tokenizer, batch_size)
+
+    def evaluate(self, params: Any) -> dict[str, float]:
+        """Scores by name on the benchmarks of config.eval."""
+        return evaluation.evaluate(
+            self.config.eval, self.model, params, self.mesh, self.tokenizer
+        )
+
+
+def _weights(config: ConfigDict) -> WeightsSource | None:
+    return find_weights(config.init["from"]) if config.init["from"] else None
+
+
+def open_tokenizer(
+    config: ConfigDict, source=None, workdir: Path | None = None
+) -> tokenizers.Tokenizer:
+    """The run's own tokenizer, the one named, that of the weights, or one trained on captions.
+
+    Args:
+      source: whose captions a tokenizer is trained on, or None.
+      workdir: of the run, or None.
+
+    Raises:
+      UserError: there is none, and no captions to train one on.
+    """
+    if workdir and (workdir / "tokenizer").is_dir():
+        return tokenizers.load_tokenizer(workdir / "tokenizer")
+    if config.data.tokenizer:
+        return tokenizers.load_tokenizer(config.data.tokenizer)
+    start_from = _weights(config)
+    if start_from is None and source is not None:
+        captions = sources.all_captions(source)
+        return tokenizers.train_tokenizer(captions, config.data.tokenizer_vocab_size)
+    if start_from is None or start_from.tokenizer is None:
+        name = start_from.name if start_from else "config.init.from names no weights, which"
+        raise UserError(f"{name} brings no tokenizer: name one in config.data.tokenizer")
+    return tokenizers.load_tokenizer(start_from.tokenizer)
