@@ -16,7 +16,6 @@ from methods import base as methods
 from models import projection
 from models.clip import CLIP, embedder, init_params
 from options import Options, check_known
-from pretrained.load import load_weights
 from pretrained.teacher import Teacher, open_teacher
 from teaching import results as teaching
 from tpu_configs import base
@@ -124,23 +123,3 @@ def embedders(model: CLIP, method, teachers: Mapping[str, Teacher], trainable: T
     if isinstance(method.teacher, Mapping):
         return projection.mapped(student), {name: looks.get(name, own) for name in method.teacher}
     return projection.mapped(student), looks.get("teacher", own)
-
-
-def first_params(config: ConfigDict, model: CLIP, init: Callable, shardings, start_from, tokenizer):
-    """A function and its argument that make the first parameters, random or pretrained ones."""
-    key = jax.random.key(config.seed)
-    if start_from is None:
-        return init, key
-    loaded = load_weights(
-        start_from,
-        shardings,
-        config=model.config,
-        tokenizer_hash=tokenizer.fingerprint(),
-        resize=config.model.image_size is not None,
-    )
-
-    def complete(params):
-        # Weights of CLIP do not bring what training adds to it, such as residual heads.
-        return {**init(key), **params}
-
-    return complete, loaded.params

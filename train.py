@@ -39,7 +39,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
     total_steps = loop.count_steps(config.total_steps, config.epochs, steps_per_epoch)
     run = Run(config, method, open_tokenizer(config, source, workdir))
     course = run.course(total_steps, steps_per_epoch)
-    make_negatives = run.negatives(source)
+    extras = run.extras(source)
 
     stamp = fingerprint.fingerprint(run.model.config, run.tokenizer.fingerprint())
     about_data = {"records": len(source), "steps_per_epoch": steps_per_epoch}
@@ -53,9 +53,9 @@ def train(config: ConfigDict, workdir: Path) -> None:
     if checkpoints.latest_step is not None:
         state = checkpoints.restore(course.abstract)
     else:
-        state = course.start(run.first_params(), jax.random.key(config.seed))
+        state = run.first_state(course, run.first_params(), config.seed)
     start = int(state.step)
-    batches = run.batches(source, make_negatives, start_step=start, seed=config.seed)
+    batches = run.batches(source, extras, start_step=start, seed=config.seed)
 
     logger = MetricLogger(
         workdir, start_step=start, total_steps=total_steps, batch_size=config.batch_size

@@ -10,7 +10,7 @@ import functools
 import inspect
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 import eval as evaluation
+import experiment
 from captions.mixture import open_negatives
 from data import sources
 from data import tokenizer as tokenizers
@@ -27,7 +28,7 @@ from errors import UserError
 from methods import base as methods
 from methods.base import Method
 from models import zoo
-from models.clip import embedder, init_params
+from pretrained import fingerprint
 from pretrained.find import WeightsSource, find_weights
 from pretrained.load import load_weights
 from training import loop
@@ -35,7 +36,6 @@ from training import mesh as meshes
 from training.optimizer import make_optimizer
 from training.state import TrainState, abstract_state, create_state
 from training.step import jit_train_step, make_train_step
-from training.trainable import choose_trainable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Course:
       learning_rate: of an update, by its number from 0.
       abstract: shapes and layout of the training state.
       step: (state, batch) -> (state, metrics); the state is donated.
-      start: (params of the whole student, key) -> the state before the first step.
+      start: (params of the whole student, key) -> the state before the first step, but for the
+        teachers that are models of their own.
     """
 
     learning_rate: Callable[[int], float]
@@ -69,7 +70,7 @@ class Run:
     """
 
     def __init__(self, config: ConfigDict, method: Method, tokenizer: tokenizers.Tokenizer):
-        self.config, self.method, self.tokenizer = config, method, tokenizer
+        self.config, self.tokenizer = config, tokenizer
         self.mesh = meshes.make_mesh(**config.mesh)
         meshes.check_batch_size(self.mesh, config.batch_size)
         self.model = zoo.build(
@@ -79,10 +80,14 @@ class Run:
             constrain=meshes.constraint(self.mesh),
             shards=meshes.batch_shards(self.mesh),
         )
-        self._init = functools.partial(init_params, self.model)
+        fingerprint.check_shape(self.model.config, "config.model")
+        self._teachers = experiment.open_teachers(config, self.model)
+        self.method = methods.with_external_teachers(method, self._teachers)
+        self._init = experiment.initialiser(self.model, self._teachers)
         boxed = jax.eval_shape(self._init, jax.random.key(0))
-        self._shardings = meshes.tree_shardings(self.mesh, boxed)
-        self._trainable = choose_trainable(boxed, config.train.learn, **config.train.lora)
+        self._layout = functools.partial(meshes.tree_shardings, self.mesh)
+        self._shardings = self._layout(boxed)
+        self._trainable = experiment.trainable_of(config.train, boxed)
 
     @classmethod
     def open(cls, config: ConfigDict) -> "Run":
@@ -101,14 +106,17 @@ class Run:
             total_steps=total_steps, steps_per_epoch=steps_per_epoch, **self.config.optimizer
         )
         learning = (self.method, tx, self._trainable)
-        needs = self.method.needs
-        embedders = [embedder(network, needs) for network in (self.model, self.model.teacher())]
-        abstract = abstract_state(self.mesh, self._init, *learning)
+        own = abstract_state(self.mesh, self._init, *learning)
+        external = {name: teacher.shapes(self._layout) for name, teacher in self._teachers.items()}
+        abstract = own.with_external(self.method, external)
+        embedders = experiment.embedders(
+            self.model, self.method, self._teachers, self._trainable
+        )
 
         def start(params, key):
             return create_state(params, *learning, key)
 
-        shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, own)
         return Course(
             learning_rate,
             abstract,
@@ -135,27 +143,47 @@ class Run:
             ).params
 
         def complete(params):
-            # Weights of CLIP do not bring what a model adds to it, such as residual heads.
+            # Weights of CLIP do not bring what training adds to it, such as residual heads.
             return {**meta.unbox(self._init(key)), **params}
 
         return jax.jit(complete, out_shardings=self._shardings)(params)
 
-    def negatives(self, source) -> Callable | None:
-        """What draws the hard negatives of a source, where the method wants any."""
+    def first_state(self, course: Course, params: Any, seed: int) -> TrainState:
+        """The state before the first step of a course, with all teachers.
+
+        Args:
+          params: see first_params(); they stay as they are.
+        """
+        external = {name: teacher.load(self._layout) for name, teacher in self._teachers.items()}
+        return course.start(params, jax.random.key(seed)).with_external(self.method, external)
+
+    def extras(self, source) -> dict[str, Any]:
+        """What the pipeline adds to a source's records: hard negatives, what teachers read.
+
+        Raises:
+          UserError: it cannot.
+        """
         wanted = "negatives" in self.method.batch_fields
-        return open_negatives(self.config.data, source) if wanted else None
+        return {
+            "make_negatives": open_negatives(self.config.data, source) if wanted else None,
+            "readers": experiment.readers(self._teachers, self.model, self.tokenizer, source),
+        }
 
     def batches(
-        self, source, make_negatives: Callable | None, *, start_step: int = 0, seed: int = 0
+        self, source, extras: Mapping[str, Any], *, start_step: int = 0, seed: int = 0
     ) -> Iterator[dict]:
         """This process's batches from a step on.
 
         A pipeline is told what it asks for by name: keys of config.data, and what the run knows.
+
+        Args:
+          extras: see extras().
         """
         train_batches = sources.pipeline_of(source).train_batches
         config, model, method = self.config, self.model.config, self.method
         options = dict(
             config.data,
+            **extras,
             tokenizer=self.tokenizer,
             batch_size=config.batch_size,
             seed=seed,
@@ -164,7 +192,6 @@ class Run:
             causal=model.text.pool == "end",
             shards=max(1, meshes.batch_shards(self.mesh) // jax.process_count()),
             num_negatives=config.data.num_negatives if "negatives" in method.batch_fields else 0,
-            make_negatives=make_negatives,
             texts=method.texts,
             start_step=start_step,
             process_index=jax.process_index(),
@@ -194,9 +221,13 @@ class Run:
           UserError: the loss or its gradient is not finite.
         """
         seed = self.config.seed if seed is None else seed
+        batches = self.batches(source, self.extras(source), seed=seed)
+        return self.fit_batches(batches, steps, params, seed)
+
+    def fit_batches(self, batches: Iterator[dict], steps: int, params: Any, seed: int) -> Any:
+        """fit() on batches of one's own, with the fields that the method needs."""
         course = self.course(steps)
-        state = course.start(params, jax.random.key(seed))
-        batches = self.batches(source, self.negatives(source), seed=seed)
+        state = self.first_state(course, params, seed)
         for batch in loop.take(batches, steps, self.mesh, Counter()):
             state, metrics = course.step(state, batch)
         values = {name: float(metrics[name]) for name in ("loss", "grad_norm")}
