@@ -34,7 +34,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
     method = methods.load(config.method.name, config.method.options)
     fields = sources.pipeline_of(source).batch_fields(config.data.num_negatives, method.texts)
     methods.check_batch(method, fields)
-    load_benchmarks(config.eval)
+    load_benchmarks(config.eval, (*config.eval.benchmarks, *config.eval.quick))
     steps_per_epoch = pipeline.steps_per_epoch(len(source), config.batch_size)
     total_steps = loop.count_steps(config.total_steps, config.epochs, steps_per_epoch)
     run = Run(config, method, open_tokenizer(config, source, workdir))
@@ -74,7 +74,8 @@ def train(config: ConfigDict, workdir: Path) -> None:
             logger=logger,
             config=config.to_dict() | {"fingerprint": stamp},
             learning_rate=course.learning_rate,
-            evaluate=lambda state: run.evaluate(state.student()),
+            evaluate=lambda state, **how: run.evaluate(state.student(), **how),
+            quick_every=config.eval.quick_every_steps,
             evaluate_first=config.eval.before_and_after,
         )
     if config.eval.before_and_after and jax.process_count() == 1:

@@ -8,8 +8,8 @@
 import dataclasses
 import functools
 import inspect
+import itertools
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -124,14 +124,10 @@ class Run:
             jax.jit(start, out_shardings=shardings),
         )
 
-    def first_params(self, start_from: WeightsSource | None = None) -> Any:
-        """The whole student before the first step: random, or of pretrained weights.
-
-        Args:
-          start_from: by default what config.init.from names, if anything.
-        """
+    def first_params(self) -> Any:
+        """The whole student before the first step: of the weights of config.init, or random."""
         config, key = self.config, jax.random.key(self.config.seed)
-        start_from = start_from or _weights(config)
+        start_from = _weights(config)
         params = {}
         if start_from is not None:
             params = load_weights(
@@ -228,8 +224,9 @@ class Run:
         """fit() on batches of one's own, with the fields that the method needs."""
         course = self.course(steps)
         state = self.first_state(course, params, seed)
-        for batch in loop.take(batches, steps, self.mesh, Counter()):
-            state, metrics = course.step(state, batch)
+        for batch in itertools.islice(batches, steps):
+            fields = {name: rows for name, rows in batch.items() if name not in loop.COUNTERS}
+            state, metrics = course.step(state, meshes.put_batch(self.mesh, fields))
         values = {name: float(metrics[name]) for name in ("loss", "grad_norm")}
         if not all(map(math.isfinite, values.values())):
             raise UserError(f"after {steps} steps {values}: lower config.optimizer.learning_rate")
@@ -240,11 +237,10 @@ class Run:
         batch_size = self.config.eval.batch_size
         return evaluation.make_encoder(self.model, params, self.mesh, self.tokenizer, batch_size)
 
-    def evaluate(self, params: Any) -> dict[str, float]:
-        """Scores by name on the benchmarks of config.eval."""
-        return evaluation.evaluate(
-            self.config.eval, self.model, params, self.mesh, self.tokenizer
-        )
+    def evaluate(self, params: Any, **how) -> dict[str, float]:
+        """Scores by name on the benchmarks of config.eval; how: see eval.evaluate()."""
+        options = self.config.eval
+        return evaluation.evaluate(options, self.model, params, self.mesh, self.tokenizer, **how)
 
 
 def _weights(config: ConfigDict) -> WeightsSource | None:
