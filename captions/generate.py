@@ -137,7 +137,7 @@ def main() -> None:
     add("--out", required=True, type=Path, help="folder to write; or to go on in")
     add("--model", help="a language model of language/")
     add("--types", default="", help="of captions/types/, with commas between")
-    add("--image_margin", default="", help="module:function; see Limits")
+    add("--teacher", default="", help="weights of a CLIP that looks at the images; default: none")
     add("--records", type=int, help="write for the first so many")
     add("--task_records", type=int, default=500, help="records of a task")
     add("--executor", default="local", help="local, slurm or ray")
@@ -151,7 +151,7 @@ def main() -> None:
             model={"name": args.model, **of_groups["model"]} if args.model else None,
             types=tuple(filter(None, args.types.split(","))),
             limits=of_groups["limits"],
-            image_margin=args.image_margin,
+            teacher=args.teacher,
             records=args.records,
             task_records=args.task_records,
         )

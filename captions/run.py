@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import language.base
 from captions import types, writing
 from captions.rules import Vocabulary
+from captions.teacher import ImageMargin
 from captions.writers import Language, Rules, Writer
 from captions.writing import Limits
 from data import sources
@@ -27,7 +27,7 @@ class Run:
       model: arguments of language/base.py's load().
       types: of captions/types/; none: DeGLA's five, or describe_class for a source of classes.
       limits: arguments of captions/writing.py's Limits.
-      image_margin: 'module:function' for Limits, '' for none.
+      teacher: weights of a CLIP that drafts are held against the image by, '' for none.
       records: write for the first so many; None: for all.
       task_records: records of a task.
     """
@@ -38,7 +38,7 @@ class Run:
     model: Mapping | None = None
     types: Sequence[str] = ()
     limits: Mapping = dataclasses.field(default_factory=dict)
-    image_margin: str = ""
+    teacher: str = ""
     records: int | None = None
     task_records: int = 500
 
@@ -56,7 +56,7 @@ class Run:
         return dataclasses.replace(self, types=names)
 
     def open_items(self) -> Sequence[list[writing.Item]]:
-        return writing.items(sources.load(**self.source), self.records, bool(self.image_margin))
+        return writing.items(sources.load(**self.source), self.records, bool(self.teacher))
 
     def open_writer(self, cache: Path) -> Writer:
         """The writer; a language model keeps its answers in the folder `cache`."""
@@ -73,20 +73,12 @@ class Run:
         return call(Language, "writer language", self.writer_options, open_model, cache)
 
     def open_limits(self) -> Limits:
-        margin = _function(self.image_margin) if self.image_margin else None
+        margin = ImageMargin(self.teacher) if self.teacher else None
         return call(Limits, "limits", {**self.limits, "image_margin": margin})
 
     def to_json(self) -> dict:
         versions = {name: types.load(name).version for name in self.types}
         return json.loads(json.dumps(dataclasses.asdict(self) | {"prompt_versions": versions}))
-
-
-def _function(name: str) -> Callable:
-    module, _, function = name.partition(":")
-    try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"no function {name!r} (module:function): {error}") from None
 
 
 def call(function: Callable, owner: str, options: Mapping, *args):

@@ -40,7 +40,7 @@ class Limits:
       per_type: negatives of each type that are wanted for a caption.
       attempts: times that a writer is asked for what is still missing.
       fluency_margin: nats a token by which a draft may be less likely than its caption.
-      image_margin: see ImageMargin; None: drafts are not held against the image.
+      image_margin: such as captions/teacher.py's; None: drafts are not held against the image.
       nearest: what image_margin may be at most.
     """
 

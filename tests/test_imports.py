@@ -36,6 +36,7 @@ MAY_IMPORT = {
 }
 # Commands that stand in a folder wire it to others, as train.py does.
 COMMANDS = {
+    "captions/teacher.py": ("eval", "training.mesh"),
     "language/local.py": ("models", "pretrained", "training.mesh"),
     "teaching/caption_ratings.py": ("data.tokenizer", "eval", "training.mesh"),
     "teaching/usefulness.py": ("eval", "methods", "models.clip", "training.mesh"),

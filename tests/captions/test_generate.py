@@ -139,7 +139,6 @@ def test_the_sheet_shows_what_texts_hold_as_text(tmp_path, shared):
         (["--writer=rules", "--types=describe_class"], "written for a class"),
         (["--writer=rules", "--source.annotation=x.json"], "annotations"),
         (["--writer=rules", "--executor=slum"], "local, slurm or ray"),
-        (["--writer=rules", "--image_margin=nowhere"], "module:function"),
         (["--writer=rules", "--writer.draft=3"], "draft"),
         (["--writer=rules", "--limits.per_typ=3"], "per_typ"),
         (["--writer=rules", "--executor.worker=3"], "worker"),
