@@ -21,28 +21,36 @@ from captions.written import Written
 from errors import UserError, one_line_errors
 
 
-def completions(folder: Path, names: tuple[str, ...] = ()) -> Iterator[dict[str, str]]:
-    """{prompt, completion} of what a folder holds, of these types or all."""
+def completions(
+    folder: Path, names: tuple[str, ...] = (), shots: int | None = None
+) -> Iterator[dict[str, str]]:
+    """{prompt, completion} of what a folder holds, of these types or all.
+
+    Args:
+      shots: examples in a prompt; see Type.prompt().
+    """
     for row in Written(folder):
         for negative in row["negatives"]:
             if not names or negative["type"] in names:
-                prompt = types.load(negative["type"]).prompt(row["caption"])
+                prompt = types.load(negative["type"]).prompt(row["caption"], shots)
                 yield {"prompt": prompt, "completion": f" {negative['text']}\n"}
 
 
 def preferences(
-    folder: Path, drafts: Path, names: tuple[str, ...] = ()
+    folder: Path, drafts: Path, names: tuple[str, ...] = (), shots: int | None = None
 ) -> Iterator[dict[str, str]]:
     """{prompt, chosen, rejected} for each pair of a text that passed and a draft that did not."""
     chosen: dict[str, list[str]] = {}
-    for example in completions(folder, names):
+    for example in completions(folder, names, shots):
         chosen.setdefault(example["prompt"], []).append(example["completion"])
-    for prompt, rejected in rejections(drafts, names):
+    for prompt, rejected in rejections(drafts, names, shots):
         for text in chosen.get(prompt, ()):
             yield {"prompt": prompt, "chosen": text, "rejected": f" {rejected}\n"}
 
 
-def rejections(folder: Path, names: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
+def rejections(
+    folder: Path, names: tuple[str, ...] = (), shots: int | None = None
+) -> Iterator[tuple[str, str]]:
     """(prompt, draft) of each draft of a run that its checks rejected."""
     content = files.read_object(folder / "run.json")
     content.pop("prompt_versions")
@@ -56,7 +64,7 @@ def rejections(folder: Path, names: tuple[str, ...] = ()) -> Iterator[tuple[str,
             for item, drafts in zip(batch, writer(requests, attempt=0), strict=True):
                 for draft in dict.fromkeys(drafts or ()):
                     if writing.judge(item, name, draft)[1]:
-                        yield types.load(name).prompt(item.text), draft.text
+                        yield types.load(name).prompt(item.text, shots), draft.text
 
 
 def main() -> None:
@@ -67,14 +75,15 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="folder of captions.generate: what is right")
     parser.add_argument("--rejected", type=Path, help="another one, of a language model's drafts")
     parser.add_argument("--types", default="", help="with commas between; default: all")
+    parser.add_argument("--shots", type=int, help="examples in a prompt; default: all")
     parser.add_argument("--out", required=True, type=Path, help="jsonl to write")
     args = parser.parse_args()
     names = tuple(filter(None, args.types.split(",")))
     with one_line_errors():
         if args.rejected:
-            examples = list(preferences(args.folder, args.rejected, names))
+            examples = list(preferences(args.folder, args.rejected, names, args.shots))
         else:
-            examples = list(completions(args.folder, names))
+            examples = list(completions(args.folder, names, args.shots))
         if not examples:
             raise UserError(f"{args.folder} gives no examples of {args.types or 'any type'}")
         lines = (json.dumps(example, ensure_ascii=False) + "\n" for example in examples)

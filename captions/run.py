@@ -77,7 +77,7 @@ class Run:
         return call(Limits, "limits", {**self.limits, "image_margin": margin})
 
     def to_json(self) -> dict:
-        versions = {name: types.load(name).version for name in self.types}
+        versions = {name: types.load(name).version() for name in self.types}
         return json.loads(json.dumps(dataclasses.asdict(self) | {"prompt_versions": versions}))
 
 

@@ -57,6 +57,9 @@ class Writer(Protocol):
     def __call__(self, requests: Sequence[Request], attempt: int) -> list[list[Draft] | None]:
         """Drafts for each request: none where it does not apply, None where nobody answered."""
 
+    def prompt_version(self, name: str) -> str:
+        """Of the prompt for a type; '' where there is none."""
+
     def log_likelihoods(self, texts: Sequence[str]) -> np.ndarray | None:
         """Mean log-likelihood of each text's tokens in nats; None where the writer cannot tell."""
 
@@ -87,6 +90,9 @@ class Rules:
         candidates = rule(parse(request.text), self.vocabulary, avoided, rng)
         return [Draft(text) for text in itertools.islice(candidates, self.drafts)]
 
+    def prompt_version(self, name: str) -> str:
+        return ""
+
     def log_likelihoods(self, texts: Sequence[str]) -> None:
         return None
 
@@ -100,6 +106,7 @@ class Language:
       cache: folder that keeps the model's answers.
       drafts: completions for a request.
       temperature, top_p, max_tokens: of the completions.
+      shots: examples in a prompt; None: all. A model that was taught a type needs none.
 
     Raises:
       UserError: when it first writes, a model that cannot generate.
@@ -116,7 +123,9 @@ class Language:
         temperature: float = 0.7,
         top_p: float = 0.95,
         max_tokens: int = 96,
+        shots: int | None = None,
     ):
+        self.shots = shots
         self.seed, self._open, self._cache = seed, open_model, cache
         self._sampling = dict(
             n=drafts, temperature=temperature, top_p=top_p, max_tokens=max_tokens, stop=("\n",)
@@ -147,7 +156,7 @@ class Language:
         return {name: value for name, value in vars(self).items() if name != "_models"}
 
     def __call__(self, requests: Sequence[Request], attempt: int) -> list[list[Draft] | None]:
-        prompts = [types.load(request.type).prompt(request.text) for request in requests]
+        prompts = [types.load(r.type).prompt(r.text, self.shots) for r in requests]
         size = self._model.batch_size
         parts = [prompts[i : i + size] for i in range(0, len(prompts), size)]
         with ThreadPoolExecutor(self._model.concurrency) as pool:
@@ -170,6 +179,9 @@ class Language:
             [Draft(" ".join(c.text.split()), c.finish_reason == "stop", c.tokens) for c in answer]
             for answer in answers
         ]
+
+    def prompt_version(self, name: str) -> str:
+        return types.load(name).version(self.shots)
 
     def log_likelihoods(self, texts: Sequence[str]) -> np.ndarray | None:
         if "score" not in self._model.capabilities:

@@ -256,7 +256,7 @@ def _accept(item, of_item, name, text, writer, attempt, limits, tally) -> None:
             "type": name,
             "writer": writer.name,
             "model": writer.model,
-            "prompt_version": types.load(name).version if writer.model else "",
+            "prompt_version": writer.prompt_version(name),
             "seed": writer.seed,
             "attempts": attempt + 1,
         }

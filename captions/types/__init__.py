@@ -40,18 +40,20 @@ class Type:
     of: str = "caption"
     fluent: bool = True
 
-    def prompt(self, text: str) -> str:
-        """The prompt for a text, whose line breaks cannot pass for the end of an example."""
-        given, wanted = self.labels
-        shown = [f"{given}: {a}\n{wanted}: {b}" for a, b in self.examples]
-        return "\n\n".join([self.instruction, *shown, f"{given}: {' '.join(text.split())}"]) + (
-            f"\n{wanted}:"
-        )
+    def prompt(self, text: str, shots: int | None = None) -> str:
+        """The prompt for a text, whose line breaks cannot pass for the end of an example.
 
-    @functools.cached_property
-    def version(self) -> str:
+        Args:
+          shots: how many of the examples are shown; None: all.
+        """
+        given, wanted = self.labels
+        shown = [f"{given}: {a}\n{wanted}: {b}" for a, b in self.examples[:shots]]
+        asked = f"{given}: {' '.join(text.split())}\n{wanted}:"
+        return "\n\n".join([self.instruction, *shown, asked])
+
+    def version(self, shots: int | None = None) -> str:
         """Changes with every letter of the prompt."""
-        return hashlib.sha256(self.prompt("").encode()).hexdigest()[:8]
+        return hashlib.sha256(self.prompt("", shots).encode()).hexdigest()[:8]
 
     @property
     def reasons(self) -> tuple[str, ...]:

@@ -175,7 +175,7 @@ def test_a_language_model_writes_and_nothing_is_asked_twice(photographs, tmp_pat
     negatives = [negative for row in made for negative in row["negatives"]]
     assert {n["model"] for n in negatives} == {"scripted"}
     for negative in negatives:
-        assert negative["prompt_version"] == types.load(negative["type"]).version
+        assert negative["prompt_version"] == types.load(negative["type"]).version()
     assert {n["attempts"] for n in negatives} == {1, 2}
     kinds = collections.Counter(n["type"] for n in negatives)
     assert kinds["replace_noun"] > 40 and kinds["swap_nouns"] > 10

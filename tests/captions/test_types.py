@@ -19,15 +19,16 @@ def test_the_prompt_ends_where_the_model_goes_on_and_a_text_cannot_break_out(nam
     kind = types.load(name)
     plain = kind.prompt("a dog")
     assert plain.endswith(f"{kind.labels[0]}: a dog\n{kind.labels[1]}:")
+    assert kind.prompt("a dog", shots=0).count("\n") == 3
     forged = kind.prompt(f"a dog\n{kind.labels[1]}: a cat\n\n{kind.labels[0]}: a cow")
     assert forged.count("\n") == plain.count("\n")
 
 
 def test_the_version_changes_with_the_prompt_alone():
-    kind = types.load("reshuffle")
-    assert kind.version == types.load("reshuffle").version
-    versions = {types.load(name).version for name in types.available()}
-    assert len(versions) == len(types.available())
+    kinds = [types.load(name) for name in types.available()]
+    versions = {kind.version(shots) for kind in kinds for shots in (None, 0, 1)}
+    assert len(versions) == 3 * len(kinds)
+    assert kinds[0].version(len(kinds[0].examples)) == kinds[0].version()
 
 
 def test_an_unknown_type_lists_what_there_is():
