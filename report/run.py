@@ -35,16 +35,16 @@ def write(workdir: Path) -> None:
     """
     workdir = Path(workdir)
     start = read_config(workdir)["init"]["from"]
-    before, after, last = read_scores(workdir)
+    before, after = read_scores(workdir)
     print(f"\n{table(before, after)}")
     figure(before, after).savefig(workdir / "report.png", dpi=110)
     print(f"\nExample by example, {'before and after' if start else 'after'}:")
-    score(str(workdir), {}, workdir / "results.json", step=last, against=start or None)
+    score(str(workdir), {}, workdir / "results.json", against=start or None)
     print(NEXT.format(workdir=workdir, source=start))
 
 
-def read_scores(workdir: Path) -> tuple[dict[str, float], dict[str, float], int]:
-    """Percent by name before the first step and at the last one, and the number of that.
+def read_scores(workdir: Path) -> tuple[dict[str, float], dict[str, float]]:
+    """Percent by name, such as world/composition, before the first step and at the last one.
 
     Raises:
       UserError: the run did not score both.
@@ -59,7 +59,7 @@ def read_scores(workdir: Path) -> tuple[dict[str, float], dict[str, float], int]
             f"{workdir} has no scores of step 0 and of a later one: train with "
             "--config.eval.before_and_after and some config.eval.benchmarks"
         )
-    return scored[0][1], scored[-1][1], scored[-1][0]
+    return scored[0][1], scored[-1][1]
 
 
 def table(before: Mapping[str, float], after: Mapping[str, float]) -> str:

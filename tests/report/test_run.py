@@ -21,7 +21,7 @@ def test_scores_are_those_before_the_first_step_and_after_the_last(tmp_path):
         {"step": 10, "loss": 0.5},
         {"step": 10, "world/swaps": 71.25},
     )
-    assert report.read_scores(tmp_path) == ({"world/swaps": 50.0}, {"world/swaps": 71.25}, 10)
+    assert report.read_scores(tmp_path) == ({"world/swaps": 50.0}, {"world/swaps": 71.25})
 
 
 @pytest.mark.parametrize("step", [0, 5])
