@@ -63,7 +63,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
     with contextlib.closing(checkpoints), contextlib.closing(logger):
         devices = run.mesh.size
         logger.say(f"{len(source)} records, steps {start} to {total_steps}, {devices} devices")
-        loop.fit(
+        state = loop.fit(
             course.step,
             state,
             batches,
@@ -78,7 +78,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
             quick_every=config.eval.quick_every_steps,
             evaluate_first=config.eval.before_and_after,
         )
-    if config.eval.before_and_after and jax.process_count() == 1:
+    if config.eval.before_and_after and jax.process_count() == 1 and state.step == total_steps:
         report.write(workdir)
 
 
