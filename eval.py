@@ -26,8 +26,10 @@ import experiment
 import report
 from benchmarks import base as benchmarks
 from benchmarks import honest
-from benchmarks.encoder import Cache, Decoder, Encoder
+from benchmarks.encoder import Encoder
 from data import images, video
+from data.array_cache import Cache
+from data.decoding import Decoder
 from data.tokenizer import Tokenizer, load_tokenizer
 from errors import MissingFileError, UserError
 from models import zoo

@@ -25,7 +25,7 @@ setup(
         "captions": ["synonyms.txt", "sheet.html"],
         "report": ["*.html", "*.css", "*.csv"],
     },
-    py_modules=["train", "eval", "teach", "errors", "files", "experiment", "options", "trainer"],
+    py_modules=["train", "eval", "teach", "errors", "files", "experiment", "intervals", "options", "trainer"],
     install_requires=[
         "absl-py",
         "array_record",

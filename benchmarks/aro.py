@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.base import Item, benchmark
-from benchmarks.rows import frozen_rows, rows
 from benchmarks.scorers import choice
-from benchmarks.statistics import Mean
+from data.rows import frozen_rows, rows
 from errors import UserError
+from intervals import Mean
 
 ORDER = ("coco_order", "flickr30k_order")
 LEAST_CASES = 25  # of a pair of attributes that counts

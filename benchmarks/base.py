@@ -16,83 +16,18 @@ import functools
 import importlib
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks import statistics
-from benchmarks.rows import check_items, with_images
-from benchmarks.statistics import Aggregate, Mean, Sample
-from data.images import image_key
+import intervals
+from benchmarks.items import Item, Outcomes, check_items, grouped, lessons, with_images
 from errors import UserError
 from files import read_json  # noqa: F401 (teaching/ reads by it)
+from intervals import Aggregate, Mean, Sample
 from options import Options, check_known, modules_that_define
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Item:
-    """One question of a benchmark.
-
-    Attributes:
-      subset: which of the benchmark's figures it counts for; "" where there is one only.
-      key: its own name within the subset, as the annotation file has it.
-      images: paths, encoded bytes, uint8 arrays or data.images.Crop.
-      texts: captions; one that is a tuple is the mean of its phrasings.
-      right: where the right one stands among those to choose from.
-      group: examples that depend on each other; by default those of the same first image.
-      parts: name -> id; the figure <name> is right where all items of one id are.
-      where: file and row, for messages.
-      scorer: where it is another than its benchmark's.
-    """
-
-    subset: str
-    key: str
-    images: Sequence
-    texts: Sequence
-    right: int = 0
-    group: str | None = None
-    parts: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    where: str = ""
-    scorer: Callable | None = None
-
-    @functools.cached_property
-    def cluster(self) -> str:
-        return image_key(self.images[0]).partition("#")[0] if self.group is None else self.group
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcomes:
-    """How the n questions of one figure came out.
-
-    Attributes:
-      items: the question of each, see Item.
-      right: bool [n], strictly: a tie is wrong.
-      tied: bool [n].
-      scores: float32 [n, k], similarities that were compared, the right one first.
-      texts: n tuples, the texts of those scores.
-      chance: share of right answers by guessing.
-      argmax: bool [n], or None: right where the first of the best is, in the file's order.
-    """
-
-    items: Sequence[Item]
-    right: np.ndarray
-    tied: np.ndarray
-    scores: Sequence[np.ndarray]
-    texts: Sequence[Sequence]
-    chance: float
-    argmax: np.ndarray | None = None
-
-    @functools.cached_property
-    def undecided(self) -> np.ndarray:
-        """bool [n], where a score is no number."""
-        return np.array([bool(np.isnan(scores).any()) for scores in self.scores])
-
-    def reading(self, ties: str) -> np.ndarray:
-        """bool [n] under a tie rule, strict or argmax; never right where undecided."""
-        right = self.right if ties == "strict" or self.argmax is None else self.argmax
-        return right & ~self.undecided
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +106,7 @@ class Scores:
         scores = (dataclasses.replace(s, blind=ceiling.get(s.name)) for s in self.scores)
         return dataclasses.replace(self, scores=tuple(scores))
 
-    def minus(self, other: "Scores") -> dict[str, statistics.Difference]:
+    def minus(self, other: "Scores") -> dict[str, intervals.Difference]:
         """The paired differences to another model's scores of the same examples, in percent."""
         keys = [
             {name: [i.key for i in o.items] for name, o in scores.outcomes.items()}
@@ -180,9 +115,9 @@ class Scores:
         if keys[0] != keys[1]:
             raise UserError("the two were not scored on the same examples: compare them in one run")
         ours, theirs = (_samples(scores.outcomes, self.ties) for scores in (self, other))
-        found = statistics.differences(ours, theirs, self.aggregates)
+        found = intervals.differences(ours, theirs, self.aggregates)
         return {
-            score.name: statistics.Difference(*(100 * v for v in d[:4]), d.discordant)
+            score.name: intervals.Difference(*(100 * v for v in d[:4]), d.discordant)
             for score in self.scores
             for d in [found[score.name]]
         }
@@ -309,21 +244,6 @@ def over(*metrics: str) -> Callable[[Mapping], dict[str, Mean]]:
     return aggregates
 
 
-def lessons(items: Sequence[Item], pairs: Callable) -> tuple[list, list, list]:
-    """What benchmarks.honest learns: right (image, text) pairs, all texts, and their groups."""
-    distinct = {id(item.texts): item for item in items}.values()
-    texts = [(text, item.cluster) for item in distinct for text in item.texts]
-    return [pair for item in items for pair in pairs(item)], *map(list, zip(*texts, strict=True))
-
-
-def grouped(values: Iterable, key: Callable) -> list[tuple]:
-    """(key, the values of that key), in order of first appearance."""
-    groups: dict = {}
-    for value in values:
-        groups.setdefault(key(value), []).append(value)
-    return list(groups.items())
-
-
 def summarise(
     outcomes: Mapping[str, Outcomes],
     aggregates: Mapping[str, Aggregate],
@@ -336,7 +256,7 @@ def summarise(
     counts = {name: len(o.items) for name, o in outcomes.items()}
     aggregates = {name: made for name, made in aggregates.items() if _complete(made, counts)}
     samples = _samples(outcomes, ties)
-    found = statistics.intervals(samples, aggregates)
+    found = intervals.estimates(samples, aggregates)
     means = {
         reading: {name: float(np.mean(o.reading(reading))) for name, o in outcomes.items()}
         for reading in ("strict", "argmax")
@@ -346,7 +266,7 @@ def summarise(
     scores = []
     subsets = {name: {name: 1.0} for name in outcomes} if listed else {}
     for name, aggregate in {**subsets, **aggregates}.items():
-        names, function, _ = statistics.resolve(aggregate, counts)
+        names, function, _ = intervals.resolve(aggregate, counts)
         interval, parts = found[name], [outcomes[n] for n in names]
 
         def reading(kind, names=names, function=function):
@@ -373,7 +293,7 @@ def summarise(
 
 def _complete(aggregate: Aggregate, counts: Mapping[str, int]) -> bool:
     try:
-        statistics.resolve(aggregate, counts)
+        intervals.resolve(aggregate, counts)
     except KeyError:
         return False
     return True
@@ -385,7 +305,7 @@ def _rule(ties: str | Mapping[str, str], subset: str) -> str:
 
 def _samples(outcomes: Mapping[str, Outcomes], ties: str | Mapping[str, str]) -> dict[str, Sample]:
     rules = [_rule(ties, name) for name in outcomes]
-    groups = statistics.numbered([[item.cluster for item in o.items] for o in outcomes.values()])
+    groups = intervals.numbered([[item.cluster for item in o.items] for o in outcomes.values()])
     values = (
         o.reading(rule).astype(np.float64) for rule, o in zip(rules, outcomes.values(), strict=True)
     )

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from benchmarks.base import Item, benchmark
-from benchmarks.rows import rows
 from benchmarks.scorers import square
-from benchmarks.statistics import Pooled
+from data.rows import rows
+from intervals import Pooled
 
 
 def aggregates(counts) -> dict:

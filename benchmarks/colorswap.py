@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from benchmarks.base import Item, benchmark
-from benchmarks.rows import rows
 from benchmarks.scorers import square
+from data.rows import rows
 
 
 @benchmark(square, texts=2)

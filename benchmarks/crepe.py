@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.base import Item, benchmark
-from benchmarks.rows import rows
 from benchmarks.scorers import choice
-from benchmarks.statistics import Mean
+from data.rows import rows
 from errors import MissingFileError
+from intervals import Mean
 
 KINDS = ("atom", "swap", "negate")
 AGGREGATES = {"average": Mean(KINDS)}

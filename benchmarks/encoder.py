@@ -1,110 +1,18 @@
 """Turns images, videos and texts into embeddings for the benchmarks: batched, cached, in order."""
 
-import contextlib
 import functools
 import hashlib
-import multiprocessing
-import os
-import sqlite3
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from data import packing
+from data.array_cache import Cache
+from data.decoding import Decoder, batches_of, decoded_in_order
 from data.images import Crop, Stored, image_key
 from errors import UserError
-
-MANY_IMAGES = 512  # encoded ones: from here on processes decode, which take seconds to start
-
-
-class Decoder:
-    """Decodes images ahead of the device; several encoders may share what one has decoded.
-
-    Args:
-      load_image: path, bytes, PIL image, array or Crop -> uint8 [H, W, 3] as the model takes it;
-        picklable.
-      workers: processes; None: one for each core where there are MANY_IMAGES, else threads.
-      keep_bytes: how much of what was decoded is remembered for the next encoder.
-    """
-
-    def __init__(self, load_image: Callable, *, workers: int | None = None, keep_bytes: int = 0):
-        self.load_image, self._workers, self._room = load_image, workers, keep_bytes
-        self._kept: dict[str, np.ndarray] = {}
-
-    def batches(self, items: Sequence, keys: Sequence[str], size: int) -> Iterator[np.ndarray]:
-        """Batches of at most `size`, in order, while the next ones are being decoded."""
-        new = [(key, item) for key, item in zip(keys, items, strict=True) if key not in self._kept]
-        with self._pool(sum(not isinstance(item, np.ndarray) for _, item in new)) as pool:
-            # What a source holds is read here: a worker would have to open the source for each.
-            ready = (item.read() if isinstance(item, Stored) else item for _, item in new)
-            decoded = decoded_in_order(pool, self.load_image, ready, 2 * size)
-            for batch in _batches(keys, size):
-                pixels = []
-                for key in batch:
-                    pixels.append(self._kept[key] if key in self._kept else next(decoded))
-                    self._keep(key, pixels[-1])
-                yield np.stack(pixels)
-
-    def _keep(self, key: str, pixels: np.ndarray) -> None:
-        if key not in self._kept and pixels.nbytes <= self._room:
-            self._room -= pixels.nbytes
-            self._kept[key] = pixels
-
-    def _pool(self, number: int) -> Executor:
-        workers = self._workers
-        if workers is None and number >= MANY_IMAGES:
-            workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-        if not workers or not number:
-            return ThreadPoolExecutor()
-        # Not forked: jax has threads.
-        return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
-
-
-class Cache:
-    """Embeddings on disk, of one set of weights.
-
-    Args:
-      folder: of all caches.
-      weights: names the weights, how images reach them, and the dtype that they compute in.
-    """
-
-    def __init__(self, folder: Path, weights: str):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        self.path = Path(folder) / f"{hashlib.sha256(weights.encode()).hexdigest()[:32]}.sqlite"
-        with self._open() as database:
-            database.execute("create table if not exists rows (key text primary key, row blob)")
-
-    @contextlib.contextmanager
-    def _open(self):
-        try:
-            with contextlib.closing(sqlite3.connect(self.path, timeout=60)) as database, database:
-                yield database
-        except sqlite3.Error as error:
-            raise UserError(
-                f"{self.path}: {error}; delete it, or name another folder with --cache"
-            ) from None
-
-    def get(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
-        """The embeddings that are there, float32 [D], by key."""
-        with self._open() as database:
-            found = (
-                database.execute("select row from rows where key = ?", (key,)).fetchone()
-                for key in keys
-            )
-            return {
-                key: np.frombuffer(row[0], np.float32)
-                for key, row in zip(keys, found, strict=True)
-                if row
-            }
-
-    def put(self, rows: dict[str, np.ndarray]) -> None:
-        """Adds embeddings by key."""
-        values = ((key, row.astype(np.float32).tobytes()) for key, row in rows.items())
-        with self._open() as database:
-            database.executemany("insert or replace into rows values (?, ?)", values)
 
 
 class Encoder:
@@ -203,7 +111,7 @@ class Encoder:
         size = max(1, self._batch_size // views)
         with ThreadPoolExecutor() as pool:
             clips = decoded_in_order(pool, load, items, 2 * size)
-            batches = (np.stack([next(clips) for _ in batch]) for batch in _batches(items, size))
+            batches = (np.stack([next(clips) for _ in batch]) for batch in batches_of(items, size))
             frames = np.concatenate(
                 [
                     self._embed(self._encode_video, b.reshape(-1, *b.shape[2:]), "a video")
@@ -240,7 +148,7 @@ class Encoder:
         lengths = packing.lengths(tokens)
         order = np.argsort(lengths, kind="stable")
         rows = []
-        for batch in _batches(order, self._batch_size):
+        for batch in batches_of(order, self._batch_size):
             length = next(n for n in self._text_lengths if n >= lengths[batch].max())
             rows.append(self._embed(self._encode_text, tokens[batch, :length], "a text"))
         embeddings = np.concatenate(rows)[np.argsort(order)]
@@ -257,17 +165,6 @@ class Encoder:
                 " lacks the model's end token because the tokenizer is not the model's"
             )
         return rows / norms
-
-
-def decoded_in_order(pool: Executor, load: Callable, items: Iterable, ahead: int) -> Iterator:
-    """load(item) of every item, at most `ahead` of them begun before they are needed."""
-    waiting: deque = deque()
-    for item in items:
-        waiting.append(pool.submit(load, item))
-        if len(waiting) > ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 def _image_hash(item) -> str:
@@ -289,7 +186,3 @@ def _text_hash(text: str) -> str:
 
 def _unit(row: np.ndarray) -> np.ndarray:
     return row / np.linalg.norm(row)
-
-
-def _batches(items: Sequence, size: int) -> Iterator:
-    return (items[start : start + size] for start in range(0, len(items), size))

@@ -6,9 +6,9 @@ Items are as in the released private_info_global.json or the subset of a tenth; 
 from collections.abc import Iterator
 
 from benchmarks.base import Item, benchmark
-from benchmarks.rows import rows
 from benchmarks.scorers import square
-from benchmarks.statistics import Mean
+from data.rows import rows
+from intervals import Mean
 
 SOURCES = ("eqbenyoucook2", "eqbengebc", "eqbenag", "eqbensd")
 KUBRIC = ("eqbenkubric_loc", "eqbenkubric_cnt", "eqbenkubric_attr")

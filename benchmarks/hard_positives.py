@@ -6,8 +6,8 @@ arXiv 2409.17958. `brittleness`: right on the first caption and wrong on the one
 from collections.abc import Iterator, Sequence
 
 from benchmarks.base import Item, benchmark, grouped
-from benchmarks.rows import rows
 from benchmarks.scorers import choice
+from data.rows import rows
 from errors import UserError
 
 BOX = ("bbox_x", "bbox_y", "bbox_w", "bbox_h")

@@ -6,8 +6,8 @@ Tong et al. 2024, arXiv 2401.06209. 135 pairs. The paper's figure is image, vl_c
 from collections.abc import Iterator
 
 from benchmarks.base import Item, benchmark, over
-from benchmarks.rows import rows
 from benchmarks.scorers import square
+from data.rows import rows
 from errors import UserError
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from benchmarks.base import Item, benchmark
-from benchmarks.rows import Row, rows
 from benchmarks.scorers import choice, retrieval
-from benchmarks.statistics import Pooled
+from data.rows import Row, rows
 from errors import UserError
+from intervals import Pooled
 
 CAPTIONS = tuple(f"caption_{i}" for i in range(4))
 AGGREGATES = {"total": Pooled(["positive", "negative", "hybrid"])}

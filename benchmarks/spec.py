@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from benchmarks.base import Item, benchmark
-from benchmarks.rows import rows
 from benchmarks.scorers import choice
-from benchmarks.statistics import Mean
+from data.rows import rows
 from errors import UserError
+from intervals import Mean
 
 SUBSETS = (
     *("absolute_size", "relative_size", "absolute_spatial", "relative_spatial"),

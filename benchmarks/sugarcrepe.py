@@ -7,9 +7,9 @@ COCO val2017.
 from collections.abc import Iterator
 
 from benchmarks.base import Item, benchmark
-from benchmarks.rows import rows
 from benchmarks.scorers import choice
-from benchmarks.statistics import Mean, Pooled
+from data.rows import rows
+from intervals import Mean, Pooled
 
 CATEGORIES = {
     "replace": ("replace_obj", "replace_att", "replace_rel"),

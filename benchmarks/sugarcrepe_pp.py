@@ -6,9 +6,9 @@ Dumpala et al. 2024, arXiv 2406.11171. Five files of 4,757 items over COCO val20
 from collections.abc import Iterator
 
 from benchmarks.base import Item, benchmark
-from benchmarks.rows import rows
 from benchmarks.scorers import two_positives
-from benchmarks.statistics import Mean
+from data.rows import rows
+from intervals import Mean
 
 SUBSETS = ("replace_obj", "replace_att", "replace_rel", "swap_obj", "swap_att")
 AGGREGATES = {metric: Mean(f"{s}_{metric}" for s in SUBSETS) for metric in ("itt", "tot")}

@@ -7,10 +7,10 @@ that the caption is right and the foil is not.
 from collections.abc import Iterator
 
 from benchmarks.base import Item, benchmark
-from benchmarks.rows import rows
 from benchmarks.scorers import choice
-from benchmarks.statistics import Mean
+from data.rows import rows
 from errors import UserError
+from intervals import Mean
 
 CATEGORIES = {
     "existence": ("existence",),

@@ -11,10 +11,10 @@ import numpy as np
 
 from benchmarks.base import Item, Outcomes, Scores, lessons, summarise
 from benchmarks.scorers import choice
-from benchmarks.statistics import Mean
 from data import sources
 from data.video import class_texts
 from errors import UserError
+from intervals import Mean
 
 TOP = (1, 5)
 

@@ -6,8 +6,8 @@ arXiv 2407.16772.
 from collections.abc import Iterator
 
 from benchmarks.base import Item, benchmark, over
-from benchmarks.rows import rows
 from benchmarks.scorers import square
+from data.rows import rows
 
 
 @benchmark(square, aggregates=over("text", "image", "group"), texts=2)

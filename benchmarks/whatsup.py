@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
 from benchmarks.base import Item, benchmark
-from benchmarks.rows import Row, rows
 from benchmarks.scorers import choice
-from benchmarks.statistics import Mean
+from data.rows import Row, rows
 from errors import UserError
+from intervals import Mean
 
 FILES = {
     "A": ("controlled_images_dataset.json", "controlled_images"),

@@ -10,10 +10,10 @@ import numpy as np
 
 from benchmarks.base import Item, benchmark
 from benchmarks.scorers import choice, retrieval
-from benchmarks.statistics import Mean
 from data.english import article
 from data.glyphs import NOUNS
 from data.world import COLOURS, PREFIXES, SIZES, TYPES, Claim, Example, Thing, World, holds, render
+from intervals import Mean
 
 SPLITS = ("seen", "unseen")
 SWAPS = ("swap_nouns", "swap_adjectives")

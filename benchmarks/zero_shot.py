@@ -11,9 +11,9 @@ from pathlib import Path
 import files
 from benchmarks.base import Item, benchmark, grouped
 from benchmarks.scorers import choice
-from benchmarks.statistics import Mean, Pooled
 from data.images import Stored
 from errors import MissingFileError, UserError
+from intervals import Mean, Pooled
 
 # Set -> its name in TFDS, the split that is tested on, its heading in CLIP's prompts.md and its
 # name in CLIP_benchmark's files; of the metrics the one that papers give.

@@ -22,8 +22,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks import sugarcrepe
-from benchmarks.encoder import Decoder
 from benchmarks.honest import beside_blind
+from data.decoding import Decoder
 from data.tokenizer import train_tokenizer
 from errors import one_line_errors
 from eval import image_loader, make_encoder, open_cache

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.base import Score, Scores
-from benchmarks.statistics import Difference
 from data.images import image_key
+from intervals import Difference
 
 COLUMNS = ("model", "benchmark", *(f.name for f in dataclasses.fields(Score)))
 

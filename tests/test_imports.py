@@ -19,8 +19,8 @@ MAY_IMPORT = {
     "methods": ("losses", "models.embeddings", "training.teacher"),
     "training": ("models.embeddings", "models.parameters", "pretrained.checksums"),
     "captions": ("data", "language"),
-    "benchmarks": ("models.embeddings", "data"),
-    "report": ("benchmarks", "data"),
+    "benchmarks": ("models.embeddings", "data", "intervals"),
+    "report": ("benchmarks", "data", "intervals"),
     "teaching": ("language", "captions", "benchmarks.base", "data", "losses"),
     "tpu_configs": (),
     "studies": EVERYTHING,
@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "errors": (),
     "files": (),
     "options": (),
+    "intervals": (),
 }
 # Commands that stand in a folder wire it to others, as train.py does.
 COMMANDS = {

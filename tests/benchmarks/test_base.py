@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import base
 from benchmarks.base import Item, Outcomes
-from benchmarks.statistics import Mean, Pooled
+from intervals import Mean, Pooled
 from tests.benchmarks.toy import outcomes
 
 

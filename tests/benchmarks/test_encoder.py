@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.encoder import Cache, Decoder, Encoder
+from benchmarks.encoder import Encoder
+from data.array_cache import Cache
+from data.decoding import Decoder
 from data.images import Crop, decode
 
 END = 9

@@ -32,8 +32,8 @@ from benchmarks import (
     whatsup,
     winoground,
 )
-from benchmarks.statistics import resolve
 from data import frozen
+from intervals import resolve
 from tests.benchmarks.toy import Table
 
 NUMBER = 6  # rows of a file of ours

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks import sugarcrepe
-from benchmarks.rows import rows
-from benchmarks.statistics import resolve
+from data.rows import rows
+from intervals import resolve
 from tests.benchmarks.toy import Table, angle
 
 PUBLISHED_COUNTS = {

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from benchmarks import video as benchmark
-from benchmarks.statistics import resolve
 from data.moving import Moving
 from data.video import TEMPLATES, class_texts
+from intervals import resolve
 
 
 def value(aggregate, values):

@@ -13,7 +13,7 @@ import pytest
 from benchmarks import base, honest
 from benchmarks.base import Item, benchmark
 from benchmarks.scorers import choice
-from benchmarks.statistics import Mean
+from intervals import Mean
 from report import Results, page, write
 from report.figures import pareto
 

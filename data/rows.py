@@ -143,47 +143,7 @@ def _parquet(path) -> list[dict]:
         raise UserError(f"{path}: not a parquet file ({error})") from None
 
 
-def check_items(name: str, items: Sequence, texts: int | None) -> None:
-    """Raises UserError for no items, two of one key, or another number of texts than `texts`."""
-    if not items:
-        raise UserError(f"benchmark {name} has no examples")
-    seen: dict[tuple[str, str], str] = {}
-    for item in items:
-        if texts is not None and len(item.texts) != texts:
-            raise UserError(f"{item.where}: {len(item.texts)} texts where {name} has {texts}")
-        if (item.subset, item.key) in seen:
-            first = seen[item.subset, item.key]
-            raise UserError(f"{item.where}: the id {item.key!r} is that of {first} too")
-        seen[item.subset, item.key] = item.where
-
-
-def with_images(name: str, items: Sequence, partial: bool) -> tuple[list, dict[str, int]]:
-    """The items whose image files are there, and how many of each subset are left out.
-
-    Raises:
-      MissingFileError: all files are missing, or some, unless partial.
-    """
-
-    def paths(item):
-        images = (getattr(image, "image", image) for image in item.images)
-        return [str(image) for image in images if isinstance(image, str | Path)]
-
-    wanted = {path for item in items for path in paths(item)}
-    missing = _missing(wanted)
-    kept = [item for item in items if not missing.intersection(paths(item))]
-    left_out = {item.subset: 0 for item in items}
-    for item in set(items).difference(kept):
-        left_out[item.subset] += 1
-    if missing and not (kept and partial):
-        hint = f"; to score the rest pass --eval.{name}.partial_images" if kept else ""
-        raise MissingFileError(
-            f"{name}: {len(missing)} of {len(wanted)} images are missing, such as {min(missing)} "
-            f"({len(items) - len(kept)} of {len(items)} examples){hint}"
-        )
-    return kept, left_out
-
-
-def _missing(paths: set[str]) -> set[str]:
+def missing_files(paths: set[str]) -> set[str]:
     """One listing a folder: far cheaper than a stat for every file on a network disk."""
     folders: dict[str, set[str]] = {}
     for path in paths:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from benchmarks import statistics
-from benchmarks.statistics import Mean, Pooled, Sample
+import intervals
+from intervals import Mean, Pooled, Sample
 
 
 def sample(values, groups=None):
@@ -14,7 +14,7 @@ def sample(values, groups=None):
 
 
 def test_interval_is_the_normal_approximation_of_a_proportion():
-    found = statistics.intervals({"all": sample(np.arange(2000) < 1400)}, {})["all"]
+    found = intervals.estimates({"all": sample(np.arange(2000) < 1400)}, {})["all"]
     half_width = 1.96 * np.sqrt(0.7 * 0.3 / 2000)
     assert found.value == pytest.approx(0.7) and found.method == "bootstrap"
     assert found.low == pytest.approx(0.7 - half_width, abs=0.0025)
@@ -23,7 +23,7 @@ def test_interval_is_the_normal_approximation_of_a_proportion():
 
 @pytest.mark.parametrize(("right", "number"), [(2, 2), (0, 5), (7, 20), (3, 29), (500, 500)])
 def test_too_few_or_all_alike_is_wilsons_interval(right, number):
-    found = statistics.intervals({"all": sample(np.arange(number) < right)}, {})["all"]
+    found = intervals.estimates({"all": sample(np.arange(number) < right)}, {})["all"]
     exact = binomtest(right, number).proportion_ci(method="wilson")
     assert found.method == "wilson"
     assert (found.low, found.high) == pytest.approx((exact.low, exact.high), abs=1e-6)
@@ -31,7 +31,7 @@ def test_too_few_or_all_alike_is_wilsons_interval(right, number):
 
 def test_an_aggregate_of_few_examples_is_not_certain():
     samples = {"many": sample(np.arange(400) % 2), "two": sample([1, 1], [1000, 1001])}
-    found = statistics.intervals(samples, {"macro": Mean(samples)})
+    found = intervals.estimates(samples, {"macro": Mean(samples)})
     # Square-and-add by hand, from the two subsets' own intervals.
     many, two = found["many"], found["two"]
     low = 0.75 - np.hypot((many.value - many.low) / 2, (1 - two.low) / 2)
@@ -42,32 +42,32 @@ def test_an_aggregate_of_few_examples_is_not_certain():
 def test_examples_of_a_group_are_drawn_together():
     # Five copies of each of 300 outcomes carry no more information than the 300.
     right, copies = np.arange(300) < 150, np.repeat(np.arange(300) < 150, 5)
-    draws = statistics.resampled_means(
+    draws = intervals.resampled_means(
         {"grouped": sample(copies, np.repeat(np.arange(300), 5)), "single": sample(right)}
     )
     assert draws["grouped"].std() == pytest.approx(np.sqrt(0.25 / 300), rel=0.1)
     np.testing.assert_allclose(draws["grouped"], draws["single"])
-    alone = statistics.resampled_means({"alone": sample(copies)})["alone"]
+    alone = intervals.resampled_means({"alone": sample(copies)})["alone"]
     assert alone.std() == pytest.approx(np.sqrt(0.25 / 1500), rel=0.1)
 
 
 def test_subsets_that_share_images_are_drawn_jointly():
     # Two subsets that are one another's opposite on the same images: their mean never varies.
     right = np.arange(200) % 2
-    same = statistics.resampled_means({"a": sample(right), "b": sample(1 - right)})
+    same = intervals.resampled_means({"a": sample(right), "b": sample(1 - right)})
     np.testing.assert_allclose(same["a"] + same["b"], 1)
-    found = statistics.intervals({"a": sample(right), "b": sample(right)}, {"m": Mean("ab")})
+    found = intervals.estimates({"a": sample(right), "b": sample(right)}, {"m": Mean("ab")})
     assert (found["m"].low, found["m"].high) == (found["a"].low, found["a"].high)
     # On other images the two are independent, and their mean varies less.
     apart = {"a": sample(right), "b": sample(right, 200 + np.arange(200))}
-    m = statistics.intervals(apart, {"m": Mean("ab")})["m"]
+    m = intervals.estimates(apart, {"m": Mean("ab")})["m"]
     width = found["m"].high - found["m"].low
     assert m.high - m.low == pytest.approx(width / np.sqrt(2), rel=0.15)
 
 
 def test_draws_are_repeatable():
     right = {"all": sample(np.arange(100) % 3 == 0)}
-    a, b = (statistics.resampled_means(right, seed=1)["all"] for _ in range(2))
+    a, b = (intervals.resampled_means(right, seed=1)["all"] for _ in range(2))
     assert np.array_equal(a, b)
 
 
@@ -84,7 +84,7 @@ def test_the_clustered_interval_covers_the_planted_accuracy():
     for _ in range(trials):
         accuracy, groups = planted(rng, 150)
         right = rng.random(len(groups)) < accuracy[groups]
-        found = statistics.intervals({"all": sample(right, groups)}, {})["all"]
+        found = intervals.estimates({"all": sample(right, groups)}, {})["all"]
         hits += found.low <= 0.7 <= found.high
         error = 1.96 * np.sqrt(right.mean() * (1 - right.mean()) / len(right))
         naive += abs(right.mean() - 0.7) <= error
@@ -99,7 +99,7 @@ def test_the_interval_of_a_paired_difference_covers_the_planted_one():
         # One model is wrong where the other is not on a tenth of the examples that it has right.
         ours = rng.random(len(groups)) < accuracy[groups]
         theirs = ours & (rng.random(len(groups)) < 0.9)
-        d = statistics.differences(
+        d = intervals.differences(
             {"all": sample(ours, groups)}, {"all": sample(theirs, groups)}, {}
         )["all"]
         hits += d.low <= 0.07 <= d.high
@@ -115,7 +115,7 @@ def test_a_difference_of_the_detectable_size_is_found_four_times_in_five():
     for row in swap:
         theirs = np.where(row, rng.random(400) < 1 - gain, first)
         ours = np.where(row, ~theirs, first)
-        d = statistics.differences({"all": sample(ours)}, {"all": sample(theirs)}, {})["all"]
+        d = intervals.differences({"all": sample(ours)}, {"all": sample(theirs)}, {})["all"]
         sizes.append(d.detectable)
         found += d.low > 0
     true = 0.1 * (2 * gain - 1)
@@ -128,11 +128,11 @@ def test_a_difference_of_the_detectable_size_is_found_four_times_in_five():
 
 def test_models_that_agree_are_not_told_apart_by_less_than_six_examples():
     values = sample(np.arange(300) % 3 == 0)
-    d = statistics.differences({"all": values}, {"all": values}, {})["all"]
+    d = intervals.differences({"all": values}, {"all": values}, {})["all"]
     assert (d.value, d.low, d.high, d.discordant) == (0, 0, 0, 0)
     assert d.detectable == pytest.approx(6 / 300)
     few = sample([1, 0, 1])
-    d = statistics.differences({"all": few}, {"all": few}, {})["all"]
+    d = intervals.differences({"all": few}, {"all": few}, {})["all"]
     assert d.low < 0 < d.high
 
 

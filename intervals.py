@@ -93,7 +93,7 @@ def resolve(aggregate: Aggregate, counts: Mapping[str, int]):
     return list(weights), weighted, weights
 
 
-def intervals(
+def estimates(
     samples: Mapping[str, Sample], aggregates: Mapping[str, Aggregate]
 ) -> dict[str, Interval]:
     """Every subset's mean and every aggregate of them, each with an interval.
