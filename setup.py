@@ -25,7 +25,10 @@ setup(
         "captions": ["synonyms.txt", "sheet.html"],
         "report": ["*.html", "*.css", "*.csv"],
     },
-    py_modules=["train", "eval", "teach", "errors", "files", "experiment", "intervals", "options", "trainer"],
+    py_modules=[
+        *("train", "eval", "teach", "trainer", "experiment"),
+        *("errors", "files", "intervals", "options"),
+    ],
     install_requires=[
         "absl-py",
         "array_record",
