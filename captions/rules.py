@@ -7,6 +7,7 @@ sees no image: "A black dog" may become "a big dog", true of the same photograph
 import bisect
 import dataclasses
 import itertools
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 
@@ -84,6 +85,32 @@ def swap(
     # Same number first: "two dogs and a girl" would turn into "two girl and a dogs".
     for i, j in sorted(pairs, key=lambda pair: len({sentence.tags[k] for k in pair})):
         yield sentence.render([*words[:i], words[j], *words[i + 1 : j], words[i], *words[j + 1 :]])
+
+
+def exchange(
+    tags: frozenset[str],
+    sentence: Sentence,
+    vocabulary: Vocabulary,
+    avoid: Collection[str],
+    rng: np.random.Generator,
+) -> Candidates:
+    """Of two captions with a full stop between them: two words of one tag exchanged between the
+    captions, and these in either order."""
+    words, stops = sentence.words, [i for i, gap in enumerate(sentence.gaps) if "." in gap]
+    boundary = next((i for i in stops if 0 < i < len(words)), len(words))
+    at = _positions(sentence, tags)
+    pairs = [
+        (i, j)
+        for i, j in itertools.product(at, at)
+        if i < boundary <= j
+        and sentence.tags[i] == sentence.tags[j]
+        and words[i].lower() != words[j].lower()
+    ]
+    for k in rng.permutation(len(pairs)).tolist():
+        i, j = pairs[k]
+        text = sentence.render([*words[:i], words[j], *words[i + 1 : j], words[i], *words[j + 1 :]])
+        captions = re.split(r"(?<=[.])\s+", text, maxsplit=1)
+        yield " ".join(captions if rng.random() < 0.5 else captions[::-1])
 
 
 def replace(

@@ -75,7 +75,7 @@ def decode(image, min_size: int | None = None) -> Image.Image:
         return decode(image.image).crop((left, top, left + width, top + height))
     if isinstance(image, Stored):
         return decode(image.read(), min_size)
-    with _opened(image) as opened, _named(image):
+    with open_image(image) as opened, _named(image):
         return _load(opened, min(opened.size) / min_size if min_size else 1)
 
 
@@ -99,7 +99,7 @@ def train_images(
     image, sizes: Collection[int], rng: np.random.Generator, scale=(0.9, 1.0), ratio=(3 / 4, 4 / 3)
 ) -> dict[int, np.ndarray]:
     """The crop of train_image() in several sizes."""
-    with _opened(image) as opened:
+    with open_image(image) as opened:
         width, height = opened.size
         left, top, crop_width, crop_height = _random_crop(width, height, rng, scale, ratio)
         with _named(image):
@@ -207,7 +207,7 @@ def _random_crop(width, height, rng, scale, ratio):
 
 
 @contextlib.contextmanager
-def _opened(image):
+def open_image(image):
     """The image, a file not decoded yet but its size known."""
     with contextlib.ExitStack() as stack:
         with _named(image):

@@ -62,8 +62,14 @@ def all_captions(source) -> list[str]:
     if hasattr(source, "classes"):
         texts_of = pipeline_of(source).class_texts
         return [text for template in source.templates for text in texts_of(source, template)]
-    of = getattr(source, "captions", lambda i: without_image(source, i)["captions"])
-    return [caption for i in range(len(source)) for caption in of(i)]
+    return [caption for i in range(len(source)) for caption in captions_of(source, i)]
+
+
+def captions_of(source, i: int) -> list[str]:
+    """The captions of record i, read as cheaply as the source can."""
+    if hasattr(source, "captions"):
+        return source.captions(i)
+    return without_image(source, i)["captions"]
 
 
 def without_image(source, i: int) -> dict:

@@ -33,12 +33,27 @@ def selective(
     return masked_mean(jnp.sum(terms, axis=1), jnp.any(valid, axis=1))
 
 
+def patch_text_map(patches: jax.Array, words: jax.Array) -> jax.Array:
+    """Which patches each word of a text looks at: [N, M, L, P], of sum 1 over the patches.
+
+    Products of word and patch, scaled to [0, 1] over the patches and divided by their sum; without
+    gradient.
+
+    Args:
+      patches: [N, P, D]; words: [N, M, L, D]; both not normalised.
+    """
+    products = jnp.einsum("nmld,npd->nmlp", words, patches, precision=_PRECISION)
+    products = jax.lax.stop_gradient(products)
+    least, most = (f(products, axis=-1, keepdims=True) for f in (jnp.min, jnp.max))
+    scaled = (products - least) / jnp.maximum(most - least, _TINY)
+    return scaled / jnp.maximum(jnp.sum(scaled, axis=-1, keepdims=True), _TINY)
+
+
 def local_logits(patches: jax.Array, texts: Tokens, logit_scale: jax.Array) -> jax.Array:
     """How well an image's patches match the words of its own texts: [N, M].
 
-    Each word looks at the patches by its map: products of word and patch, scaled to [0, 1] over the
-    patches and then to a sum of 1, without gradient. The logit is logsumexp over the words, without
-    the start token and with the end token, of logit_scale * cos(word, what it sees).
+    logsumexp over the words, without the start token and with the end token, of logit_scale *
+    cos(word, the patches that it looks at).
 
     Args:
       patches: [N, P, D], not normalised.
@@ -48,12 +63,8 @@ def local_logits(patches: jax.Array, texts: Tokens, logit_scale: jax.Array) -> j
     Source: FSC-CLIP (EMNLP 2024), local hard negative loss, as in its code.
     """
     words, valid = texts.features[:, :, 1:], texts.valid[:, :, 1:]
-    attention = jnp.einsum("nmld,npd->nmlp", words, patches, precision=_PRECISION)
-    attention = jax.lax.stop_gradient(attention)
-    least, most = (f(attention, axis=-1, keepdims=True) for f in (jnp.min, jnp.max))
-    attention = (attention - least) / jnp.maximum(most - least, _TINY)
-    attention = attention / jnp.maximum(jnp.sum(attention, axis=-1, keepdims=True), _TINY)
-    seen = jnp.einsum("nmlp,npd->nmld", attention, patches, precision=_PRECISION)
+    looks = patch_text_map(patches, words)
+    seen = jnp.einsum("nmlp,npd->nmld", looks, patches, precision=_PRECISION)
     cosine = jnp.sum(_unit(words) * _unit(seen), axis=-1)
     return jax.nn.logsumexp(logit_scale * cosine, axis=-1, where=valid)
 

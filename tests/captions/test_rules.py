@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from captions import mixture, sentences
+from captions import mixture, rules, sentences, types
 from data.english import article
 
 HARD = [
@@ -230,3 +230,19 @@ def test_replacement_words_follow_their_frequency(vocabulary):
     expected = counts[top] / counts.sum()
     share = draws.count(vocabulary.words["AJ0"][top]) / len(draws)
     assert share == pytest.approx(expected, abs=4 * np.sqrt(expected / len(draws)))
+
+
+def test_exchange_takes_a_word_of_each_caption_with_the_same_tag():
+    text = "A red dog is running. Two cats sleep on a bed."
+    rng = np.random.default_rng(0)
+    vocabulary = rules.Vocabulary.from_captions([text])
+    rule = types.load("exchange").rule
+    drawn = {c for _ in range(10) for c in rule(sentences.parse(text), vocabulary, set(), rng)}
+    words = sorted(text.replace(".", "").lower().split())
+    assert drawn == {
+        "A red bed is running. Two cats sleep on a dog.",
+        "Two cats sleep on a dog. A red bed is running.",
+    }
+    for candidate in drawn:
+        assert sorted(candidate.replace(".", "").lower().split()) == words
+    assert not list(rule(sentences.parse("A dog and a cat."), vocabulary, set(), rng))

@@ -7,15 +7,16 @@ import optax
 import pytest
 
 from errors import UserError
-from losses import contrastive, distillation
+from losses import concatenation, contrastive, distillation
 from methods import base
 from tests.methods import small
 
-OPTIONAL = ("clip", "negclip", "ce_clip", "siglip", "fsc_clip", "read_clip", "cs_clip")
+OPTIONAL = ("clip", "negclip", "ce_clip", "siglip", "fsc_clip", "read_clip", "cs_clip", "clic")
 TERMS = {
     "fsc_clip": {"info_nce": 1.0, "global": 0.5, "local": 0.2},
     "read_clip": {"negclip": 1.0, "alignment": 0.5},
     "cs_clip": {"negclip": 1.0, "unit": 0.5},
+    "clic": {"contrast": 0.5, "exchanged": 0.5, "order": 1.0},
 }
 
 
@@ -44,6 +45,9 @@ def test_each_is_the_weighted_sum_of_its_terms(name):
         ("fsc_clip", "local_weight", "local"),
         ("read_clip", "alignment_weight", "alignment"),
         ("cs_clip", "unit_weight", "unit"),
+        ("clic", "contrast_weight", "contrast"),
+        ("clic", "negative_weight", "exchanged"),
+        ("clic", "order_weight", "order"),
     ],
 )
 def test_weights_reach_their_terms(name, option, term):
@@ -84,6 +88,29 @@ def test_cs_clip_is_the_mean_over_its_units_each_with_its_own_foil():
     np.testing.assert_allclose(metrics["unit"], np.mean(terms), rtol=1e-6)
     params = {"logit_scale": jnp.float32(9.0)}
     assert method.project(params) is params
+
+
+def test_clic_counts_the_caption_among_the_texts_and_takes_its_one_negative():
+    method = base.load("clic", {})
+    student, batch = embedded(method)
+    metrics = method.loss(student, None, batch, ())[1]
+    texts = jnp.concatenate([student.text[:, None], student.texts["joined"]], axis=1)
+    valid = jnp.concatenate([jnp.ones((small.N, 1), bool), batch["valid:joined"]], axis=1)
+    args = (student.image, texts, valid)
+    contrast = concatenation.contrast(*args, student.logit_scale)
+    np.testing.assert_allclose(metrics["contrast"], contrast, rtol=1e-6)
+    own = (student.negatives[:, 0], batch["negatives_valid"][:, 0], student.logit_scale)
+    np.testing.assert_allclose(
+        metrics["exchanged"], concatenation.exchanged(*args, *own), rtol=1e-6
+    )
+
+
+def test_clic_on_a_batch_of_singles_is_clip():
+    method, clip = base.load("clic", {"teacher": "frozen"}), base.load("clip", {})
+    student, batch = embedded(clip)
+    total, metrics, _ = method.loss(student, student, batch, ())
+    assert set(metrics) == {"info_nce", "distill"} and metrics["distill"] == 0
+    np.testing.assert_allclose(total, clip.loss(student, None, batch, ())[0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("teacher", ["ema", "frozen"])
