@@ -52,9 +52,7 @@ def rejections(
     folder: Path, names: tuple[str, ...] = (), shots: int | None = None
 ) -> Iterator[tuple[str, str]]:
     """(prompt, draft) of each draft of a run that its checks rejected."""
-    content = files.read_object(folder / "run.json")
-    content.pop("prompt_versions")
-    run = Run(**content)
+    run = Run(**files.read_object(folder / "run.json")["run"])
     if run.writer != "language":
         raise UserError(f"{folder} was written by {run.writer}; drafts are a language model's")
     writer, items = run.open_writer(folder / "cache"), run.open_items()

@@ -51,7 +51,7 @@ def generate(
     tasks = -(-len(items) // run.task_records)
     about = {**executor_options, "tasks": tasks, "logging_dir": str(out / "tasks")}
     carrier = call(_executor(executor), f"executor {executor}", about, steps)
-    _claim(out, run.to_json())
+    _claim(out, run, writer)
     print(summary.estimate_line(_estimate(out, items, writer, run.types, limits)), flush=True)
     carrier.run()
     done = pipeline.read_tallies(out, tasks)
@@ -76,17 +76,23 @@ def _executor(name: str) -> Callable:
     return getattr(module, f"{name.capitalize()}PipelineExecutor")
 
 
-def _claim(out: Path, content: dict) -> None:
-    """Notes the run in its folder, or sees that it is the one noted there."""
+def _claim(out: Path, run: Run, writer: Writer) -> None:
+    """Notes the run in its folder, or sees that it is the one noted there.
+
+    Where and how fast a language model is asked may change; what answers may not.
+    """
     file = out / "run.json"
+    depends_on = {k: value for k, value in run.to_json().items() if k != "model"}
+    depends_on["answers"] = writer.model
+    depends_on["prompt_versions"] = {name: writer.prompt_version(name) for name in run.types}
     if not file.exists():
         out.mkdir(parents=True, exist_ok=True)
-        files.write_json(file, content)
+        files.write_json(file, {"run": run.to_json(), "depends_on": depends_on})
         return
-    noted = files.read_object(file)
+    noted = files.read_object(file)["depends_on"]
     changes = [
         f"{name} was {noted.get(name)!r} and is {value!r}"
-        for name, value in content.items()
+        for name, value in depends_on.items()
         if noted.get(name) != value
     ]
     if changes:
@@ -139,7 +145,7 @@ def main() -> None:
     add("--types", default="", help="of captions/types/, with commas between")
     add("--teacher", default="", help="weights of a CLIP that looks at the images; default: none")
     add("--records", type=int, help="write for the first so many")
-    add("--task_records", type=int, default=500, help="records of a task")
+    add("--task_records", type=int, default=2000, help="records of a task")
     add("--executor", default="local", help="local, slurm or ray")
     add("--json", type=Path, help="also write DeGLA's json, or a json of classes, there")
     args, of_groups = _parse(parser, ("source", "model", "writer", "limits", "executor"))

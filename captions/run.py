@@ -19,7 +19,7 @@ from options import Options
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Everything that what is written depends on; kept beside it as run.json.
+    """What is to be written, by whom and how; kept beside it as run.json.
 
     Attributes:
       source: arguments of data/sources.py's load().
@@ -40,7 +40,7 @@ class Run:
     limits: Mapping = dataclasses.field(default_factory=dict)
     teacher: str = ""
     records: int | None = None
-    task_records: int = 500
+    task_records: int = 2000
 
     def complete(self) -> "Run":
         """The run with its types, after a look at what can be wrong with it."""
@@ -77,8 +77,7 @@ class Run:
         return call(Limits, "limits", {**self.limits, "image_margin": margin})
 
     def to_json(self) -> dict:
-        versions = {name: types.load(name).version() for name in self.types}
-        return json.loads(json.dumps(dataclasses.asdict(self) | {"prompt_versions": versions}))
+        return json.loads(json.dumps(dataclasses.asdict(self)))
 
 
 def call(function: Callable, owner: str, options: Mapping, *args):
