@@ -14,9 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data.english import article, plural
+from data.glyphs import NOUNS
+from data.world import COLOURS, SIZES, Claim, Thing, render
 from errors import UserError
 from language.base import LanguageModel
 from teaching.library import Entry, Library
+from teaching.results import Point
 
 KNOWN = 0.85  # cosine above which a scenario is one that the library has
 FLOOR = 0.5  # cosine below which an entry does not apply
@@ -275,3 +279,75 @@ class PromptLibrary:
                     if gain > 0:
                         now, score = new, score + gain
         return now, tried
+
+
+# What may be said of a class in the world beside its name; none of it is about one class alone.
+DESCRIPTIONS = (
+    "a big {noun}",
+    "a small {noun}",
+    "a picture of a {noun}",
+    "this shows a {noun} on gray",
+    "two {nouns}",
+    "a scene with a {noun} on a red tile",
+)
+
+
+def experiment(
+    lend, per_class: int = 4, rounds: int = 2, most: int = 40, nouns: str = "all"
+) -> list[Point]:
+    """A prompt library for a frozen CLIP in the world: accuracy on pictures that did not choose.
+
+    Args:
+      lend: see teach.py.
+      per_class: pictures of each class that choose, and as many others that are reported.
+      rounds, most: of PromptLibrary.learn.
+      nouns: the classes, of data.glyphs.NOUNS.
+
+    Returns:
+      accuracy, at x = 0, of the names alone, of what was chosen, of as many descriptions added to
+      classes at random, and of all added to all; how many were tried and kept.
+    """
+    world = lend.world()
+    names = NOUNS[nouns]
+    student = lend.clip(world)
+    encoder = student.encoder(student.params)
+    labels = np.repeat(np.arange(len(names)), per_class)
+
+    def pictures(part: int) -> np.ndarray:
+        rng = np.random.default_rng((lend.seed, part))
+        return encoder.images([_picture(names[i], world.size, rng) for i in labels])
+
+    def texts(i: int) -> list[str]:
+        noun = names[i]
+        filled = [text.format(noun=noun, nouns=plural(noun)) for text in DESCRIPTIONS]
+        return [text.replace(f"a {noun}", f"{article(noun)} {noun}") for text in filled]
+
+    def measure() -> dict:
+        shown, others = pictures(0), pictures(1)
+        start = PromptLibrary(encoder.texts, tuple((f"{article(n)} {n}",) for n in names))
+        chosen, tried = start.learn(shown, labels, lambda true, other: texts(true), rounds, most)
+        kept = sum(each["kept"] for each in tried)
+        rng = np.random.default_rng((lend.seed, 2))
+        at_random = everything = start
+        for _ in range(kept):
+            i = int(rng.integers(len(names)))
+            at_random = at_random.with_prompt(i, texts(i)[int(rng.integers(len(DESCRIPTIONS)))])
+        for i in range(len(names)):
+            for text in texts(i):
+                everything = everything.with_prompt(i, text)
+        libraries = {"names alone": start, "chosen": chosen, "at random": at_random}
+        libraries["all of all"] = everything
+        return {
+            "accuracy": {name: each.accuracy(others, labels) for name, each in libraries.items()},
+            "tried": len(tried),
+            "kept": kept,
+        }
+
+    found = lend.cells.once("prompts", measure)
+    points = [Point(name, 0, "accuracy", value) for name, value in found["accuracy"].items()]
+    return points + [Point("chosen", 0, name, found[name]) for name in ("tried", "kept")]
+
+
+def _picture(noun: str, size: int, rng: np.random.Generator) -> np.ndarray:
+    colour, extent = list(COLOURS)[int(rng.integers(len(COLOURS)))], list(SIZES)[rng.integers(2)]
+    return render(Claim((Thing(noun, 1, colour, extent),), ""), size, rng)
