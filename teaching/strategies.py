@@ -109,7 +109,7 @@ def spread(
 
     One that is near another candidate that was taken is known, too.
     """
-    distinct = list({c.key: c for c in candidates}.values())
+    distinct = list({c.key: c for c in reversed(candidates)}.values())[::-1]  # the first of a key
     if not distinct:
         return []
     vectors = library.vectors([c.text for c in distinct])
