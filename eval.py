@@ -125,8 +125,10 @@ def image_loader(vision: VisionConfig) -> Callable:
     return functools.partial(
         images.eval_image,
         size=vision.image_size,
+        resize_to=vision.resize_to,
         resample=Image.Resampling[vision.interpolation.upper()],
         squash=vision.resize == "squash",
+        corner=vision.crop_corner,
     )
 
 

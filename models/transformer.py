@@ -40,6 +40,10 @@ class VisionConfig:
       mean, std: of the channels of images scaled to [0, 1].
       interpolation: 'bicubic' or 'bilinear', of the resize.
       resize: 'shortest', shortest side and centre crop; 'squash', both sides at once.
+      resize_to: pixels that the shortest side, or both, are resized to before the centre is
+        cropped; None: image_size.
+      crop_corner: how the crop's left upper corner is rounded: 'down', as transformers does, or
+        'nearest', as torchvision does, so OpenAI's CLIP and open_clip.
     """
 
     width: int
@@ -55,6 +59,8 @@ class VisionConfig:
     std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
     interpolation: str = "bicubic"
     resize: str = "shortest"
+    resize_to: int | None = None
+    crop_corner: str = "down"
 
     @property
     def positions(self) -> int:

@@ -7,10 +7,8 @@ from typing import Any
 from errors import UserError
 from models.clip import CLIPConfig
 from models.transformer import TextConfig, VisionConfig
-from pretrained import llama
+from pretrained import llama, processors
 
-# PIL's numbers, as preprocessor_config.json has them.
-_RESAMPLE = {2: "bilinear", 3: "bicubic"}
 _HF_ACTIVATIONS = {
     "gelu": "gelu",
     "quick_gelu": "quick_gelu",
@@ -87,7 +85,7 @@ def from_hf(model: Mapping[str, Any], images: Mapping[str, Any]) -> CLIPConfig:
             patch_size=vision.patch_size,
             image_size=vision.image_size,
             pool="map" if siglip else "class",
-            **_hf_images(images),
+            **processors.from_hf(images, vision.image_size, model_type),
         ),
         text=TextConfig(
             **_hf_tower(text),
@@ -112,24 +110,6 @@ def _hf_tower(tower) -> dict[str, Any]:
         mlp_width=tower.intermediate_size,
         activation=_HF_ACTIVATIONS[tower.hidden_act],
         ln_epsilon=tower.layer_norm_eps,
-    )
-
-
-def _hf_images(images: Mapping[str, Any]) -> dict[str, Any]:
-    missing = [key for key in ("image_mean", "image_std", "resample") if key not in images]
-    if missing or images["resample"] not in _RESAMPLE:
-        raise UserError(
-            f"the image processor has no {missing[0]}"
-            if missing
-            else f"resample is {images['resample']}; there are 2 (bilinear) and 3 (bicubic)"
-        )
-    size = images.get("size")
-    squash = isinstance(size, Mapping) and "height" in size and not images.get("do_center_crop")
-    return dict(
-        mean=tuple(images["image_mean"]),
-        std=tuple(images["image_std"]),
-        interpolation=_RESAMPLE[images["resample"]],
-        resize="squash" if squash else "shortest",
     )
 
 
@@ -175,17 +155,7 @@ def to_hf(config: CLIPConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     if not siglip:
         model |= {"projection_dim": config.embed_dim}
         model["vision_config"] |= {"projection_dim": config.embed_dim}
-    side, squash = vision.image_size, vision.resize == "squash"
-    square = {"height": side, "width": side}
-    return model, {
-        "image_processor_type": f"{_HF_MODELS[kind]}ImageProcessor",
-        "image_mean": list(vision.mean),
-        "image_std": list(vision.std),
-        "resample": {name: number for number, name in _RESAMPLE.items()}[vision.interpolation],
-        "size": square if squash else {"shortest_edge": side},
-        "do_center_crop": not squash,
-        **({} if squash else {"crop_size": square}),
-    }
+    return model, processors.to_hf(vision, _HF_MODELS[kind])
 
 
 def from_open_clip(stored: Mapping[str, Any]) -> CLIPConfig:
@@ -205,10 +175,7 @@ def from_open_clip(stored: Mapping[str, Any]) -> CLIPConfig:
             vision=VisionConfig(
                 **(_timm_tower(vision) if siglip else _open_clip_vision(vision, quick)),
                 image_size=vision["image_size"],
-                mean=tuple(images["mean"]),
-                std=tuple(images["std"]),
-                interpolation=images.get("interpolation", "bicubic"),
-                resize=images.get("resize_mode", "shortest"),
+                **processors.from_open_clip(images, vision["image_size"]),
             ),
             text=TextConfig(
                 **_open_clip_tower(text, quick),
@@ -307,13 +274,7 @@ def to_open_clip(config: CLIPConfig) -> dict[str, Any]:
         model["quick_gelu"] = True
     if config.logit_bias_init is not None:
         model["init_logit_bias"] = config.logit_bias_init
-    images = {
-        "mean": list(vision.mean),
-        "std": list(vision.std),
-        "interpolation": vision.interpolation,
-        "resize_mode": vision.resize,
-    }
-    return {"model_cfg": model, "preprocess_cfg": images}
+    return {"model_cfg": model, "preprocess_cfg": processors.to_open_clip(vision)}
 
 
 def _to_open_clip_tower(shape) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def _find_in_folder(name: str, folder: Path, fetch: Callable[[str], Path]) -> We
     if stored is not None:
         here = fingerprint.fingerprint(config, stored.get("tokenizer_hash"))
         fingerprint.check(stored, here, f"{path} (there; {config_file} beside it: here)")
-        # How it sees video has no place in the config files of others.
+        # How it sees video, and how its images are cropped, have no place in others' config files.
         config = found.config
     return dataclasses.replace(found, config=config)
 

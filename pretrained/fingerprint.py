@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ _CHOICES = {
     "vision.pool": ("class", "map"),
     "vision.interpolation": ("bicubic", "bilinear"),
     "vision.resize": ("shortest", "squash"),
+    "vision.crop_corner": ("down", "nearest"),
     "text.activation": tuple(ACTIVATIONS),
     "text.pool": ("end", "last"),
 }
@@ -86,7 +88,7 @@ def check_shape(config: CLIPConfig | LlamaConfig, source: str) -> None:
         return
 
     def number(value) -> bool:
-        return type(value) in (int, float)
+        return type(value) in (int, float) and math.isfinite(value)
 
     vision, text = config.vision, config.text
     values = {key: value for key, value in vars(config).items() if key.endswith(("dim", "init"))}
@@ -95,8 +97,14 @@ def check_shape(config: CLIPConfig | LlamaConfig, source: str) -> None:
     for key, value in values.items():
         if key in _CHOICES:
             fits, wanted = value in _CHOICES[key], f"one of {', '.join(_CHOICES[key])}"
-        elif key in ("vision.mean", "vision.std"):
+        elif key == "vision.mean":
             fits, wanted = len(value) == 3 and all(map(number, value)), "three numbers"
+        elif key == "vision.std":
+            fits = len(value) == 3 and all(number(v) and v > 0 for v in value)
+            wanted = "three numbers above 0"
+        elif key == "vision.resize_to":
+            fits = value is None or type(value) is int and value >= vision.image_size
+            wanted = "None or at least image_size"
         elif key.endswith("ln_epsilon"):
             fits, wanted = number(value) and value > 0, "a number above 0"
         elif key == "text.eos_token_id":
@@ -141,13 +149,15 @@ def flatten(stored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """One line for every field that differs; a tokenizer's hash that is None fits any."""
+    """One line for every field that must not differ; a tokenizer's hash that is None fits any."""
     there, here = flatten(there), flatten(here)
     return [
         f"{key} is {there.get(key)} there and {here.get(key)} here"
         for key in there.keys() | here.keys()
         if there.get(key) != here.get(key)
         and not (key == "tokenizer_hash" and None in (there.get(key), here.get(key)))
+        # A pixel to one side or the other: any weights can be scored with it.
+        and key != "vision.crop_corner"
     ]
 
 

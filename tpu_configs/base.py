@@ -332,4 +332,7 @@ RESUMABLE = (
     "eval",
     "model.remat",
     "model.unroll_layers",
+    # Of the fingerprint, which older runs lack: how pictures are cropped for scoring.
+    "vision.crop_corner",
+    "vision.resize_to",
 )

@@ -16,12 +16,13 @@ CLIP_IMAGES = {
     "image_std": [0.26862954, 0.26130258, 0.27577711],
     "resample": 3,
     "size": {"shortest_edge": 16},
+    "crop_size": {"height": 16, "width": 16},
 }
 SIGLIP_IMAGES = {
     "image_mean": [0.5] * 3,
     "image_std": [0.5] * 3,
     "resample": 3,
-    "size": {"height": 16, "width": 16},
+    "size": {"height": 18, "width": 18},
 }
 
 

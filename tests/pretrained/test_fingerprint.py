@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from models import zoo
@@ -94,11 +95,11 @@ def test_what_is_no_fingerprint_is_said(stored):
 @pytest.mark.parametrize("tower", ["vision", "text"])
 @pytest.mark.parametrize("value", [None, -3, 1.5, True, "x", (1,), {"a": 1}])
 def test_a_field_that_no_model_can_have_is_named(tower, value):
-    """No field of a tower takes any of these, but ln_epsilon a float."""
+    """No field of a tower takes any of these, but ln_epsilon a float, and resize_to None."""
     config = zoo.shape("tiny")
     part = getattr(config, tower)
     for field in dataclasses.fields(part):
-        if (field.name, value) == ("ln_epsilon", 1.5):
+        if (field.name, value) in (("ln_epsilon", 1.5), ("resize_to", None)):
             continue
         given = (value,) if field.name in ("mean", "std") else value
         changed = dataclasses.replace(part, **{field.name: given})
@@ -126,7 +127,7 @@ def test_named_shapes_are_shapes(name):
 
 
 def test_every_field_that_matters_is_compared():
-    """Change each field in turn: all but the initial values must be seen."""
+    """Change each field in turn: all but the initial values and the crop's corner must be seen."""
     config = zoo.shape("ViT-B-16-SigLIP")
     here = fingerprint.fingerprint(config)
     for tower in ("vision", "text"):
@@ -134,7 +135,11 @@ def test_every_field_that_matters_is_compared():
         for field in dataclasses.fields(part):
             changed = dataclasses.replace(part, **{field.name: "other"})
             there = fingerprint.fingerprint(dataclasses.replace(config, **{tower: changed}))
-            (line,) = fingerprint.differences(there, here)
+            lines = fingerprint.differences(there, here)
+            if field.name == "crop_corner":
+                assert not lines
+                continue
+            (line,) = lines
             assert line.startswith(f"{tower}.{field.name} is other there and "), field.name
     for change in ({"embed_dim": 3}, {"logit_bias_init": None}):
         there = fingerprint.fingerprint(dataclasses.replace(config, **change))
@@ -142,6 +147,19 @@ def test_every_field_that_matters_is_compared():
     for change in ({"logit_scale_init": 3.0}, {"logit_bias_init": -3.0}):
         there = fingerprint.fingerprint(dataclasses.replace(config, **change))
         assert not fingerprint.differences(there, here)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 0.0, -0.5])
+@pytest.mark.parametrize("field", ["mean", "std", "ln_epsilon"])
+def test_numbers_that_make_no_pixels_are_named(number, field):
+    config = zoo.shape("tiny")
+    value = number if field == "ln_epsilon" else (0.5, number, 0.5)
+    vision = dataclasses.replace(config.vision, **{field: value})
+    changed = dataclasses.replace(config, vision=vision)
+    if field == "mean" and np.isfinite(number):
+        return fingerprint.check_shape(changed, "a/file")
+    with pytest.raises(ValueError, match=f"a/file: vision.{field} is .*; it must be"):
+        fingerprint.check_shape(changed, "a/file")
 
 
 def test_a_tokenizer_is_compared_where_both_know_theirs():
