@@ -9,6 +9,7 @@ every benchmark is scored along the line from those weights to these (WiSE-FT, a
 """
 
 import contextlib
+import dataclasses
 import functools
 import json
 import os
@@ -235,6 +236,9 @@ def restore(
     config = source.config or (zoo.shape(shape) if shape else None)
     if config is None:
         raise UserError(f"{source.name} is a bare state dict: name its shape with --shape")
+    vision = dataclasses.replace(config.vision, crop_corner=source.crop_corner)
+    config = dataclasses.replace(config, vision=vision)
+    fingerprint.check_tokenizer(config, tokenizer, source.name)
     model = zoo.make(config, zoo.compute(dtype, constrain=meshes.constraint(mesh)))
     boxed = jax.eval_shape(functools.partial(init_params, model), jax.random.key(0))
     loaded = load_weights(

@@ -10,12 +10,15 @@ from ml_collections import ConfigDict
 
 from benchmarks import base as benchmarks
 from data import sources
+from data.tokenizer import Tokenizer
 from errors import UserError
 from language import base as language
 from methods import base as methods
 from models import projection
-from models.clip import CLIP, embedder, init_params
+from models.clip import CLIP, CLIPConfig, embedder, init_params
 from options import Options, check_known
+from pretrained.find import WeightsSource
+from pretrained.fingerprint import check_tokenizer
 from pretrained.teacher import Teacher, open_teacher
 from teaching import results as teaching
 from tpu_configs import base
@@ -123,3 +126,19 @@ def embedders(model: CLIP, method, teachers: Mapping[str, Teacher], trainable: T
     if isinstance(method.teacher, Mapping):
         return projection.mapped(student), {name: looks.get(name, own) for name in method.teacher}
     return projection.mapped(student), looks.get("teacher", own)
+
+
+def fitted(tokenizer: Tokenizer, start_from: WeightsSource | None) -> dict[str, Any]:
+    """What a model takes over from its tokenizer and from the weights that it starts from.
+
+    Raises:
+      UserError: the tokenizer is not that of the weights.
+    """
+    ids = {"vocab_size": tokenizer.vocab_size, "eos_token_id": tokenizer.eos_token_id}
+    if start_from is None:
+        return ids
+    if isinstance(start_from.config, CLIPConfig):
+        check_tokenizer(start_from.config, tokenizer, start_from.name)
+        text = start_from.config.text  # whose vocabulary may be grown or padded
+        ids = {"vocab_size": text.vocab_size, "eos_token_id": text.eos_token_id}
+    return ids | {"crop_corner": start_from.crop_corner}

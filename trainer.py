@@ -75,8 +75,7 @@ class Run:
         meshes.check_batch_size(self.mesh, config.batch_size)
         self.model = zoo.build(
             **config.model,
-            vocab_size=tokenizer.vocab_size,
-            eos_token_id=tokenizer.eos_token_id,
+            **experiment.fitted(tokenizer, _weights(config)),
             constrain=meshes.constraint(self.mesh),
             shards=meshes.batch_shards(self.mesh),
         )

@@ -145,6 +145,7 @@ def build(
     unroll_layers: bool = False,
     overrides: Mapping | None = None,
     image_size: int | None = None,
+    crop_corner: str | None = None,
     logit_scale_init: float | None = None,
     logit_bias_init: float | None = None,
     video: Mapping | None = None,
@@ -163,7 +164,7 @@ def build(
         residual_heads, see models/video.py.
       overrides: fields of the named shape that differ, such as
         {"embed_dim": 96, "vision": {"width": 96}}.
-      image_size, logit_scale_init, logit_bias_init: None leaves the shape's own.
+      image_size, crop_corner, logit_scale_init, logit_bias_init: None leaves the shape's own.
 
     Raises:
       UserError: an unknown name, dtype or policy.
@@ -171,9 +172,12 @@ def build(
     config = _overridden(shape(name), overrides or {})
     text = dataclasses.replace(config.text, vocab_size=vocab_size, eos_token_id=eos_token_id)
     config = dataclasses.replace(config, text=text)
+    vision = config.vision
+    if crop_corner is not None:
+        vision = dataclasses.replace(vision, crop_corner=crop_corner)
     if image_size is not None:
-        vision = dataclasses.replace(config.vision, image_size=image_size)
-        config = dataclasses.replace(config, vision=vision)
+        vision = dataclasses.replace(vision, image_size=image_size)
+    config = dataclasses.replace(config, vision=vision)
     if logit_scale_init is not None:
         config = dataclasses.replace(config, logit_scale_init=logit_scale_init)
     if logit_bias_init is not None:

@@ -14,6 +14,7 @@ _HF_ACTIVATIONS = {
     "quick_gelu": "quick_gelu",
     "gelu_pytorch_tanh": "gelu_tanh",
 }
+LEGACY_END = 2  # transformers' eos_token_id in configs from before 4.31: the largest id of a text
 _HF_MODELS = {"clip": "CLIP", "siglip": "Siglip"}
 
 # timm's SigLIP towers: (width, layers, heads, mlp_width) by the name's size.
@@ -91,8 +92,8 @@ def from_hf(model: Mapping[str, Any], images: Mapping[str, Any]) -> CLIPConfig:
             **_hf_tower(text),
             context_length=text.max_position_embeddings,
             vocab_size=text.vocab_size,
-            # Configs from before transformers 4.31 say 2 and pool at the largest id instead.
-            eos_token_id=1 if siglip else text.vocab_size - 1 if eos == 2 else eos,
+            # The largest that there is; find_weights() looks at the tokenizer.
+            eos_token_id=1 if siglip else text.vocab_size - 1 if eos == LEGACY_END else eos,
             pool="last" if siglip else "end",
         ),
         logit_bias_init=-10.0 if siglip else None,
@@ -167,13 +168,14 @@ def from_open_clip(stored: Mapping[str, Any]) -> CLIPConfig:
     try:
         model, images = stored["model_cfg"], stored["preprocess_cfg"]
         vision, text = model["vision_cfg"], model["text_cfg"]
-        siglip = "timm_model_name" in vision
+        siglip = bool(vision.get("timm_model_name"))
+        timm = _timm_tower(vision) if siglip else None
         _check_open_clip(vision, text, siglip)
         quick = model.get("quick_gelu", False)
         return CLIPConfig(
             embed_dim=model["embed_dim"],
             vision=VisionConfig(
-                **(_timm_tower(vision) if siglip else _open_clip_vision(vision, quick)),
+                **(timm or _open_clip_vision(vision, quick)),
                 image_size=vision["image_size"],
                 **processors.from_open_clip(images, vision["image_size"]),
             ),
@@ -225,9 +227,13 @@ def _open_clip_vision(vision: Mapping[str, Any], quick_gelu: bool) -> dict[str, 
 
 def _timm_tower(vision: Mapping[str, Any]) -> dict[str, Any]:
     name = vision["timm_model_name"]
-    match = _TIMM_NAME.fullmatch(name)
+    match = _TIMM_NAME.fullmatch(str(name))
     if not match or match[1] not in _TIMM_SIZES:
-        raise UserError(f"vision_cfg.timm_model_name = '{name}' is not supported")
+        sizes = ", ".join(_TIMM_SIZES)
+        raise UserError(
+            f"vision_cfg.timm_model_name = {name!r} is a tower of timm that is not supported here; "
+            f"those of SigLIP are, vit_<{sizes}>_patch<n>_siglip_<n>"
+        )
     width, layers, heads, mlp_width = _TIMM_SIZES[match[1]]
     return dict(
         width=width,

@@ -2,13 +2,14 @@
 
 import dataclasses
 import importlib.metadata
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from data.tokenizer import load_tokenizer
 from errors import MissingFileError, UserError
+from files import read_object
 from models.clip import CLIPConfig
 from models.llama import LlamaConfig
 from pretrained import configs, fingerprint, llama, tensors
@@ -55,6 +56,13 @@ class WeightsSource:
     config: CLIPConfig | LlamaConfig | None = None
     tokenizer: Path | None = None
     tokenizer_hash: str | None = None
+
+    @property
+    def crop_corner(self) -> str:
+        """That of the library whose layout it is, see VisionConfig."""
+        if isinstance(self.config, CLIPConfig):
+            return self.config.vision.crop_corner
+        return "down" if self.layout == "hf" else "nearest"
 
 
 def find_weights(name: str | Path) -> WeightsSource:
@@ -152,25 +160,50 @@ def _find_in_folder(name: str, folder: Path, fetch: Callable[[str], Path]) -> We
         fingerprint.check(stored, here, f"{path} (there; {config_file} beside it: here)")
         # How it sees video, and how its images are cropped, have no place in others' config files.
         config = found.config
+    elif found.tokenizer and isinstance(config, CLIPConfig):
+        config = _with_end_token(config, folder, layout)
     return dataclasses.replace(found, config=config)
+
+
+def _with_end_token(config: CLIPConfig, folder: Path, layout: str) -> CLIPConfig:
+    """The end token where a config does not state it: of the tokenizer that lies beside it.
+
+    open_clip, and transformers where eos_token_id is 2, pool at the largest id of a text. That is
+    not the vocabulary's largest where it was grown or padded.
+    """
+    if config.text.pool != "end":
+        return config
+    if layout == "hf":
+        content = read_object(folder / FILES[layout][0])
+        text = {**(content.get("text_config") or {}), **(content.get("text_config_dict") or {})}
+        if text.get("eos_token_id") != configs.LEGACY_END:
+            return config
+    try:
+        tokenizer = load_tokenizer(folder)
+    except UserError:
+        return config  # of another kind; a tokenizer that is named will be compared
+    if not tokenizer.eos_token_id == tokenizer.vocab_size - 1 < config.text.vocab_size:
+        return config
+    text = dataclasses.replace(config.text, eos_token_id=tokenizer.eos_token_id)
+    return dataclasses.replace(config, text=text)
 
 
 def _is_config(path: Path) -> bool:
     """Whether a config file is there, and not timm's of that name beside open_clip's."""
     if path.name == "config.json" and (path.parent / FILES["open_clip"][0]).is_file():
-        return path.is_file() and "model_type" in _read_json(path)
+        return path.is_file() and "model_type" in read_object(path)
     return path.is_file()
 
 
 def _read_config(name: str, folder: Path, layout: str) -> CLIPConfig | LlamaConfig:
     config_file = FILES[layout][0]
-    content = _read_json(folder / config_file)
+    content = read_object(folder / config_file)
     try:
         if layout == "hf":
             configs.check_model_type(content)
             if content["model_type"] in llama.MODEL_TYPES:
                 more = folder / "generation_config.json"
-                return llama.from_hf(content, _read_json(more) if more.is_file() else None)
+                return llama.from_hf(content, read_object(more) if more.is_file() else None)
             return configs.from_hf(content, _read_image_processor(folder))
         model = content.get("model_cfg")
         # open_clip's tag 'openai' means OpenAI's weights, whatever the shape's default.
@@ -189,25 +222,15 @@ def _read_config(name: str, folder: Path, layout: str) -> CLIPConfig | LlamaConf
 def _read_image_processor(folder: Path) -> dict[str, Any]:
     path = folder / "preprocessor_config.json"
     if path.is_file():
-        return _read_json(path)
+        return read_object(path)
     path = folder / "processor_config.json"  # as transformers 5 writes it
     if path.is_file():
-        return _read_json(path).get("image_processor", {})
+        return read_object(path).get("image_processor", {})
     raise UserError("no preprocessor_config.json beside it, so the image statistics are unknown")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is no json: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is no json object")
-    return content
-
-
 def _find_run(name: str, run: Path, path: Path) -> WeightsSource:
-    stored = _read_json(run / RUN_FILE)
+    stored = read_object(run / RUN_FILE)
     if path == run:
         steps = [int(step.name) for step in (run / "checkpoints").iterdir() if step.name.isdigit()]
         if not steps:
@@ -215,7 +238,7 @@ def _find_run(name: str, run: Path, path: Path) -> WeightsSource:
         path = run / "checkpoints" / str(max(steps))
     config = fingerprint.config_of(stored, run / RUN_FILE)
     own = path / "config" / "metadata"  # of the run when the checkpoint was written
-    if own.is_file() and (there := _read_json(own).get("fingerprint")):
+    if own.is_file() and (there := read_object(own).get("fingerprint")):
         fingerprint.check(there, stored, f"{path} (there; {run / RUN_FILE}: here)")
     tokenizer = run / "tokenizer"
     folder = tokenizer if tokenizer.is_dir() else None

@@ -129,6 +129,30 @@ def check_shape(config: CLIPConfig | LlamaConfig, source: str) -> None:
         )
 
 
+def check_tokenizer(config: CLIPConfig, tokenizer, source: str) -> None:
+    """Stops where a tokenizer is not the model's: no text would end for it, and all would be alike.
+
+    Args:
+      tokenizer: has eos_token_id and vocab_size.
+      source: name of the weights, for the message.
+
+    Raises:
+      UserError: the two differ; names both values.
+    """
+    advice = "give the tokenizer that the weights were trained with"
+    if config.text.pool == "end" and tokenizer.eos_token_id != config.text.eos_token_id:
+        raise UserError(
+            f"{source}: the model's end token is {config.text.eos_token_id} of "
+            f"{config.text.vocab_size} ids, and the tokenizer's is {tokenizer.eos_token_id} of "
+            f"{tokenizer.vocab_size}, so no text would end for the model; {advice}"
+        )
+    if tokenizer.vocab_size > config.text.vocab_size:
+        raise UserError(
+            f"{source}: the model has {config.text.vocab_size} ids, and the tokenizer "
+            f"{tokenizer.vocab_size}; {advice}"
+        )
+
+
 def flatten(stored: Mapping[str, Any]) -> dict[str, Any]:
     """A fingerprint as dotted key -> value, without what says nothing of the weights.
 

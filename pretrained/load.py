@@ -7,8 +7,6 @@ docs/weights.md says what was verified how.
 """
 
 import dataclasses
-import json
-import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,10 +21,11 @@ from flax import traverse_util
 from data.text_tokenizer import TextTokenizer, load_text_tokenizer
 from data.tokenizer import Tokenizer, load_tokenizer
 from errors import UserError
+from files import dump_json, write_json
 from models.clip import CLIPConfig
 from models.llama import LlamaConfig
 from models.projection import MAPS
-from pretrained import checkpoint, configs, fingerprint, llama, names, tensors
+from pretrained import checkpoint, configs, fingerprint, llama, names, spellings, tensors
 from pretrained.find import FILES, WeightsSource, find_weights, tokenizer_files
 from pretrained.gguf import open_gguf
 from pretrained.positions import resize_positions
@@ -34,11 +33,6 @@ from pretrained.positions import resize_positions
 OPENAI_VOCAB_SIZE = 49408
 # What training adds to a CLIP: FROSTER's heads (models/video.py), and maps into a teacher's space.
 TRAINING_ONLY = ("image_head", "text_head", MAPS)
-# What state dicts carry that is no parameter.
-_BUFFERS = re.compile(
-    r"(.*\.)?(position_ids|attn_mask|rotary_emb\.inv_freq)"
-    r"|input_resolution|context_length|vocab_size"
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,12 +150,12 @@ def save_weights(
             stored["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = folder.name
     state = names.to_torch(params, config, layout)
     folder.mkdir(parents=True, exist_ok=True)
-    stamp = json.dumps(fingerprint.fingerprint(config, tokenizer_hash))
+    stamp = dump_json(fingerprint.fingerprint(config, tokenizer_hash), folder)
     # In the weights file, so that it cannot be parted from them; transformers asks for a format.
     metadata = {"format": "pt", tensors.METADATA_KEY: stamp}
     safetensors.numpy.save_file(state, folder / FILES[layout][1][0], metadata=metadata)
     for name, content in files.items():
-        (folder / name).write_text(json.dumps(content, indent=2) + "\n")
+        write_json(folder / name, content)
     if tokenizer and tokenizer.suffix == ".gguf":
         open_gguf(tokenizer).tokenizer().write(folder)
     elif tokenizer:
@@ -173,17 +167,14 @@ def _read_file(source: WeightsSource, stored: CLIPConfig, config: CLIPConfig, sh
     file = tensors.open_tensors(source.path)
     # Some write the output matrix down where it is the embedding.
     surplus = "lm_head.weight" if getattr(stored, "tied", False) else None
-    kept = [name for name in file.shapes if not _BUFFERS.fullmatch(name) and name != surplus]
-    stored_names = {_plain(name, stored): name for name in kept}
-    if twice := set(kept) - set(stored_names.values()):
-        raise UserError(f"{source.path} holds a tensor under two names, one is {min(twice)}")
     layout = "hf" if source.layout == "gguf" else source.layout
     table, shapes = names.table(layout, stored), names.parameter_shapes(stored)
     expected = {}
     for entry in table:
         expected |= names.torch_shapes(entry, shapes[entry.path])
-    stored_shapes = {name: file.shapes[stored_as] for name, stored_as in stored_names.items()}
-    _check_tensors(source.path, expected, stored_shapes)
+    inside = "text." if isinstance(stored, CLIPConfig) and stored.text.pool == "end" else ""
+    shapes_there = {name: shape for name, shape in file.shapes.items() if name != surplus}
+    stored_names = spellings.stored_names(source.path, shapes_there, expected, inside)
     for name in stored_names.values():
         if not tensors.is_float(file.dtypes[name]):
             raise UserError(f"{source.path}: {name} is {file.dtypes[name]}, which no weight is")
@@ -200,33 +191,8 @@ def _read_file(source: WeightsSource, stored: CLIPConfig, config: CLIPConfig, sh
     return traverse_util.unflatten_dict(params, sep="/")
 
 
-def _plain(name: str, config: CLIPConfig) -> str:
-    """A name without what wrappers put in front: DistributedDataParallel, open_clip's own."""
-    name = name.removeprefix("module.")
-    openai = isinstance(config, CLIPConfig) and config.text.pool == "end"
-    return name.removeprefix("text.") if openai else name
-
-
 def _resized(stored: CLIPConfig | LlamaConfig, config: CLIPConfig | LlamaConfig) -> bool:
     return isinstance(stored, CLIPConfig) and stored.vision.positions != config.vision.positions
-
-
-def _check_tensors(path: Path, expected: Mapping, stored: Mapping) -> None:
-    def some(names):
-        names = sorted(names)
-        return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-    problems = []
-    if missing := expected.keys() - stored.keys():
-        problems.append(f"missing {some(missing)}")
-    if surplus := stored.keys() - expected.keys():
-        problems.append(f"surplus {some(surplus)}")
-    wrong = [name for name in expected.keys() & stored.keys() if expected[name] != stored[name]]
-    if wrong:
-        wrong = [f"{name} {stored[name]} instead of {expected[name]}" for name in wrong]
-        problems.append(f"misshapen {some(wrong)}")
-    if problems:
-        raise UserError(f"{path} does not hold the tensors of its shape: {'; '.join(problems)}")
 
 
 def _place(path: str, value: np.ndarray, config: CLIPConfig, shardings: Mapping) -> jax.Array:
@@ -247,7 +213,7 @@ def _read_run(source: WeightsSource, stored: CLIPConfig, config: CLIPConfig, sha
             "%s: %s left out, which only training uses", source.path, " and ".join(extra)
         )
     kept = {path: shape for path, shape in stored_shapes.items() if path.split("/")[0] not in extra}
-    _check_tensors(source.path, shapes, kept)
+    spellings.check_shapes(source.path, shapes, kept)
 
     resized = _resized(stored, config)
     first = jax.sharding.SingleDeviceSharding(jax.devices()[0])

@@ -3,16 +3,17 @@
 Nothing is ever executed from a file: torch's pickles are read with weights_only=True.
 """
 
-import json
 import re
 import warnings
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from absl import logging
+from safetensors import safe_open
 
-from errors import UserError
+from errors import MissingFileError, UserError
+from files import parse_json, read_object
 from pretrained.gguf import open_gguf
 
 _FLOATS = {"F64", "F32", "F16", "BF16", "float64", "float32", "float16", "bfloat16"}
@@ -71,12 +72,11 @@ class _Safetensors:
                 slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
                 self.shapes = {name: tuple(s.get_shape()) for name, s in slices.items()}
                 self.dtypes = {name: s.get_dtype() for name, s in slices.items()}
-        except SafetensorError as error:
+        except FileNotFoundError:
+            raise MissingFileError(f"{path}: no such file") from None
+        except Exception as error:  # SafetensorError, and others for what a header may state
             raise UserError(f"{path} is no whole safetensors file: {error}") from None
-        try:
-            self.fingerprint = json.loads(stored) if stored else None
-        except json.JSONDecodeError:
-            raise UserError(f"{path}: its fingerprint is no json") from None
+        self.fingerprint = parse_json(stored, f"the fingerprint in {path}") if stored else None
 
     def take(self, name: str) -> np.ndarray:
         # Opened anew for each, or the pages that are read would stay in memory together.
@@ -88,13 +88,20 @@ class _Several:
     fingerprint = None
 
     def __init__(self, index: Path):
-        try:
-            names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(f"{index} is no index of safetensors files") from None
-        # Beside the index, and nowhere else.
-        files = [_Safetensors(index.parent / Path(name).name) for name in sorted(names)]
-        self._file = {name: file for file in files for name in file.shapes}
+        places = read_object(index).get("weight_map")
+        if not isinstance(places, dict) or not all(isinstance(v, str) for v in places.values()):
+            raise UserError(f"{index}: weight_map should name the file of each tensor")
+        files = {}
+        for name in sorted(set(places.values())):
+            if Path(name).name != name or not name.endswith(".safetensors"):
+                raise UserError(f"{index}: {name!r} is no safetensors file beside it")
+            if not (index.parent / name).is_file():
+                raise MissingFileError(f"{index.parent / name}: no such file, and {index} names it")
+            files[name] = _Safetensors(index.parent / name)
+        for name, file in places.items():
+            if name not in files[file].shapes:
+                raise UserError(f"{index}: {name} is not in {file}; one of them is another model's")
+        self._file = {name: files[file] for name, file in places.items()}
         self.shapes = {name: file.shapes[name] for name, file in self._file.items()}
         self.dtypes = {name: file.dtypes[name] for name, file in self._file.items()}
 
@@ -133,7 +140,10 @@ def _read_torch(path: Path) -> dict[str, Any]:
         if forbidden:
             problem = (
                 f"holds more than tensors ({forbidden[1]}); it was not loaded and nothing of it "
-                "was run"
+                f"was run. If you trust it, strip it in Python: state = torch.load({str(path)!r}, "
+                "map_location='cpu', weights_only=False)['state_dict'], then "
+                f"torch.save({{k: v for k, v in state.items() if torch.is_tensor(v)}}, "
+                f"{str(path.with_name(path.stem + '_weights.pt'))!r})"
             )
         elif "TorchScript" in str(error):
             problem = (
@@ -143,16 +153,62 @@ def _read_torch(path: Path) -> dict[str, Any]:
         else:
             problem = "is no whole torch file"
         raise UserError(f"{path} {problem}") from None
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not state:
+    return _tensors(path, _state_dict(path, content), torch)
+
+
+# What training loops call the weights in their checkpoints.
+_HOLDERS = ("state_dict", "model_state_dict", "model", "module", "net", "weights", "params")
+
+
+def _state_dict(path: Path, content) -> dict[str, Any]:
+    """The state dict itself, or the one that a training checkpoint holds."""
+    if isinstance(content, dict) and not any(map(_is_tensor, content.values())):
+        states = {
+            name: value
+            for name, value in content.items()
+            if isinstance(value, dict) and _holds_state(value)
+        }
+        if len(states) > 1:
+            listed = " and ".join(map(repr, states))
+            raise UserError(
+                f"{path} holds several state dicts, {listed}; save the one that you mean alone: "
+                f"torch.save(torch.load({str(path)!r})[NAME], 'weights.pt')"
+            )
+        if states:
+            return _state_dict(path, *states.values())
+    if not isinstance(content, dict) or not any(map(_is_tensor, content.values())):
         raise UserError(f"{path} holds no state dict")
+    return content
+
+
+def _is_tensor(value) -> bool:
+    return hasattr(value, "layout") and hasattr(value, "dtype")
+
+
+def _holds_state(value: dict) -> bool:
+    """Whether it is a state dict or holds one; an optimizer's has numbers for names."""
+    if any(_is_tensor(v) and isinstance(k, str) for k, v in value.items()):
+        return True
+    inner = [v for k, v in value.items() if isinstance(v, dict) and k in _HOLDERS]
+    return any(map(_holds_state, inner))
+
+
+def _tensors(path: Path, state: dict, torch) -> dict[str, Any]:
+    """The tensors of a state dict, each one plain; single values beside them are left out aloud."""
+    tensors = {}
     for name, value in state.items():
+        if value is None or isinstance(value, bool | int | float | str):
+            logging.warning("%s: %s = %.40r left out, no weight", path, name, value)
+            continue
         if not isinstance(value, torch.Tensor):
-            raise UserError(f"{path}: '{name}' in the state dict is a {type(value).__name__}")
+            raise UserError(
+                f"{path}: '{name}' in the state dict is a {type(value).__name__}; remove it"
+            )
         if not isinstance(name, str):
             raise UserError(f"{path}: the state dict has a tensor of the name {name!r}, no text")
         if value.layout != torch.strided or value.is_quantized or value.is_meta:
             raise UserError(
                 f"{path}: '{name}' is sparse, quantized or without values; give a plain tensor"
             )
-    return dict(state)
+        tensors[name] = value
+    return tensors
