@@ -20,6 +20,7 @@ from models import parameters, zoo
 from models.clip import CLIPConfig, VideoConfig, embedder, init_params
 from models.transformer import Compute
 from pretrained.find import WeightsSource, find_weights
+from pretrained.fingerprint import check_tokenizer
 from pretrained.load import load_tokenizer_of, load_weights
 
 DTYPES = ("float32", "bfloat16", "int8")
@@ -152,6 +153,8 @@ def open_teacher(name: str, options: Mapping, compute: Compute, video: bool) -> 
     if tokenizer is None:
         raise UserError(f"{source.name} brings no tokenizer: name one in config.{name}.tokenizer")
     config = source.config
+    if isinstance(config, CLIPConfig):
+        check_tokenizer(config, tokenizer, source.name)
     if video:
         config = dataclasses.replace(config, video=VideoConfig(window=0))
     return Teacher(name, source, zoo.make(config, compute), tokenizer, options["dtype"])
