@@ -8,6 +8,7 @@ import pytest
 
 from data import images
 from errors import UserError
+from eval import image_loader
 from models.towers import normalize
 from models.transformer import VisionConfig
 from pretrained import processors
@@ -23,9 +24,8 @@ def shape(fields) -> VisionConfig:
 
 
 def pixels(vision: VisionConfig):
-    from eval import load_image
-
-    return np.asarray(normalize(load_image(vision, picture(*PICTURE)), vision.mean, vision.std))[0]
+    prepared = image_loader(vision)(picture(*PICTURE))
+    return np.asarray(normalize(prepared, vision.mean, vision.std))[0]
 
 
 @pytest.mark.parametrize("name", PROCESSORS)
