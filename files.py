@@ -127,9 +127,16 @@ def dump_json(content: Any, where, **options) -> str:
         raise
 
 
-def finite_or_none(numbers: Mapping[str, float]) -> dict[str, float | None]:
-    """Numbers as json has them: None for those that are not finite."""
-    return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+def finite_or_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as json has them: numbers as Python's, None for those that are not finite."""
+    numbers = {
+        name: value if isinstance(value, str | int | None) else float(value)
+        for name, value in values.items()
+    }
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in numbers.items()
+    }
 
 
 def _leaves(content, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -45,7 +45,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
     about_data = {"records": len(source), "steps_per_epoch": steps_per_epoch}
     stamps = {RUN_FILE: stamp, DATA_FILE: about_data}
     defaults = experiment.defaults(config)
-    claim_run_directory(workdir, config.to_dict(), stamps, base.RESUMABLE, defaults)
+    claim = claim_run_directory(workdir, config.to_dict(), stamps, base.RESUMABLE, defaults)
     if jax.process_index() == 0 and not (workdir / "tokenizer").exists():
         run.tokenizer.save(workdir / "tokenizer")
 
@@ -60,7 +60,7 @@ def train(config: ConfigDict, workdir: Path) -> None:
     logger = MetricLogger(
         workdir, start_step=start, total_steps=total_steps, batch_size=config.batch_size
     )
-    with contextlib.closing(checkpoints), contextlib.closing(logger):
+    with claim, contextlib.closing(checkpoints), contextlib.closing(logger):
         devices = run.mesh.size
         logger.say(f"{len(source)} records, steps {start} to {total_steps}, {devices} devices")
         state = loop.fit(

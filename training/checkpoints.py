@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +16,9 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from errors import FileError, MissingFileError, UserError
+from files import finite_or_none, read_object, write_json
 from pretrained.checksums import checksums, differing
+from training.lock import RunLock
 from training.state import TrainState
 
 CONFIG_FILE = "config.json"
@@ -37,17 +38,7 @@ def read_config(workdir: Path) -> dict[str, Any]:
     path = Path(workdir) / CONFIG_FILE
     if not path.is_file():
         raise MissingFileError(f"{workdir} is not a run directory: it has no {CONFIG_FILE}")
-    return _read_object(path)
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} should hold an object, not {content!r:.40}")
-    return content
+    return read_object(path)
 
 
 def claim_run_directory(
@@ -56,7 +47,7 @@ def claim_run_directory(
     stamps: Mapping[str, Mapping],
     resumable: Iterable[str] = (),
     defaults: Mapping | None = None,
-) -> None:
+) -> contextlib.AbstractContextManager:
     """Makes the directory this experiment's, or finds that it is already.
 
     Args:
@@ -67,19 +58,24 @@ def claim_run_directory(
       defaults: nested dict; what a key is worth where the run's config, of an older version
         perhaps, or this one does not have it.
 
+    Returns:
+      What holds the directory for this process until it exits, see RunLock.
+
     Raises:
-      UserError: it holds a run of another config; every difference is listed.
+      UserError: it holds a run of another config, of which every difference is listed; another
+        process writes there.
       FileError: it cannot be written.
     """
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
+    lock = RunLock(workdir) if jax.process_index() == 0 else contextlib.nullcontext()
     files = {CONFIG_FILE: config, **stamps}
     different = [
         difference
         for name, content in files.items()
         if (workdir / name).exists()
         for difference in _differences(
-            *(_read_object(workdir / name), content),
+            *(read_object(workdir / name), content),
             (defaults or {}) if name == CONFIG_FILE else {},
             resumable,
         )
@@ -91,7 +87,8 @@ def claim_run_directory(
         )
     if jax.process_index() == 0:
         for name, content in files.items():
-            write_atomically(workdir / name, json.dumps(content, indent=2) + "\n")
+            write_json(workdir / name, content)
+    return lock
 
 
 def _differences(
@@ -105,20 +102,6 @@ def _differences(
         if old.get(key, ...) != new.get(key, ...)
         and not any(key == name or key.startswith(f"{name}.") for name in resumable)
     ]
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a file so that a reader, or a kill, never sees half of it.
-
-    Raises:
-      FileError: it cannot be written; says where.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.write_text(text)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise FileError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
@@ -273,7 +256,7 @@ class Checkpoints:
                 for folder, item in fixed.items():
                     writer.save(folder, item, force=True)
                     writer.wait_until_finished()
-            items = _items(state)
+            items, numbers = _items(state), finite_or_none(metrics)
             sums = {name: checksums(item) for name, item in (items | _fixed_items(state)).items()}
             self._manager.save(
                 step,
@@ -281,7 +264,8 @@ class Checkpoints:
                     config=ocp.args.JsonSave({**config, CHECKSUMS: sums, SCORED: scored}),
                     **{name: ocp.args.StandardSave(item) for name, item in items.items()},
                 ),
-                metrics={name: float(value) for name, value in metrics.items()},
+                # Without those that are no numbers, by which none could be the best.
+                metrics={name: value for name, value in numbers.items() if value is not None},
             )
 
     def restore(self, abstract_state: TrainState, step: int | None = None) -> TrainState:

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict, config_flags
 from errors import FileError, UserError, one_line_errors
 from options import Options
 from training import processes
+from training.lock import warn_of_processes_apart
 
 OptionsAt = Callable[[ConfigDict, Sequence[str]], tuple[int, Options] | None]
 _HINT = " (--verbosity=1 shows the traceback)"
@@ -178,6 +179,8 @@ def _initialize_distributed() -> None:
     args = flags.FLAGS
     limits = args.config.distributed if "config" in args and args.config else {}
     processes.initialize(args.coordinator, args.num_processes, args.process_id, **limits)
+    if args.coordinator is None:
+        warn_of_processes_apart()
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from tensorboardX.record_writer import RecordWriter
 from tqdm import tqdm
 
 from errors import FileError
-from training.checkpoints import write_atomically
+from files import dump_json, finite_or_none, write_text
 from training.goodput import Clock
 
 METRICS_FILE = "metrics.jsonl"
@@ -42,7 +42,8 @@ class MetricLogger:
             rows = read_metrics(path)
             self.clock = Clock(rows, start_step)
             kept = [row for row in rows if row["step"] <= start_step]
-            write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept if start_step))
+            rows = (dump_json(finite_or_none(row), path) for row in kept if start_step)
+            write_text(path, "".join(f"{row}\n" for row in rows))
         self._file = path.open("a", buffering=1)
         board.mkdir(exist_ok=True)
         # Not a SummaryWriter: on a full disk its thread dies, and the next metric waits for ever.
@@ -83,7 +84,8 @@ class MetricLogger:
             return
         metrics = {name: float(value) for name, value in metrics.items()}
         try:
-            self._file.write(json.dumps({"step": step, **metrics}) + "\n")
+            row = {"step": step, **finite_or_none(metrics)}
+            self._file.write(dump_json(row, METRICS_FILE) + "\n")
             for name, value in metrics.items():
                 self._event(step=step, summary=summary.scalar(name, value))
             self._board.flush()

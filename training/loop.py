@@ -4,6 +4,9 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
+import jax
+import jax.numpy as jnp
+import optax
 from jax.sharding import Mesh
 
 from errors import UserError
@@ -13,6 +16,8 @@ from training.mesh import put_batch
 from training.processes import Stopped, StopSignal
 from training.state import TrainState
 
+# Times the norm of the first parameters, beyond which they have exploded: no training goes so far.
+EXPLODED = 1000
 # What batches count on the host, by field; these never go to the devices.
 COUNTERS = {
     "truncated": "samples with a text cut to fit the context",
@@ -63,8 +68,8 @@ def fit(
       stop: who tells it to stop; by default SIGTERM to any of the run's processes.
 
     Raises:
-      UserError: the loss or its gradient is not finite, and the last checkpoint is good; or
-        log_every is below 1.
+      UserError: the loss, its gradient or what would be saved is not finite, or the parameters
+        have exploded, and the last checkpoint is good; or log_every is below 1.
     """
     if log_every < 1:
         raise UserError(f"config.log_every_steps={log_every} must be at least 1")
@@ -72,6 +77,7 @@ def fit(
     start = done = int(state.step)
     counts = Counter()
     previous = None
+    largest = EXPLODED * max(1.0, _norms(state)[0])
 
     def score(**how) -> Mapping[str, float] | None:
         """The scores at this step, in the log too; None where the run is told to stop."""
@@ -115,6 +121,7 @@ def fit(
             metrics = {name: float(value) for name, value in metrics.items()}
             logger.train(done, {**metrics, "learning_rate": learning_rate(done - 1)}, counts)
         if saving:
+            _check_parameters(done, state, largest, checkpoints)
             scores = None if stopping else score()
             checkpoints.save(
                 done, state, config, {**metrics, **(scores or {})}, scored=scores is not None
@@ -143,10 +150,44 @@ def _check_finite(step: int, metrics: Mapping, checkpoints: Checkpoints) -> None
     for name in ("loss", "grad_norm"):
         value = float(metrics[name])
         if not math.isfinite(value):
-            checkpoints.wait()
-            good = checkpoints.latest_step
-            kept = f"the last good checkpoint is of step {good}" if good else "no checkpoint yet"
-            raise UserError(
-                f"{name} is {value} at step {step}; {kept}: lower config.optimizer.learning_rate "
-                "or set config.optimizer.grad_clip_norm, and use a new --workdir"
-            )
+            raise _diverged(f"{name} is {value} at step {step}", checkpoints)
+
+
+def _check_parameters(step: int, state: TrainState, largest: float, checkpoints) -> None:
+    """Judges what is about to be saved: the loss is that before the update."""
+    norm, of_all = _norms(state)
+    if not math.isfinite(of_all):
+        raise _diverged(f"the state after step {step} is not finite", checkpoints)
+    if norm > largest:
+        raise _diverged(
+            f"the parameters have exploded: their norm after step {step} is {norm:.3g}, more than "
+            f"{EXPLODED} times that before",
+            checkpoints,
+        )
+
+
+@jax.jit
+def _norms_of(state: TrainState):
+    leaves = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
+    finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in leaves]))
+    # Scaled, or squares overflow: 1e20 is finite, and its square is not.
+    sizes = [jnp.max(jnp.abs(x)) for x in jax.tree.leaves(state.params)]
+    scale = jnp.maximum(jnp.max(jnp.stack(sizes)), 1.0)
+    norm = scale * optax.tree.norm(jax.tree.map(lambda x: x / scale, state.params))
+    return norm, jnp.where(finite, 0.0, jnp.nan)
+
+
+def _norms(state: TrainState) -> tuple[float, float]:
+    """The norm of the parameters; and a number that is finite where all of the state is."""
+    norm, of_all = _norms_of(state)
+    return float(norm), float(of_all)
+
+
+def _diverged(problem: str, checkpoints: Checkpoints) -> UserError:
+    checkpoints.wait()
+    good = checkpoints.latest_step
+    kept = f"the last good checkpoint is of step {good}" if good else "no checkpoint yet"
+    return UserError(
+        f"{problem}; {kept}: lower config.optimizer.learning_rate or set "
+        "config.optimizer.grad_clip_norm, and use a new --workdir"
+    )

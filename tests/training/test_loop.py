@@ -153,6 +153,41 @@ def test_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_path):
     assert int(run(tmp_path, total=4).step) == 4
 
 
+@pytest.mark.parametrize("rate", [1e18, 1e30, 3e4])
+def test_a_checkpoint_is_judged_by_what_it_holds(tmp_path, monkeypatch, rate):
+    """The loss of a step is that before its update, and was fine."""
+    monkeypatch.setitem(OPTIMIZER, "learning_rate", rate)
+    monkeypatch.setitem(OPTIMIZER, "warmup_steps", 0)
+    with pytest.raises(ValueError, match="; no checkpoint yet: lower config.optimizer.learning_r"):
+        run(tmp_path)
+    assert not [path for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()]
+
+
+def test_a_moment_that_is_not_finite_is_not_saved(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "_check_finite", lambda *_: None)
+    bad = itertools.chain(itertools.islice(linear.batches(), 3), nan_batches())
+    with pytest.raises(
+        ValueError, match="the state after step 6 is not finite; the last .* step 3"
+    ):
+        run(tmp_path, batches=bad)
+
+
+def nan_batches():
+    for batch in linear.batches():
+        yield batch | {"image": batch["image"] * np.nan}
+
+
+def test_a_score_that_is_no_number_is_null_in_the_log(tmp_path):
+    run(tmp_path, total=3, evaluate=lambda state: {"a/score": float("nan"), "b/score": 1.0})
+    lines = (tmp_path / METRICS_FILE).read_text().splitlines()
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    rows = [json.loads(line, parse_constant=refuse) for line in lines]
+    assert [row["a/score"] for row in rows if "a/score" in row] == [None]
+
+
 def test_not_finite_before_the_first_checkpoint(tmp_path):
     poisoned = ({**batch, "image": batch["image"] * np.nan} for batch in linear.batches())
     with pytest.raises(ValueError, match="loss is nan at step 1; no checkpoint yet: lower"):
