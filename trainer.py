@@ -1,8 +1,8 @@
 """What an experiment's config builds once, and trains with: shared by train.py and teaching loops.
 
-    run = Run.open(config)                                  # from the weights of config.init
-    params = run.fit(source, steps=100, params=run.first_params())
-    encoder = run.encoder(params)                           # for benchmarks
+run = Run.open(config)                                  # from the weights of config.init
+params = run.fit(source, steps=100, params=run.first_params())
+encoder = run.encoder(params)                           # for benchmarks
 """
 
 import dataclasses
@@ -33,6 +33,7 @@ from pretrained.find import WeightsSource, find_weights
 from pretrained.load import load_weights
 from training import loop
 from training import mesh as meshes
+from training.microbatches import microbatched
 from training.optimizer import make_optimizer
 from training.state import TrainState, abstract_state, create_state
 from training.step import jit_train_step, make_train_step
@@ -72,7 +73,7 @@ class Run:
     def __init__(self, config: ConfigDict, method: Method, tokenizer: tokenizers.Tokenizer):
         self.config, self.tokenizer = config, tokenizer
         self.mesh = meshes.make_mesh(**config.mesh)
-        meshes.check_batch_size(self.mesh, config.batch_size)
+        meshes.check_batch_size(self.mesh, config.batch_size, config.microbatches)
         self.model = zoo.build(
             **config.model,
             **experiment.fitted(tokenizer, _weights(config)),
@@ -108,9 +109,15 @@ class Run:
         own = abstract_state(self.mesh, self._init, *learning)
         external = {name: teacher.shapes(self._layout) for name, teacher in self._teachers.items()}
         abstract = own.with_external(self.method, external)
-        embedders = experiment.embedders(
-            self.model, self.method, self._teachers, self._trainable
+        embedders = experiment.embedders(self.model, self.method, self._teachers, self._trainable)
+
+        in_parts = functools.partial(
+            microbatched,
+            microbatches=self.config.microbatches,
+            shards=meshes.batch_shards(self.mesh),
+            constrain=meshes.constraint(self.mesh),
         )
+        embedders = jax.tree.map(in_parts, embedders)
 
         def start(params, key):
             return create_state(params, *learning, key)
@@ -185,7 +192,9 @@ class Run:
             image_size=model.vision.image_size,
             context_length=model.text.context_length,
             causal=model.text.pool == "end",
-            shards=max(1, meshes.batch_shards(self.mesh) // jax.process_count()),
+            # Parts that texts are packed in: of devices, and of each one's microbatches.
+            shards=max(1, meshes.batch_shards(self.mesh) // jax.process_count())
+            * config.microbatches,
             num_negatives=config.data.num_negatives if "negatives" in method.batch_fields else 0,
             texts=method.texts,
             start_step=start_step,

@@ -163,8 +163,12 @@ def test_two_processes_train_as_one(photographs, whole, tmp_path):
     np.testing.assert_allclose(list(ours.values()), list(theirs.values()), rtol=1e-5)
 
 
-def test_another_mesh_gives_the_same_losses(photographs, whole, tmp_path):
-    train(tiny(photographs, **{"mesh.fsdp": 2, "mesh.tensor": 2}), tmp_path)
+@pytest.mark.parametrize("microbatches", [1, 2])
+def test_another_mesh_and_a_batch_in_parts_give_the_same_losses(
+    microbatches, photographs, whole, tmp_path
+):
+    changes = {"mesh.fsdp": 2, "mesh.tensor": 2, "microbatches": microbatches}
+    train(tiny(photographs, **changes), tmp_path)
     np.testing.assert_allclose(
         list(losses(tmp_path).values()), list(losses(whole).values()), rtol=1e-4
     )

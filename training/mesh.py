@@ -119,15 +119,21 @@ def batch_shards(mesh: Mesh) -> int:
     return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
-def check_batch_size(mesh: Mesh, batch_size: int) -> None:
-    """Raises UserError where the mesh does not divide the global batch, or there is none."""
+def check_batch_size(mesh: Mesh, batch_size: int, microbatches: int = 1) -> None:
+    """Raises UserError where mesh and microbatches do not divide the global batch."""
     ways = batch_shards(mesh)
-    if batch_size < 1:
-        raise UserError(f"config.batch_size={batch_size} must be at least 1")
+    for name, number in (("batch_size", batch_size), ("microbatches", microbatches)):
+        if number < 1:
+            raise UserError(f"config.{name}={number} must be at least 1")
     if batch_size % ways:
         raise UserError(
             f"config.batch_size={batch_size} is not divisible by the {ways} shards of the batch "
             f"(mesh data={mesh.shape['data']} x fsdp={mesh.shape['fsdp']})"
+        )
+    if batch_size % (ways * microbatches):
+        raise UserError(
+            f"config.batch_size={batch_size} is not divisible by {ways} shards of the batch times "
+            f"config.microbatches={microbatches}"
         )
 
 

@@ -45,8 +45,15 @@ def test_a_size_that_the_mesh_does_not_divide():
 def test_batch_size_must_be_divisible():
     mesh = meshes.make_mesh(data=4, fsdp=2)
     meshes.check_batch_size(mesh, 16)
+    meshes.check_batch_size(mesh, 16, 2)
     with pytest.raises(ValueError, match="batch_size=12.*8 shards"):
         meshes.check_batch_size(mesh, 12)
+    with pytest.raises(
+        ValueError, match="batch_size=16 .* 8 shards .* times config.microbatches=3"
+    ):
+        meshes.check_batch_size(mesh, 16, 3)
+    with pytest.raises(ValueError, match="microbatches=0 must be at least 1"):
+        meshes.check_batch_size(mesh, 16, 0)
     with pytest.raises(ValueError, match="batch_size=0 must be at least 1"):
         meshes.check_batch_size(mesh, 0)
 
