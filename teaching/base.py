@@ -8,6 +8,7 @@ answer is read and graded. A paper's file holds its own step of this loop and no
 import dataclasses
 import json
 import os
+import re
 import shutil
 import time
 import zlib
@@ -256,7 +257,8 @@ class Episode:
     def _claim(self) -> None:
         """Refuses a folder that holds an episode of other settings; more turns are welcome."""
         names = ("teacher", "budget", "most_records", "fit_from", "seed")
-        settings = {name: repr(getattr(self, name)) for name in names}
+        # An object's address is not of the episode.
+        settings = {n: re.sub(r" at 0x[0-9a-f]+", "", repr(getattr(self, n))) for n in names}
         settings["items"] = zlib.crc32(repr([item.key for item in self.items]).encode())
         path = Path(self.workdir, "episode.json")
         if not path.exists():

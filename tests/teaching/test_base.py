@@ -104,6 +104,21 @@ def test_an_empty_turn_is_a_turn(tmp_path):
     assert turns[4].spent["records"] == 60
 
 
+def test_a_teacher_of_any_class_is_known_again(tmp_path):
+    class Plain(Teacher):
+        def plan(self, state, budget, rng):
+            return budget
+
+        def make(self, plan, rng):
+            return [{"skill": "a"}] * plan
+
+    for turns in (1, 2):
+        _, done = dataclasses.replace(episode(tmp_path, turns=turns), teacher=Plain()).run()
+    assert [turn.number for turn in done] == [0, 1, 2]
+    with pytest.raises(ValueError, match="another episode: teacher differ"):
+        episode(tmp_path).run()
+
+
 def test_beyond_the_budget_is_an_error(tmp_path):
     class Spender(Teacher):
         def plan(self, state, budget, rng):
