@@ -35,7 +35,7 @@ def test_unknown_names_are_errors():
 def small():
     config = base.get_teaching_config()
     config.batch_size, config.total_steps, config.optimizer.warmup_steps = 8, 2, 1
-    config.method.name, config.data.num_negatives = "negclip", 1
+    config.method.name, config.data.num_negatives = "negclip", 2
     config.model.unroll_layers, config.eval.batch_size = False, 16
     return config
 
@@ -141,3 +141,11 @@ def test_data_env_in_the_world(tmp_path, quick):
     assert {p.metric for p in points} == {"composition", "worst type", "retention"}
     assert [p.x for p in points if p.metric == "retention"] == [0, 1, 0, 1]
     assert run(lent, turns=1, budget=8, policies=("by error",), tested=3) == points[:6]
+
+
+def test_caption_calls_in_the_world(tmp_path, quick):
+    lent = lend(tmp_path)
+    run = importlib.import_module("teaching.caption_calls").experiment
+    points = run(lent, captions=16, probe=4, budgets=(0.5,), tested=3)
+    assert {p.series for p in points} == {"utility", "least margin", "random"}
+    assert {p.metric for p in points} == {"hard", "retention"}

@@ -1,0 +1,146 @@
+"""Which captions are worth asking a costly writer about? Theory of mind for a CLIP (2306.09299).
+
+The mental model is a ridge regression, fitted on a probe of captions for which the writer was
+asked: how hard its negative is for this student, from what is known without asking. The rest of the
+budget goes where it expects most. What a writer gives is believed only if it is false of the image.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+
+from data.world import Claim, holds
+from errors import UserError
+from teaching.base import Item, accuracy, rng_of
+from teaching.budget import count
+from teaching.results import Point
+
+RIDGE = 1.0
+
+
+def fit_ridge(features: np.ndarray, targets: np.ndarray, ridge: float = RIDGE):
+    """A function of features [m, d] -> predictions [m]; columns are standardised, the mean is free.
+
+    Raises:
+      UserError: fewer than two rows.
+    """
+    if len(features) < 2:
+        raise UserError(f"a mental model cannot be fitted on {len(features)} captions")
+    mean, deviation = features.mean(axis=0), features.std(axis=0)
+    deviation = np.where(deviation > 0, deviation, 1)
+    x, y = (features - mean) / deviation, targets - targets.mean()
+    weights = np.linalg.solve(x.T @ x + ridge * np.eye(x.shape[1]), x.T @ y)
+    return lambda others: (others - mean) / deviation @ weights + targets.mean()
+
+
+def bought(
+    how: str,
+    features: np.ndarray,
+    margins: np.ndarray,
+    probe: np.ndarray,
+    gains: np.ndarray,
+    budget: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Indices of the captions to ask about; the probe is within the budget, whoever needs it.
+
+    Args:
+      how: "utility", by the mental model; "least margin", where the student is least certain
+        without asking; "random".
+      features: [n, d]; margins: [n], the student's own.
+      probe: indices asked already, and `gains`, what it brought, [len(probe)].
+      budget: share of all captions.
+
+    Raises:
+      UserError: the probe costs more than the budget, or an unknown way.
+    """
+    total = count(budget, len(features))
+    if len(probe) > total:
+        raise UserError(f"a probe of {len(probe)} costs more than the {total} that may be asked")
+    if how not in ("utility", "least margin", "random"):
+        raise UserError(f"unknown way to buy {how!r}; there are: utility, least margin, random")
+    if how == "random":
+        return np.sort(rng.permutation(len(features))[:total])
+    if how == "least margin":
+        return np.sort(np.argsort(margins, kind="stable")[:total])
+    rest = np.setdiff1d(np.arange(len(features)), probe)
+    expected = fit_ridge(features[probe], gains)(features[rest])
+    order = np.argsort(-expected, kind="stable")[: total - len(probe)]
+    return np.sort(np.concatenate([probe, rest[order]]))
+
+
+def believed(claims: Sequence[Claim], scene: Claim) -> list[Claim]:
+    """What a writer claims that is false of the scene: a misleading one gets nothing through."""
+    return [claim for claim in claims if not holds(claim, scene)]
+
+
+def experiment(
+    lend,
+    captions: int = 960,
+    probe: int = 120,
+    budgets: Sequence[float] = (0.25, 0.5),
+    cheap: str = "replace_noun",
+    dear: str = "swap_nouns",
+    tested: int = 100,
+) -> list[Point]:
+    """Utility against random and least margin, over the share of captions that are asked about.
+
+    Args:
+      lend: see teach.py; its method trains on two negatives a caption.
+      cheap, dear: types of negatives; the first is there for every caption.
+
+    Returns:
+      hard (mean accuracy over types and classes) and retention, over budgets.
+    """
+    world = lend.world(pairs=1.0, length=20 * captions)
+    student, items = lend.clip(world), lend.tests(tested)
+    shown = []
+    for i in range(len(world)):
+        example = world.example(i)
+        if {cheap, dear} <= example.negatives.keys():
+            shown.append((i, example))
+        if len(shown) == captions:
+            break
+
+    def p_correct(kind: str, at: Sequence[int]) -> np.ndarray:
+        asked = []
+        for k in at:
+            i, example = shown[k]
+            options = example.caption, example.negatives[kind]
+            asked.append(Item(str(i), kind, "", options[0], options, image=example.image))
+        return np.array([outcome.p_correct for outcome in student.answer(asked)])
+
+    everything = range(len(shown))
+    p = np.clip(p_correct(cheap, everything), 1e-6, 1 - 1e-6)
+    margins = np.log(p / (1 - p))
+    texts = [example.caption for _, example in shown]
+    embedded = student.encoder(student.params).texts(texts)
+    words = np.array([[len(text.split())] for text in texts])
+    features = np.concatenate([margins[:, None], words, embedded], axis=1)
+    first = np.sort(rng_of(lend.seed, 0, "probe").permutation(len(shown))[:probe])
+    gains = -np.log(np.clip(p_correct(dear, first), 1e-6, 1))
+
+    def taught(how: str, budget: float) -> dict:
+        rng = rng_of(lend.seed, 0, f"buy {budget}")
+        asked = set(bought(how, features, margins, first, gains, budget, rng).tolist())
+        records = [
+            {
+                "skill": dear if k in asked else cheap,
+                "scene": i,
+                "caption": example.caption,
+                "negatives": [example.negatives[t] for t in (cheap, dear)[: 1 + (k in asked)]],
+            }
+            for k, (i, example) in enumerate(shown)
+        ]
+        learnt = student.fit(records, lend.seed)
+        scores = list(accuracy(learnt.answer(items)).values())
+        return {"hard": float(np.mean(scores)), "retention": lend.retention(learnt)}
+
+    points = []
+    for how in ("utility", "least margin", "random"):
+        for budget in budgets:
+            cell = f"{how.replace(' ', '_')}_{budget:g}"
+            found = lend.cells.once(cell, functools.partial(taught, how, budget))
+            points += [Point(how, budget, metric, value) for metric, value in found.items()]
+    return points
