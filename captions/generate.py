@@ -19,7 +19,7 @@ import files
 from captions import pipeline, summary, types, writing, written
 from captions.run import Run, call
 from captions.writers import Writer
-from captions.writing import Limits
+from captions.writing import Limits, Tally
 from errors import UserError, one_line_errors
 
 _PILOT = 100  # texts that the estimate is made from
@@ -52,7 +52,8 @@ def generate(
     about = {**executor_options, "tasks": tasks, "logging_dir": str(out / "tasks")}
     carrier = call(_executor(executor), f"executor {executor}", about, steps)
     _claim(out, run, writer)
-    print(summary.estimate_line(_estimate(out, items, writer, run.types, limits)), flush=True)
+    pilot, texts = _pilot(out, items, writer, run.types, limits)
+    print(summary.estimate(pilot, texts), flush=True)
     carrier.run()
     done = pipeline.read_tallies(out, tasks)
     if len(done) < tasks:
@@ -64,7 +65,7 @@ def generate(
     rows = written.Written(out)
     if json_file:
         written.export_json(rows, json_file, types.load(run.types[0]).of)
-    return summary.save(out, sum((tally for tally, _ in done), writing.Tally()), rows)
+    return summary.save(out, sum((tally for tally, _ in done), Tally()), pilot, rows)
 
 
 def _executor(name: str) -> Callable:
@@ -99,9 +100,11 @@ def _claim(out: Path, run: Run, writer: Writer) -> None:
         raise UserError(f"{out} holds another run: {'; '.join(changes)}; give another --out")
 
 
-def _estimate(out: Path, items, writer: Writer, names: Sequence[str], limits: Limits) -> dict:
-    """What all texts will take, judged by the first; judged once and kept."""
-    file = out / "estimate.json"
+def _pilot(
+    out: Path, items, writer: Writer, names: Sequence[str], limits: Limits
+) -> tuple[Tally, int]:
+    """What the first texts came to, written once and kept, and about how many there are in all."""
+    file = out / "pilot.json"
     if not file.exists():
         first, records = [], 0
         while len(first) < _PILOT and records < len(items):
@@ -109,8 +112,9 @@ def _estimate(out: Path, items, writer: Writer, names: Sequence[str], limits: Li
             records += 1
         texts = round(len(first) * len(items) / records)
         _, tally = writing.write(first[:_PILOT], writer, names, limits)
-        files.write_json(file, summary.estimate(tally, texts))
-    return files.read_object(file)
+        files.write_json(file, {"tally": tally.to_json(), "texts": texts})
+    content = files.read_object(file)
+    return Tally.from_json(content["tally"]), content["texts"]
 
 
 def _parse(parser: argparse.ArgumentParser, groups: Sequence[str]):

@@ -8,12 +8,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from scipy import stats
-
 import files
 from captions import types
 from captions.checks import Pair, rejection
 from errors import UserError, one_line_errors
+from intervals import wilson
 
 # SugarCrepe's files, by the type that each is an example of.
 SUGARCREPE = {
@@ -69,8 +68,8 @@ def read_sugarcrepe(path: Path) -> list[tuple[str, str]]:
 def _share(hits: int, total: int) -> str:
     if not total:
         return "none"
-    interval = stats.binomtest(hits, total).proportion_ci(method="wilson")
-    return f"{hits / total:.1%} ({interval.low:.1%} to {interval.high:.1%}, {hits} of {total})"
+    low, high = wilson(hits / total, total)
+    return f"{hits / total:.1%} ({low:.1%} to {high:.1%}, {hits} of {total})"
 
 
 def main() -> None:

@@ -8,29 +8,20 @@ import numpy as np
 
 import files
 from captions import types, writing
+from captions.writing import Tally
+from intervals import wilson
 
 _SHOWN = 50  # rows of the sample sheet
 
 
-def estimate(tally: writing.Tally, texts: int) -> dict:
-    """What `texts` texts take, if all are like those that were tallied."""
-    share = texts / tally.captions
-    return {
-        "texts": texts,
-        "from": tally.captions,
-        "seconds": tally.seconds * share,
-        "prompt_tokens": round(tally.prompt_tokens * share),
-        "tokens": round(tally.tokens * share),
-        "cost": tally.cost * share,
-    }
-
-
-def estimate_line(content: Mapping) -> str:
-    """The estimate in words."""
-    tokens = f"{content['prompt_tokens']:,} tokens of prompts, {content['tokens']:,} written"
+def estimate(pilot: Tally, texts: int) -> str:
+    """What `texts` texts take, if all are like those of the pilot."""
+    share = texts / pilot.captions
+    tokens = f"{round(pilot.prompt_tokens * share):,} tokens of prompts"
     return (
-        f"estimated from {content['from']:,} of {content['texts']:,} texts: "
-        f"{_duration(content['seconds'])} of one worker, {tokens}, cost {content['cost']:.2f}"
+        f"estimated from {pilot.captions:,} of {texts:,} texts: "
+        f"{_duration(pilot.seconds * share)} of one worker, {tokens}, "
+        f"{round(pilot.tokens * share):,} written, cost {pilot.cost * share:.2f}"
     )
 
 
@@ -39,20 +30,22 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {round(seconds) % 60} s"
 
 
-def save(out: Path, tally: writing.Tally, rows: Sequence[dict]) -> dict:
+def save(out: Path, tally: Tally, pilot: Tally, rows: Sequence[dict]) -> dict:
     """Writes summary.json and sample.html, and returns what the former holds.
 
     Of each type: texts wanted and written, drafts, how many of them passed, acceptance = passed /
-    drafts, and how many drafts each reason rejected.
+    drafts with its 95 % interval as if drafts were independent, and how many each reason rejected.
+    Time, tokens of prompts and cost include the pilot, whose answers the cache kept for the tasks.
     """
+    seconds = tally.seconds + pilot.seconds
     content = {
         "texts": tally.captions,
         "types": {name: _of_type(name, counts) for name, counts in tally.types.items()},
-        "texts_per_second": tally.captions / max(tally.seconds, 1e-9),
-        "seconds": tally.seconds,
-        "prompt_tokens": tally.prompt_tokens,
+        "texts_per_second": tally.captions / max(seconds, 1e-9),
+        "seconds": seconds,
+        "prompt_tokens": tally.prompt_tokens + pilot.prompt_tokens,
         "tokens": tally.tokens,
-        "cost": tally.cost,
+        "cost": tally.cost + pilot.cost,
     }
     files.write_json(out / "summary.json", content)
     save_sheet(out / "sample.html", rows)
@@ -61,9 +54,11 @@ def save(out: Path, tally: writing.Tally, rows: Sequence[dict]) -> dict:
 
 def _of_type(name: str, counts: Mapping[str, int]) -> dict:
     reasons = (*writing.UNFIT, *types.load(name).reasons, *writing.LATER)
+    acceptance = counts["passed"] / max(1, counts["drafts"])
     return {
         **{label: counts[label] for label in writing.COUNTS},
-        "acceptance": counts["passed"] / max(1, counts["drafts"]),
+        "acceptance": acceptance,
+        "acceptance_95": list(wilson(acceptance, counts["drafts"])) if counts["drafts"] else None,
         "rejected": {reason: counts[reason] for reason in reasons if counts[reason]},
     }
 

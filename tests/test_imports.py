@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "language": (),
     "methods": ("losses", "models.embeddings", "training.teacher"),
     "training": ("models.embeddings", "models.parameters", "pretrained.checksums"),
-    "captions": ("data", "language"),
+    "captions": ("data", "language", "intervals"),
     "benchmarks": ("models.embeddings", "data", "intervals"),
     "report": ("benchmarks", "data", "intervals"),
     "teaching": ("language", "captions", "benchmarks.base", "data", "losses"),

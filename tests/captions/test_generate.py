@@ -74,6 +74,8 @@ def test_the_command_says_what_it_takes_and_what_it_came_to(by_rules):
         rejected = sum(n for reason, n in counts["rejected"].items() if reason not in unfit)
         assert counts["drafts"] == counts["passed"] + rejected
         assert counts["acceptance"] == counts["passed"] / counts["drafts"]
+        low, high = counts["acceptance_95"]
+        assert low <= counts["acceptance"] <= high
 
 
 def test_every_row_passes_the_checks_and_says_where_it_comes_from(by_rules, photographs):
