@@ -1,6 +1,7 @@
 """Times SugarCrepe at its full size: encode once, from a cache, and pair by pair.
 
 python -m perf.scoring --annotations=SUGARCREPE --out=DIR [--shape=ViT-B-32-quickgelu] [--pairs=200]
+    [--photographs=N]
 
 The annotations are SugarCrepe's own; photographs of 640 x 480 pixels are generated under their real
 names, and the weights are random. The pair-by-pair loop, as public evaluations have it, decodes and
@@ -65,12 +66,13 @@ def pair_by_pair(model, params, tokenizer, items, images: str) -> float:
     return time.perf_counter() - start
 
 
-def measure(annotations: str, out: Path, shape: str, pairs: int) -> dict:
+def measure(annotations: str, out: Path, shape: str, pairs: int, photographs: int | None) -> dict:
     """What each way takes, in seconds, and peak memory."""
-    images = str(out / "val2017")
+    images = str(out / f"val2017_{photographs or 'all'}")
     items = list(sugarcrepe.run.read(annotations, images))
-    names = sorted({Path(item.images[0]).name for item in items})
+    names = sorted({Path(item.images[0]).name for item in items})[:photographs]
     write_photographs(names, Path(images))
+    items = [item for item in items if Path(item.images[0]).name in names]
     tokenizer = train_tokenizer(sorted({t for item in items for t in item.texts}), 8192)
     mesh, ids = meshes.make_mesh(), tokenizer.eos_token_id
     model = zoo.build(name=shape, vocab_size=tokenizer.vocab_size, eos_token_id=ids)
@@ -81,7 +83,7 @@ def measure(annotations: str, out: Path, shape: str, pairs: int) -> dict:
         cache = open_cache(str(out / "cache") if cached else "", model, params, tokenizer)
         decoder = Decoder(image_loader(model.config.vision))
         encoder = make_encoder(model, params, mesh, tokenizer, 64, decoder=decoder, cache=cache)
-        scores = sugarcrepe.run(encoder, annotations, images)
+        scores = sugarcrepe.run(encoder, annotations, images, partial_images=True)
         return time.perf_counter() - start, scores, encoder.encoded
 
     once, scores, encoded = score(cached=True)
@@ -112,6 +114,7 @@ def main() -> None:
     parser.add_argument("--annotations", required=True, help="folder of SugarCrepe's files")
     parser.add_argument("--out", type=Path, required=True, help="folder for photographs and cache")
     parser.add_argument("--shape", default="ViT-B-32-quickgelu", help="a name of models/zoo.py")
+    parser.add_argument("--photographs", type=int, help="only so many, with their pairs")
     parser.add_argument("--pairs", type=int, default=200, help="that the loop is timed on")
     print(json.dumps(measure(**vars(parser.parse_args())), indent=2))
 

@@ -33,7 +33,7 @@ def choose(models: Mapping[str, Mapping[str, Scores]], most: int = MOST) -> tupl
     """The examples to be shown, and how many there are of their kind.
 
     Of one model those that it gets wrong, the widest off first; of several those that the first two
-    judge differently, and without any those that the first gets wrong. Every figure has its share.
+    judge differently, where they are furthest apart. Every figure has its share.
     """
     found = list(_candidates(dict(list(models.items())[:2])))
     differ = [rows for _, rows in found if rows]
@@ -45,20 +45,17 @@ def choose(models: Mapping[str, Mapping[str, Scores]], most: int = MOST) -> tupl
 def _candidates(models) -> Iterator[tuple[str, list]]:
     names = list(models)
     for benchmark, scores in models[names[0]].items():
-        for figure, outcomes in scores.outcomes.items():
-            rule = scores.rule(figure)
-            all_outcomes = [models[name][benchmark].outcomes[figure] for name in names]
-            right = np.stack([o.reading(rule) for o in all_outcomes])
-            wanted = ~right[0] if len(names) == 1 else right[0] != right[1]
-            margin = np.array([_margin(row) for row in outcomes.scores])
-            order = sorted(np.flatnonzero(wanted), key=lambda i: margin[i])
-            yield (
-                figure,
-                [
-                    (benchmark, figure, names, all_outcomes, right[:, i], i, margin[i])
-                    for i in order
-                ],
-            )
+        for figure in scores.outcomes:
+            outcomes = [models[name][benchmark].outcomes[figure] for name in names]
+            right = np.stack([o.reading(scores.rule(figure)) for o in outcomes])
+            margins = np.array([[_margin(row) for row in o.scores] for o in outcomes])
+            if len(names) == 1:
+                wanted, far = ~right[0], margins[0]
+            else:
+                wanted, far = right[0] != right[1], -np.abs(margins[0] - margins[1])
+            order = sorted(np.flatnonzero(wanted), key=far.__getitem__)
+            about = benchmark, figure, names, outcomes
+            yield figure, [(*about, right[:, i], i, margins[0, i]) for i in order]
 
 
 def _margin(scores) -> float:
