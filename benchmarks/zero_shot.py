@@ -52,21 +52,21 @@ def aggregates(counts: Mapping[str, int]) -> dict:
 
 @benchmark(choice, aggregates=aggregates, listed=False)
 def run(
-    sets: Sequence[str] | str, prompts: str = "", tfds_dir: str = "", split: str = ""
+    sets: Sequence[str], prompts: str = "", tfds_dir: str = "", split: str = ""
 ) -> Iterator[Item]:
     """Top-1 and mean per class of every set, among its own classes; a tie is wrong.
 
     The weight of a class is the unit-norm mean over templates of unit-norm text embeddings.
 
     Args:
-      sets: a,b,.. of SETS or TFDS's other image sets; name=FOLDER takes FOLDER/<class>/*.jpg.
+      sets: some of SETS or TFDS's other image sets; name=FOLDER takes FOLDER/<class>/*.jpg.
       prompts: folder of CLIP's prompts.md and CLIP_benchmark's en_classnames.json and
         en_zeroshot_classification_templates.json. Without, the names are those of TFDS or of the
         folders, and the one template is "a photo of a {}.".
       tfds_dir: where TFDS has prepared its sets (default: its own).
       split: another than the usual one.
     """
-    for entry in sets.split(",") if isinstance(sets, str) else sets:
+    for entry in sets:
         name, _, folder = entry.strip().partition("=")
         read = image_folder(Path(folder)) if folder else tfds_images(name, tfds_dir, split)
         images, labels = read

@@ -288,3 +288,70 @@ def test_from_the_command_line_an_experiment_need_not_be_named(run):
     assert result.returncode == 1
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith("error: alpha is half; give a number from 0 to 1")
+
+
+def test_an_oracle_needs_no_weights(shared, tmp_path, capsys):
+    given = {**sugarcrepe(shared), **flickr8k(shared), "benchmarks": ("retrieval,sugarcrepe",)}
+    evaluation.score("oracle", given, tmp_path / "results.json", encoder="oracle")
+    report = json.loads((tmp_path / "results.json").read_text())
+    scores = [s for b in report["benchmarks"].values() for s in b["scores"].values()]
+    assert {round(score["value"], 3) for score in scores} == {100}
+    assert report["weights"] == "none: it checks the benchmarks"
+    assert "blind" in capsys.readouterr().out
+
+
+def test_two_checkpoints_are_compared_example_by_example(run, shared, tmp_path, capsys):
+    first, second = (str(run / "checkpoints" / step) for step in ("1", "2"))
+    given = flickr8k(shared)
+    evaluation.score(second, given, tmp_path / "both.json", against=first)
+    both = json.loads((tmp_path / "both.json").read_text())
+    evaluation.score(first, given, tmp_path / "first.json")
+    alone = json.loads((tmp_path / "first.json").read_text())["benchmarks"]
+    assert both["against"]["benchmarks"] == alone
+    ours = both["benchmarks"]["retrieval"]["scores"]
+    for name, difference in both["against"]["differences"]["retrieval"].items():
+        theirs = alone["retrieval"]["scores"][name]["value"]
+        assert difference["value"] == pytest.approx(ours[name]["value"] - theirs)
+        assert difference["low"] <= difference["value"] <= difference["high"]
+        assert difference["detectable"] > 0
+    assert "retrieval: difference" in capsys.readouterr().out
+    assert (tmp_path / "both.html").exists() and (tmp_path / "both.parquet").exists()
+
+
+def test_embeddings_are_kept_from_one_run_to_the_next(run, shared, tmp_path, monkeypatch):
+    encoded = []
+    make = evaluation.make_encoder
+
+    def made(*args, **kwargs):
+        encoded.append(make(*args, **kwargs))
+        return encoded[-1]
+
+    monkeypatch.setattr(evaluation, "make_encoder", made)
+    checkpoint = str(run / "checkpoints" / "1")
+    for name, weights in (("a", checkpoint), ("b", checkpoint), ("c", str(run / "checkpoints/2"))):
+        evaluation.score(
+            weights, flickr8k(shared), tmp_path / f"{name}.json", cache=str(tmp_path / "cache")
+        )
+    a, b, c = (json.loads((tmp_path / f"{n}.json").read_text())["benchmarks"] for n in "abc")
+    assert a == b != c
+    assert [encoder.encoded["images"] for encoder in encoded] == [20, 0, 20]
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_neither_weights_nor_an_encoder_is_one_line():
+    command = [sys.executable, evaluation.__file__, "--eval.benchmarks=world"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr.strip().splitlines()[-1].startswith("error: pass --workdir with weights")
+
+
+def test_a_constant_ties_from_the_command_line(tmp_path):
+    command = [sys.executable, evaluation.__file__, "--encoder=constant", "--eval.benchmarks=world"]
+    options = ["--eval.world.scenes=20", "--eval.world.per_class=1", "--eval.world.size=32"]
+    output = tmp_path / "constant.json"
+    result = subprocess.run(
+        [*command, *options, f"--output={output}"], capture_output=True, text=True, check=True
+    )
+    assert "WARNING" in result.stdout
+    scores = json.loads(output.read_text())["benchmarks"]["world"]["scores"]
+    assert all(score["ties"] == score["count"] for score in scores.values())

@@ -82,7 +82,7 @@ def test_tfds_labels_mean_what_they_are_called(name, shared, mocked):
 
 
 def test_an_oracle_is_right_and_a_class_counts_once(mocked, shared):
-    options = dict(sets="cifar10,pets", prompts=str(shared / "data/clip"))
+    options = dict(sets=["cifar10", "pets"], prompts=str(shared / "data/clip"))
     scores = zero_shot.run(honest.Oracle(), **options)
     assert [s.name for s in scores.scores] == [
         "cifar10_top1", "cifar10_per_class", "pets_top1", "pets_per_class", "average",
@@ -128,15 +128,15 @@ def test_a_small_real_set_as_a_folder_and_through_array_record(shared, tmp_path)
     builder = Photographs(data_dir=str(tmp_path / "tfds"), file_format="array_record")
     builder.download_and_prepare()
     folder = list(zero_shot.run.read([f"animals={animals}"]))
-    stored = list(zero_shot.run.read("photographs", tfds_dir=str(tmp_path / "tfds")))
+    stored = list(zero_shot.run.read(["photographs"], tfds_dir=str(tmp_path / "tfds")))
     labels = [Counter(item.subset.split("/")[1] for item in items) for items in (folder, stored)]
     assert labels[0] == labels[1] == {"first": 3, "second": 3, "third": 2}
     assert folder[0].texts == stored[0].texts == (
         ("a photo of a first.",), ("a photo of a second.",), ("a photo of a third.",),
     )  # fmt: skip
     assert {item.images[0].read() for item in stored} == {p.read_bytes() for p in photographs}
-    for options in (dict(sets=f"animals={animals}"),
-                    dict(sets="photographs", tfds_dir=str(tmp_path / "tfds"))):  # fmt: skip
+    for options in (dict(sets=[f"animals={animals}"]),
+                    dict(sets=["photographs"], tfds_dir=str(tmp_path / "tfds"))):  # fmt: skip
         assert zero_shot.run(honest.Oracle(), **options).scores[0].value == 100
 
 
@@ -148,22 +148,22 @@ def test_what_cannot_be_prepared_is_one_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", refuse)
     with pytest.raises(ValueError, match="run `tfds build dtd --file_format=array_record`"):
-        zero_shot.run(honest.Oracle(), sets="dtd", tfds_dir=str(tmp_path))
+        zero_shot.run(honest.Oracle(), sets=["dtd"], tfds_dir=str(tmp_path))
     with pytest.raises(ValueError, match="'cifar1000' is no set of TFDS; give its images as"):
-        zero_shot.run(honest.Oracle(), sets="cifar1000", tfds_dir=str(tmp_path))
+        zero_shot.run(honest.Oracle(), sets=["cifar1000"], tfds_dir=str(tmp_path))
 
 
 def test_bad_folders_and_prompts_are_one_line(tmp_path, shared):
     with pytest.raises(FileNotFoundError, match="no images in folders of classes"):
-        zero_shot.run(honest.Oracle(), sets=f"x={tmp_path}")
+        zero_shot.run(honest.Oracle(), sets=[f"x={tmp_path}"])
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat" / "1.jpg").write_bytes(b"")
     with pytest.raises(ValueError, match="100 names of classes for aircraft's 1"):
         zero_shot.run(
-            honest.Oracle(), sets=f"aircraft={tmp_path}", prompts=str(shared / "data/clip")
+            honest.Oracle(), sets=[f"aircraft={tmp_path}"], prompts=str(shared / "data/clip")
         )
     with pytest.raises(FileNotFoundError, match="en_zeroshot_classification_templates.json"):
-        zero_shot.run(honest.Oracle(), sets=f"aircraft={tmp_path}", prompts=str(tmp_path))
+        zero_shot.run(honest.Oracle(), sets=[f"aircraft={tmp_path}"], prompts=str(tmp_path))
 
 
 def test_the_class_weight_is_the_mean_over_templates(tmp_path):
@@ -188,5 +188,5 @@ def test_the_class_weight_is_the_mean_over_templates(tmp_path):
             means = [np.mean([vectors[t] for t in phrasings], axis=0) for phrasings in texts]
             return np.stack([mean / np.linalg.norm(mean) for mean in means])
 
-    scores = zero_shot.run(Tower(), sets=f"aircraft={tmp_path}", prompts=str(tmp_path))
+    scores = zero_shot.run(Tower(), sets=[f"aircraft={tmp_path}"], prompts=str(tmp_path))
     assert scores["aircraft_top1"].value == 100
