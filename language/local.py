@@ -30,6 +30,9 @@ class Local(LanguageModel):
     Prompts are read one by one, in blocks whose keys and values are kept for the next prompt that
     begins alike; completions are written in batches of one size. So a text's numbers do not depend
     on what is asked beside it.
+
+    Attributes:
+      weight_bytes: of the parameters as they are computed with, read once for a token.
     """
 
     capabilities = frozenset({"generate", "choices", "score", "embed"})
@@ -44,6 +47,7 @@ class Local(LanguageModel):
         self._generator = Generator(Llama(config, compute, stacked=False))
         self._params = _lay_out(params, self._generator.model, self._mesh)
         self._context, self._block = min(context, config.context_length), block
+        self.weight_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(self._params))
         self._blocks = collections.OrderedDict()
         self.batch_size, self.name = batch_size, f"{name}-{_checksum(params)}"
 
