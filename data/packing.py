@@ -17,7 +17,10 @@ def lengths(texts: np.ndarray) -> np.ndarray:
 
 
 def pack(
-    texts: np.ndarray, row_length: int, choose_rows: Callable[[int], int]
+    texts: np.ndarray,
+    row_length: int,
+    choose_rows: Callable[[int], int],
+    sizes: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Places texts into rows, shard by shard: no row holds texts of two shards.
 
@@ -25,6 +28,7 @@ def pack(
       texts: int32 [S, n, L], token ids of the n texts of each shard, padded with 0.
       row_length: P, at least as long as the longest text.
       choose_rows: rows that the fullest shard needs -> R, rows to make.
+      sizes: int [S, n], tokens of each text; None: see lengths().
 
     Returns:
       slots int32 [S, R, P], the token in each place as an index into the shard's n * L tokens,
@@ -32,7 +36,7 @@ def pack(
       index into the shard's R * P places.
     """
     shards, n, length = texts.shape
-    sizes = lengths(texts)
+    sizes = lengths(texts) if sizes is None else sizes
     placed = [_best_fit_decreasing(of_shard, row_length) for of_shard in sizes]
     rows = choose_rows(max(count for _, count in placed))
     slots = np.full((shards, rows * row_length), n * length, np.int32)

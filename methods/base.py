@@ -139,6 +139,19 @@ def optional_teacher(make: Callable[..., Method]) -> Callable[..., Method]:
     return with_teacher
 
 
+def language_model(
+    loss: MethodLoss, batch_fields: tuple[str, ...], teacher: Policies | None = None
+) -> Method:
+    """A method of a language model, whose output is the log-probability of each token."""
+    return Method(
+        loss,
+        none() if teacher is None else teacher,
+        batch_fields,
+        project=lambda params: params,
+        observe=lambda log_probabilities: {},
+    )
+
+
 def available() -> list[str]:
     """Names of the methods: the modules beside this one."""
     return modules_that_define("make", Path(__file__).parent)

@@ -1,4 +1,5 @@
-"""A linear CLIP and its batches, made of what a method says that it needs and of nothing more."""
+"""A linear CLIP, a language model of bigrams, and their batches, made of what a method says that it
+needs and of nothing more."""
 
 import functools
 import math
@@ -69,7 +70,10 @@ def make_batch(method, step=0):
         "video": rng.integers(0, 256, (N, T, SIZE, SIZE, 3)).astype(np.uint8),
         "label": rng.integers(0, C, N).astype(np.int32),
         "class_text": ids(C, 2),
+        "preferred": np.tile([True, False], (N, 1)),
     }
+    fields["tokens"] = ids(N, 2) if "preferred" in method.fields else ids(N)
+    fields["completion"] = (fields["tokens"] > 0) & (np.arange(LENGTH) > 0)
     for texts in method.texts:
         fields[f"texts:{texts.role}"] = ids(N, *texts.shape)
         fields[f"valid:{texts.role}"] = slots(texts.count)
@@ -132,8 +136,18 @@ def apply_to_video(params, batch):
     )
 
 
+def apply_to_tokens(params, batch):
+    """Log-probability of each token by the one before it; 0 for the first."""
+    table = jax.nn.log_softmax(params["text"] @ params["text"].T)
+    tokens = batch["tokens"]
+    values = table[tokens[..., :-1], tokens[..., 1:]]
+    return jnp.pad(values, [(0, 0)] * (values.ndim - 1) + [(1, 0)])
+
+
 def embedder(method):
-    """(params, batch) -> Embeddings that hold what the method needs."""
+    """(params, batch) -> what a model hands out that the method needs."""
+    if "tokens" in method.batch_fields:
+        return apply_to_tokens
     if "video" in method.batch_fields:
         return apply_to_video
     return projection.mapped(functools.partial(apply, needs=method.needs))

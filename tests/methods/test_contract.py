@@ -24,6 +24,7 @@ from training.teacher import each
 METHODS_DIR = Path(base.__file__).parent
 NAMES = sorted(p.stem for p in METHODS_DIR.glob("[!_]*.py") if p.stem != "base")
 FIELDS = ("image", "text", "negatives", "negatives_valid", "video", "label", "class_text")
+FIELDS += ("tokens", "completion", "preferred")
 
 pytestmark = pytest.mark.usefixtures("strict_ranks")
 
@@ -88,7 +89,7 @@ def value_and_gradient(method, state, batch):
 
 def test_all_methods_are_found():
     assert NAMES == base.available()
-    assert {"ce_clip", "clip", "degla", "froster", "negclip", "siglip"} <= set(NAMES)
+    assert {"ce_clip", "clip", "degla", "dpo", "froster", "negclip", "sft", "siglip"} <= set(NAMES)
 
 
 def test_what_is_needed_is_among_what_there_can_be(method):

@@ -1,0 +1,26 @@
+"""Prompts with a better and a worse completion; batches as data/text.py makes them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from data.text import Texts, train_batches
+
+__all__ = ["batch_fields", "load", "train_batches"]
+
+
+def load(root: str, file: str = "train.jsonl") -> Texts:
+    """A file of {"prompt": .., "chosen": .., "rejected": ..} a line.
+
+    Args:
+      root: folder that the file's path starts from.
+
+    Raises:
+      UserError: a line that is no such record; names it.
+    """
+    return Texts(Path(root, file), "preferences", ("chosen", "rejected"))
+
+
+def batch_fields(num_negatives: int, texts: Sequence = ()) -> tuple[str, ...]:
+    """What a batch holds for the devices."""
+    del num_negatives, texts
+    return ("tokens", "completion", "preferred")
