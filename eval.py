@@ -68,6 +68,8 @@ def evaluate(
       params: of the model, laid out on the mesh.
     """
     runs = load_benchmarks(options, options.quick if quick else options.benchmarks)
+    if not runs:
+        return {}
     encoder = make_encoder(model, params, mesh, tokenizer, options.batch_size)
     results = {name: run(encoder) for name, run in runs.items()}
     for name, scores in results.items():

@@ -74,7 +74,7 @@ def open_teachers(config: ConfigDict, model: CLIP) -> dict[str, Teacher]:
             check_known(f"key of config.teachers.{name}", key, defaults)
         named[name] = defaults | dict(options)
     compute = dataclasses.replace(model.compute, remat="none")
-    video = model.config.video is not None
+    video = getattr(model.config, "video", None) is not None
     return {name: open_teacher(name, options, compute, video) for name, options in named.items()}
 
 
@@ -141,4 +141,4 @@ def fitted(tokenizer: Tokenizer, start_from: WeightsSource | None) -> dict[str, 
         check_tokenizer(start_from.config, tokenizer, start_from.name)
         text = start_from.config.text  # whose vocabulary may be grown or padded
         ids = {"vocab_size": text.vocab_size, "eos_token_id": text.eos_token_id}
-    return ids | {"crop_corner": start_from.crop_corner}
+    return ids | {"crop_corner": start_from.crop_corner, "pretrained": start_from.config}

@@ -1,4 +1,4 @@
-"""Trains a CLIP: builds everything from a config, restores what is there, loops.
+"""Trains a CLIP or a language model: builds all from a config, restores what is there, loops.
 
     python train.py --config=tpu_configs/flickr8k_tiny.py --config.data.root=DIR --workdir=RUN
 

@@ -24,13 +24,14 @@ import experiment
 from captions.mixture import open_negatives
 from data import sources
 from data import tokenizer as tokenizers
+from data.text_tokenizer import TextTokenizer, load_text_tokenizer
 from errors import UserError
 from methods import base as methods
 from methods.base import Method
 from models import zoo
 from pretrained import fingerprint
 from pretrained.find import WeightsSource, find_weights
-from pretrained.load import load_weights
+from pretrained.load import load_tokenizer_of, load_weights
 from training import loop
 from training import mesh as meshes
 from training.microbatches import microbatched
@@ -182,16 +183,14 @@ class Run:
           extras: see extras().
         """
         train_batches = sources.pipeline_of(source).train_batches
-        config, model, method = self.config, self.model.config, self.method
+        config, method = self.config, self.method
         options = dict(
             config.data,
             **extras,
             tokenizer=self.tokenizer,
             batch_size=config.batch_size,
             seed=seed,
-            image_size=model.vision.image_size,
-            context_length=model.text.context_length,
-            causal=model.text.pool == "end",
+            **self.model.batch_options(),
             # Parts that texts are packed in: of devices, and of each one's microbatches.
             shards=max(1, meshes.batch_shards(self.mesh) // jax.process_count())
             * config.microbatches,
@@ -257,7 +256,7 @@ def _weights(config: ConfigDict) -> WeightsSource | None:
 
 def open_tokenizer(
     config: ConfigDict, source=None, workdir: Path | None = None
-) -> tokenizers.Tokenizer:
+) -> tokenizers.Tokenizer | TextTokenizer:
     """The run's own tokenizer, the one named, that of the weights, or one trained on captions.
 
     Args:
@@ -267,15 +266,17 @@ def open_tokenizer(
     Raises:
       UserError: there is none, and no captions to train one on.
     """
-    if workdir and (workdir / "tokenizer").is_dir():
-        return tokenizers.load_tokenizer(workdir / "tokenizer")
-    if config.data.tokenizer:
-        return tokenizers.load_tokenizer(config.data.tokenizer)
     start_from = _weights(config)
+    language = start_from is not None and zoo.is_language_model(start_from.config)
+    load = load_text_tokenizer if language else tokenizers.load_tokenizer
+    if workdir and (workdir / "tokenizer").is_dir():
+        return load(workdir / "tokenizer")
+    if config.data.tokenizer:
+        return load(config.data.tokenizer)
     if start_from is None and source is not None:
         captions = sources.all_captions(source)
         return tokenizers.train_tokenizer(captions, config.data.tokenizer_vocab_size)
     if start_from is None or start_from.tokenizer is None:
         name = start_from.name if start_from else "config.init.from names no weights, which"
         raise UserError(f"{name} brings no tokenizer: name one in config.data.tokenizer")
-    return tokenizers.load_tokenizer(start_from.tokenizer)
+    return load_tokenizer_of(start_from)

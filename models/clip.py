@@ -138,6 +138,14 @@ class CLIP(nn.Module):
         """The model that a teacher's parameters are run with."""
         return self
 
+    def batch_options(self) -> dict:
+        """What a pipeline may ask of a model whose batches it makes (data/pipeline.py)."""
+        return {
+            "image_size": self.config.vision.image_size,
+            "context_length": self.config.text.context_length,
+            "causal": self.config.text.pool == "end",
+        }
+
     def example(self) -> dict:
         """The least batch that embed() takes."""
         size = self.config.vision.image_size

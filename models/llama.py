@@ -274,6 +274,10 @@ class Llama(nn.Module):
         """The model that a teacher's parameters are run with."""
         return self
 
+    def batch_options(self) -> dict:
+        """What a pipeline may ask of a model whose batches it makes (data/text.py)."""
+        return {"context_length": self.config.context_length}
+
     def example(self) -> dict:
         """The least batch that embed() takes."""
         return {"tokens": jnp.zeros((1, 2), jnp.int32)}

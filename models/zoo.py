@@ -95,6 +95,7 @@ SHAPES = {
     "ViT-B-16-SigLIP": _siglip(224, 16, 32000, 64, (768, 12, 12, 3072)),
 }
 QUICKGELU = "-quickgelu"
+PRETRAINED = "pretrained"
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -149,13 +150,15 @@ def build(
     logit_scale_init: float | None = None,
     logit_bias_init: float | None = None,
     video: Mapping | None = None,
+    pretrained: CLIPConfig | LlamaConfig | None = None,
     constrain: Callable = lambda x, names: x,
     shards: int = 1,
-) -> CLIP:
+) -> CLIP | Llama:
     """The model that config.model describes, for a tokenizer's vocabulary.
 
     Args:
-      name: see shape().
+      name: see shape(), or PRETRAINED for that of the weights a run starts from.
+      pretrained: the shape of these weights, if there are any.
       vocab_size, eos_token_id: of the tokenizer.
       dtype: of the computation; 'auto' is float32 on CPU, bfloat16 elsewhere.
       remat: a name of REMAT_POLICIES.
@@ -169,7 +172,19 @@ def build(
     Raises:
       UserError: an unknown name, dtype or policy.
     """
-    config = _overridden(shape(name), overrides or {})
+    run = compute(dtype, remat, unroll_layers, constrain, shards)
+    config = shape(name) if name != PRETRAINED else pretrained
+    if config is None:
+        raise UserError(
+            f"config.model.name is '{name}', and config.init.from names no weights that say theirs"
+        )
+    config = _overridden(config, overrides or {})
+    if isinstance(config, LlamaConfig):
+        if vocab_size > config.vocab_size:
+            raise UserError(
+                f"the tokenizer has {vocab_size} tokens, but the model {config.vocab_size}"
+            )
+        return Llama(config, run)
     text = dataclasses.replace(config.text, vocab_size=vocab_size, eos_token_id=eos_token_id)
     config = dataclasses.replace(config, text=text)
     vision = config.vision
@@ -182,12 +197,16 @@ def build(
         config = dataclasses.replace(config, logit_scale_init=logit_scale_init)
     if logit_bias_init is not None:
         config = dataclasses.replace(config, logit_bias_init=logit_bias_init)
-    run = compute(dtype, remat, unroll_layers, constrain, shards)
     if not video or video["window"] is None:
         return CLIP(config, run)
     heads = video["residual_heads"]
     video = VideoConfig(window=video["window"], edge=video["edge"])
     return VideoCLIP(dataclasses.replace(config, video=video), run, residual_heads=heads)
+
+
+def is_language_model(config: CLIPConfig | LlamaConfig | None) -> bool:
+    """Whether a shape is that of a language model."""
+    return isinstance(config, LlamaConfig)
 
 
 def make(config: CLIPConfig | LlamaConfig, compute: Compute) -> CLIP | Llama:

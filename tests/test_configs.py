@@ -11,6 +11,7 @@ from data import sources
 from experiment import source_options
 from methods import base as methods
 from models import zoo
+from models.llama import LlamaConfig
 from training.optimizer import make_optimizer
 
 FOLDER = Path(__file__).parents[1] / "tpu_configs"
@@ -31,7 +32,12 @@ def test_an_experiments_parts_take_its_options(name):
     assert config.is_locked and (config.epochs is None) != (config.total_steps is None)
     method = methods.load(config.method.name, config.method.options)
     assert ("video" in method.batch_fields) == (config.model.video.window is not None)
-    model = zoo.build(**config.model, vocab_size=49408, eos_token_id=49407)
+    model = zoo.build(
+        **config.model,
+        pretrained=LlamaConfig(8, 1, 2, 1, 4, 8, 49408, 64, (0,)),
+        vocab_size=49408,
+        eos_token_id=49407,
+    )
     assert model.example().keys() <= set(method.batch_fields)
     make_optimizer(**config.optimizer, total_steps=10**6, steps_per_epoch=100)
     for benchmark in config.eval.benchmarks:

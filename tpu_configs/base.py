@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
     config.log_every_steps = 10
 
     config.model = model = ConfigDict()
-    model.name = "ViT-B-32-quickgelu"  # a shape of models/zoo.py
+    model.name = "ViT-B-32-quickgelu"  # a shape of models/zoo.py; pretrained: init.from's
     # Fields of the named shape that differ: {"embed_dim": 96, "vision": {"width": 96, "heads": 3}}.
     model.overrides = ConfigDict()
     model.image_size = placeholder(int)  # pixels; given, position embeddings are interpolated to it
@@ -97,6 +97,7 @@ def get_config() -> ConfigDict:
     data.text_rows = (0.2, 0.25, 0.3, 0.4, 0.6, 1.0)
     # Tokens, where text_rows is empty: a batch's texts are cut to the shortest that fits.
     data.text_lengths = (16, 24, 32, 48, 77)
+    data.max_tokens = 512  # of a prompt and its completion, in sources of texts for language models
     data.crop_scale = (0.9, 1.0)  # area of the random resized crop, as a share of the image
     data.num_negatives = 4  # hard negative captions of each caption, K
     # records: as the source has them; rules: captions/rules.py; or a folder that captions.generate
@@ -141,6 +142,25 @@ def get_config() -> ConfigDict:
 
 def _sections(config: ConfigDict) -> list[ConfigDict]:
     return [value for value in config.values() if isinstance(value, ConfigDict)]
+
+
+def get_language_config() -> ConfigDict:
+    """What experiments share that fine-tune SmolLM2-135M by LoRA."""
+    config = get_config()
+    config.batch_size = 16
+    config.epochs = 1
+
+    config.model.name = "pretrained"
+    config.init["from"] = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    config.train.lora.rank = 16
+    config.train.lora.alpha = 32.0
+
+    config.optimizer.warmup_steps = 10
+    config.optimizer.b2 = 0.999
+    config.optimizer.eps = 1e-8
+    config.optimizer.weight_decay = 0.0
+    config.optimizer.grad_clip_norm = 1.0
+    return config
 
 
 def get_world_config() -> ConfigDict:

@@ -26,8 +26,12 @@ RECORDS = [
 
 def make_trainer(policy, reference, tokenizer, folder, loss_types, loss_weights):
     import datasets
+    import pyarrow
     from trl import DPOConfig, DPOTrainer
 
+    # Named, for datasets would pickle the table to find a name, and cannot.
+    table = datasets.table.InMemoryTable(pyarrow.Table.from_pylist(RECORDS))
+    records = datasets.Dataset(table, fingerprint="preferences").to_iterable_dataset()
     options = DPOConfig(
         output_dir=folder,
         beta=BETA,
@@ -45,7 +49,7 @@ def make_trainer(policy, reference, tokenizer, folder, loss_types, loss_weights)
         policy,
         reference,
         args=options,
-        train_dataset=datasets.Dataset.from_list(RECORDS).to_iterable_dataset(),
+        train_dataset=records,
         processing_class=tokenizer,
     )
 
