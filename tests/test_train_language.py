@@ -1,4 +1,4 @@
-"""train.py on a small language model: what is learnt, stopped and gone on with, and opened again."""
+"""train.py on a small language model: what is learnt, gone on with after a stop, opened again."""
 
 import dataclasses
 import json
