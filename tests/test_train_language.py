@@ -15,6 +15,7 @@ from tests.language import small
 from tests.test_train import losses
 from tpu_configs import smollm2_dpo, smollm2_sft
 from train import train
+from training.logging import read_metrics
 
 # Prompts of two letters, answered by the first of them.
 PROMPTS = [a + b + ":" for a in "abcdef" for b in "uvwxyz"]
@@ -94,8 +95,7 @@ def test_what_is_preferred_becomes_likelier(root, tmp_path):
     config = short(smollm2_dpo, root)
     config.data.options.file = "pairs.jsonl"
     train(config, tmp_path / "run")
-    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
-    first, last = rows[0], rows[-1]
+    first, *_, last = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert first["dpo"] == pytest.approx(np.log(2), abs=1e-5)  # the reference is the policy
     assert first["log_ratio_chosen"] == pytest.approx(0, abs=1e-4)
     assert last["dpo"] < 0.4 and last["preference_accuracy"] == 1
