@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.base import read_json
+from captions.checks import OF_CAPTIONS, Pair, rejection
 from errors import UserError, one_line_errors
 from language import base as language
 from language.base import LanguageModel
@@ -187,6 +188,27 @@ def write_scores(path: Path, negatives: Sequence[Negative], result: Audit) -> No
                     rows.writerow([negative.key, question, f"{score:.6g}"])
 
 
+def checked(negatives: Sequence[Negative]) -> list[str]:
+    """What the checks that any type of negative must pass say: the first reason, or "passed"."""
+    pairs = (Pair(n.caption, n.text, n.others) for n in negatives)
+    return [rejection(pair, OF_CAPTIONS) or "passed" for pair in pairs]
+
+
+def read_usefulness(path: Path, negatives: Sequence[Negative]) -> list[str]:
+    """The usefulness of each, of what `python -m teaching.arte score` wrote; "" where it has none.
+
+    Raises:
+      UserError, OSError: a file without its columns.
+    """
+    with Path(path).open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.DictReader(file, strict=True)
+        columns = ["image", "caption", "negative", "usefulness"]
+        if not set(columns) <= set(rows.fieldnames or ()):
+            raise UserError(f"{path}: needs the columns {', '.join(columns)}")
+        known = {(r["image"], r["caption"], r["negative"]): r["usefulness"] for r in rows}
+    return [known.get((n.image, n.caption, n.text), "") for n in negatives]
+
+
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Audit of negatives</title>
 <style>body{{font:14px sans-serif;margin:2em}}td,th{{padding:.3em .6em;text-align:left;
 border-bottom:1px solid #ddd;vertical-align:top}}td.n{{text-align:right}}</style>
@@ -257,6 +279,7 @@ def main(arguments: Sequence[str] | None = None, load: Callable = language.load)
         type=language.named_value,
         help="name=value of the backend",
     )
+    parser.add_argument("--usefulness", type=Path, help="csv of python -m teaching.arte score")
     parser.add_argument("--sample", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="a folder")
@@ -269,7 +292,10 @@ def main(arguments: Sequence[str] | None = None, load: Callable = language.load)
     result = audit(model, negatives, options.seed)
     options.out.mkdir(parents=True, exist_ok=True)
     write_scores(options.out / "scores.csv", negatives, result)
-    page = sheet(negatives, result)
+    columns = {"checks": checked(negatives)}
+    if options.usefulness:
+        columns["usefulness"] = read_usefulness(options.usefulness, negatives)
+    page = sheet(negatives, result, columns)
     (options.out / "audit.html").write_text(page, encoding="utf-8")
     print(summary(result))
     print(f"in {options.out}: scores.csv, audit.html")

@@ -2,19 +2,26 @@
 
 Three tasks on a classroom transcript: rate an item of an observation instrument, quote up to five
 good and five bad examples of it, and give five suggestions to draw out more reasoning. Whatever
-cannot be parsed is counted by reason and is never a rating. teaching/agreement.py holds the ratings
-against human ones.
+cannot be parsed is counted by reason and is never a rating.
+
+`python -m teaching.coach lessons.jsonl --aspect=CLBM --model=NAME --out=scores.csv` rates
+transcripts, {item, lines: [..]} a line; teaching/agreement.py holds the ratings against human ones.
 """
 
+import argparse
+import csv
 import dataclasses
 import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from errors import UserError
+from errors import UserError, one_line_errors
+from language import base as language
 from language.base import LanguageModel
+from teaching.base import read_jsonl
 
 MOST_POINTS = 5  # examples of a kind, or suggestions
 _MOST_WORDS = 5  # of a rating; a longer answer is prose (as the released scripts have it)
@@ -308,3 +315,58 @@ def suggestions(model: LanguageModel, lines: Sequence[str]) -> Answers:
         lambda text: parse_points(text, lines, ("suggestion",)),
         max_tokens=800,
     )
+
+
+def read_transcripts(path: Path) -> dict[str, list[str]]:
+    """item -> lines of a transcript, of a json lines file.
+
+    Raises:
+      UserError, OSError: a row of another layout, or an item that occurs twice; it is named.
+    """
+    found = {}
+    for number, row in read_jsonl(path):
+        texts = row.get("lines") if isinstance(row, dict) else None
+        if not isinstance(texts, list) or not texts or "item" not in row:
+            raise UserError(f"{path}, line {number}: needs an item and its lines, a list of texts")
+        if str(row["item"]) in found:
+            raise UserError(f"{path}, line {number}: item {row['item']} occurs a second time")
+        found[str(row["item"])] = [str(text) for text in texts]
+    if not found:
+        raise UserError(f"{path}: holds no transcript")
+    return found
+
+
+@one_line_errors()
+def main(arguments: Sequence[str] | None = None, load: Callable = language.load) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("transcripts", type=Path)
+    parser.add_argument("--aspect", required=True, choices=ASPECTS)
+    parser.add_argument("--style", default=STYLES[0], choices=STYLES)
+    parser.add_argument("--model", required=True, help="a backend of language/")
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        type=language.named_value,
+        help="name=value of the backend",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="csv of item, key, score")
+    options = parser.parse_args(arguments)
+    transcripts = read_transcripts(options.transcripts)
+    model = load(options.model, **dict(options.option))
+    rated = rate(model, list(transcripts.values()), options.aspect, options.style)
+    rows = zip(transcripts, rated.values, strict=True)
+    with options.out.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["item", "key", "score"])
+        table.writerows((item, options.aspect, value) for item, value in rows if value is not None)
+    count = len(transcripts) - rated.failures.total()
+    print(f"{options.out}: {count} of {len(transcripts)} rated")
+    for reason, failed in rated.failures.most_common():
+        print(f"not rated: {failed} ({reason})")
+
+
+if __name__ == "__main__":
+    main()

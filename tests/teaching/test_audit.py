@@ -89,7 +89,23 @@ def test_command(tmp_path, capsys):
     assert "fluent: yes" in capsys.readouterr().out
     with (tmp_path / "out/scores.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 2 * len(module.RUBRIC)
-    assert "Audit of 2 negatives" in (tmp_path / "out/audit.html").read_text()
+    page = (tmp_path / "out/audit.html").read_text()
+    assert "Audit of 2 negatives" in page and "<th>checks</th>" in page and "passed" in page
+    first = NEGATIVES[0]
+    row = f"{first.image},{first.caption},{first.text},0.25"
+    (tmp_path / "useful.csv").write_text(f"image,caption,negative,usefulness\n{row}\n")
+    assert module.read_usefulness(tmp_path / "useful.csv", NEGATIVES) == ["0.25", "", ""]
+    command += ["--sample=3", f"--usefulness={tmp_path / 'useful.csv'}"]
+    module.main(command, load=lambda name: scripted.open(right_auditor))
+    assert "<td>0.25</td>" in (tmp_path / "out/audit.html").read_text()
+    (tmp_path / "useful.csv").write_text("a,b\n")
+    with pytest.raises(ValueError, match="needs the columns image, caption"):
+        module.read_usefulness(tmp_path / "useful.csv", NEGATIVES)
+
+
+def test_what_the_checks_say():
+    said = module.checked([*NEGATIVES[:1], Negative("a", "A red cat sits", "A red cat sits")])
+    assert said == ["passed", "unchanged"]
 
 
 def test_bad_files_are_named(tmp_path):

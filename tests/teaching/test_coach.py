@@ -1,9 +1,11 @@
 """The coach: its parsers against answers as models give them, its prompts, counted failures."""
 
+import json
+
 import pytest
 
 from language import scripted
-from teaching import coach
+from teaching import agreement, coach
 
 LINES = ["teacher: Why is that so?", "student: Because two halves, I think, make a whole.", "yes"]
 
@@ -122,3 +124,17 @@ def test_a_scripted_coach_end_to_end():
     assert [(p.kind, p.text, p.quoted) for p in advice] == [("suggestion", "Ask why.", "here")]
     with pytest.raises(ValueError, match="unknown aspect 'CL'"):
         coach.rate(model, transcripts, "CL")
+
+
+def test_command_writes_scores_for_the_agreement_harness(tmp_path, capsys):
+    rows = [{"item": n, "lines": ["thanks"] * n} for n in (3, 1, 9)]
+    (tmp_path / "lessons.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    command = [str(tmp_path / "lessons.jsonl"), "--aspect=CLPC", "--model=scripted"]
+    model = scripted.open(lambda prompt, rng: str(prompt.count("thanks")))
+    coach.main([*command, f"--out={tmp_path / 'scores.csv'}"], load=lambda name: model)
+    assert agreement.read_scores(tmp_path / "scores.csv") == {"CLPC": {"3": 3.0, "1": 1.0}}
+    assert "2 of 3 rated" in (out := capsys.readouterr().out) and "1 (outside the scale)" in out
+    for text, message in (('{"item": 1}', "line 1: needs an item"), ("", "holds no transcript")):
+        (tmp_path / "lessons.jsonl").write_text(text)
+        with pytest.raises(SystemExit, match=message):
+            coach.main([*command, "--out=x"], load=lambda name: model)
