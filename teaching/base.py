@@ -226,9 +226,10 @@ class Episode:
         if self.most_records is not None:
             budget = min(budget, self.most_records - state.last.spent["records"])
         plan = self.teacher.plan(state, budget, rng_of(self.seed, number, "plan"))
-        # As a resumed run will read it.
+        # As a resumed run will read them.
         plan = json.loads(json.dumps(plan))
         records = self.teacher.make(plan, rng_of(self.seed, number, "make"))
+        records = json.loads(json.dumps(records))
         if len(records) > budget:
             raise UserError(f"turn {number}: {len(records)} records for a budget of {budget}")
         if records and self.fit_from == "last":

@@ -60,7 +60,7 @@ class LanguageStudent(Student):
     def fit(self, records, seed):
         if self.trainer:
             return dataclasses.replace(self, model=self.trainer(records, seed))
-        demos = (*self.demos, *(Item(**record) for record in records))
+        demos = (*self.demos, *map(_item, records))
         return dataclasses.replace(self, demos=demos[-self.most_demos :])
 
     def save(self, folder):
@@ -71,8 +71,12 @@ class LanguageStudent(Student):
 
     def load(self, folder):
         rows = json.loads(Path(folder, "demos.json").read_text(encoding="utf-8"))
-        demos = tuple(Item(**row | {"options": tuple(row["options"])}) for row in rows)
-        return dataclasses.replace(self, demos=demos)
+        return dataclasses.replace(self, demos=tuple(map(_item, rows)))
+
+
+def _item(row: Mapping[str, Any]) -> Item:
+    """The item of a row of json, which knows no tuples."""
+    return Item(**{**row, "options": tuple(row.get("options", ()))})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from teaching import data_env, skill_tree
 from teaching.base import Episode, Item, Outcome, State, Turn, accuracy
 from teaching.data_env import Allocation, OpenEnded, WorldEngine, water_filling
 from teaching.skill_tree import Node, SkillTree, View, act
+from teaching.students import LanguageStudent
 from teaching.tasks.gsm8k import GSM8K
 from tests.teaching.planted import Curve, quantile_items
 
@@ -269,3 +270,30 @@ def test_skills_are_discovered_in_three_stages():
 def test_json_is_found_in_prose():
     assert data_env.read_json_object('{bad} then {"a": {"b": 1}} and {"c": 2}') == {"a": {"b": 1}}
     assert data_env.read_json_object("[1, 2] {") is None
+
+
+def test_the_whole_loop_in_text(tmp_path):
+    """A student that copies how its example goes about it, and a teacher that writes examples."""
+
+    def answers(prompt, rng):
+        a, b = prompt.rpartition("Q: ")[2].partition("?")[0].split()[::2]
+        right = "Add the parts" in prompt
+        return f" So the answer is {int(a) + int(b) if right else a}"
+
+    teacher = OpenEnded(
+        scripted.open(lambda p, rng: written(f"2 and {rng.integers(99)}?", "6", "Add the parts.")),
+        TASK,
+        TRAIN,
+    )
+    items = [Item(f"v{i}", "sums", f"{i} and 3?", str(i + 3)) for i in range(5)]
+    student = LanguageStudent(scripted.open(answers), TASK)
+
+    def run(folder, turns):
+        return Episode(student, teacher, items, folder, turns, budget=3, seed=1).run()
+
+    taught, turns = run(tmp_path / "whole", 2)
+    assert [accuracy(turn.outcomes)["sums"] for turn in turns] == [0, 1, 1]
+    assert turns[1].reward == {"sums": 1.0} and 0 < len(turns[1].records) <= 3
+    run(tmp_path / "parts", 1)
+    again, resumed = run(tmp_path / "parts", 2)
+    assert resumed == turns and again.demos == taught.demos
