@@ -1,6 +1,8 @@
 """CLIP-KD on the embedded world: a student of 96 dimensions under the shipped weights of 128.
 
-python train.py --config=tpu_configs/world/clip_kd.py --workdir=RUN
+    python train.py --config=tpu_configs/world/clip_kd.py --workdir=RUN
+
+The student starts from random weights and has a tokenizer of its own.
 """
 
 from ml_collections import ConfigDict
