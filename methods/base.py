@@ -105,7 +105,8 @@ def optional_teacher(make: Callable[..., Method]) -> Callable[..., Method]:
 
     teacher: 'none', 'ema' or 'frozen', the initial weights or config.teacher's; distill_weight, of
     the summed squared error of images, captions and hard negatives to the teacher's
-    (arXiv 2504.16801); ema_decay a step. The method itself must have no teacher.
+    (arXiv 2504.16801); ema_decay a step. A method whose teacher is another model, config.teacher's,
+    keeps that one beside it.
     """
 
     @functools.wraps(make)
@@ -123,14 +124,22 @@ def optional_teacher(make: Callable[..., Method]) -> Callable[..., Method]:
         if teacher == "none":
             return method
 
+        has_another, policy = method.teacher.external, policies[teacher]()
+
         def loss(student, teacher, batch, carry):
-            total, metrics, carry = method.loss(student, None, batch, carry)
-            teacher = jax.lax.stop_gradient(teacher)
-            valid = batch.get("negatives_valid")
-            distill = distillation.squared_error(student.toward(), teacher, valid)
+            another, teacher = (
+                (teacher["teacher"], teacher["self"]) if has_another else (None, teacher)
+            )
+            total, metrics, carry = method.loss(student, another, batch, carry)
+            distill = distillation.squared_error(
+                student.toward("self" if has_another else "teacher"),
+                jax.lax.stop_gradient(teacher),
+                batch.get("negatives_valid"),
+            )
             return total + distill_weight * distill, {**metrics, "distill": distill}, carry
 
-        return dataclasses.replace(method, loss=loss, teacher=policies[teacher]())
+        both = {"teacher": method.teacher, "self": policy} if has_another else policy
+        return dataclasses.replace(method, loss=loss, teacher=both)
 
     signature, more = inspect.signature(make), inspect.signature(with_teacher, follow_wrapped=False)
     added = [p for p in more.parameters.values() if p.kind is p.KEYWORD_ONLY]

@@ -3,10 +3,11 @@
 import jax
 
 from losses import contrastive, distillation
-from methods.base import Method
+from methods.base import Method, optional_teacher
 from training.teacher import external
 
 
+@optional_teacher
 def make(
     feature_weight: float = 2000.0,
     interactive_weight: float = 1.0,

@@ -29,9 +29,20 @@ FIELDS += ("tokens", "completion", "preferred")
 pytestmark = pytest.mark.usefixtures("strict_ranks")
 
 
-@pytest.fixture(params=NAMES, scope="module")
+# Each as it is and, where it can be, under a teacher.
+UNDER_A_TEACHER = [
+    pytest.param((name, {"teacher": "ema"}), marks=pytest.mark.slow, id=f"{name}-under-ema")
+    for name in NAMES
+    if base.find(name)[1].defaults.get("teacher") == "none"
+]
+
+
+@pytest.fixture(
+    params=[*(pytest.param((name, {}), id=name) for name in NAMES), *UNDER_A_TEACHER],
+    scope="module",
+)
 def method(request):
-    return base.load(request.param, {})
+    return base.load(*request.param)
 
 
 TX = optax.adamw(1e-2)
@@ -90,6 +101,12 @@ def value_and_gradient(method, state, batch):
 def test_all_methods_are_found():
     assert NAMES == base.available()
     assert {"ce_clip", "clip", "degla", "dpo", "froster", "negclip", "sft", "siglip"} <= set(NAMES)
+
+
+def test_methods_can_be_put_under_a_teacher():
+    covered = {variant.values[0][0] for variant in UNDER_A_TEACHER}
+    assert {"clip", "negclip", "ce_clip", "siglip", "fsc_clip", "read_clip"} <= covered
+    assert {"cs_clip", "clic", "clip_kd"} <= covered and "degla" not in covered
 
 
 def test_what_is_needed_is_among_what_there_can_be(method):

@@ -154,6 +154,21 @@ def test_clip_kd_is_the_weighted_sum_of_its_terms_in_the_teachers_space(option):
     assert method.teacher.external and student.image.shape != teacher.image.shape
 
 
+def test_clip_kd_has_its_own_teacher_beside_the_larger_one():
+    method = base.load("clip_kd", {"teacher": "ema", "distill_weight": 0.25, "ema_decay": 0.5})
+    assert set(method.teacher) == {"teacher", "self"} and method.teacher["teacher"].external
+    state, batch = small.make_state(method, optax.sgd(0.1)), small.make_batch(method, 3)
+    look = small.embedder(method)
+    student = look(state.params, batch)
+    larger = look(state.teachers(method)["teacher"], batch)
+    itself = look(jax.tree.map(lambda x: x + jnp.sin(x), state.params), batch)
+    total, metrics, _ = method.loss(student, {"teacher": larger, "self": itself}, batch, ())
+    plain, plain_metrics, _ = base.load("clip_kd", {}).loss(student, larger, batch, ())
+    distill = distillation.squared_error(student, itself, None)
+    assert distill > 0.1 and set(metrics) == {*plain_metrics, "distill"}
+    np.testing.assert_allclose(total, plain + 0.25 * distill, rtol=1e-6)
+
+
 def test_an_unknown_teacher_is_named():
     with pytest.raises(UserError, match="unknown teacher 'emma'; give 'none', 'ema' or 'frozen'"):
         base.load("clip", {"teacher": "emma"})
