@@ -41,7 +41,7 @@ from pretrained import fingerprint
 from pretrained.find import RUN_FILE, WeightsSource, find_weights
 from pretrained.load import load_weights
 from pretrained.wise_ft import as_alpha
-from pretrained.wise_ft import wise_ft as interpolate
+from pretrained.wise_ft import wise_ft as between
 from report import Results
 from tpu_configs import base
 from training import cli
@@ -354,7 +354,7 @@ def score_line(
     line = {}
     for alpha in alphas:
         print(f"\nalpha {alpha:g} from {reference}")
-        line[f"{alpha:g}"] = scored(main._replace(params=interpolate(start, main.params, alpha)))
+        line[f"{alpha:g}"] = scored(main._replace(params=between(start, main.params, alpha)))
     return line
 
 

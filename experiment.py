@@ -14,7 +14,7 @@ from data.tokenizer import Tokenizer
 from errors import UserError
 from language import base as language
 from methods import base as methods
-from models import projection
+from models import projection, zoo
 from models.clip import CLIP, CLIPConfig, embedder, init_params
 from options import Options, check_known
 from pretrained.find import WeightsSource
@@ -42,6 +42,8 @@ def options_at(config: ConfigDict, keys: Sequence[str]) -> tuple[int, Options] |
             return 3, Options(language.load, "language model")
         case ["eval", name, _, *_]:
             return 2, benchmarks.find(name)[1]
+        case ["model", _, *_]:
+            return 1, zoo.find(config.model.name)[1]
     return None
 
 

@@ -8,7 +8,9 @@ VIDEO = ["av>=15"]
 LANGUAGE = ["gguf>=0.17", "xllamacpp>=0.2"]
 TEACHING = ["sacrebleu>=2.5"]
 CAPTIONS = ["datatrove>=0.10.1"]  # carries python -m captions.generate
+WANDB, MLFLOW = ["wandb>=0.19"], ["mlflow-skinny>=3"]
 TEST = ["playwright", "pytest", "ruff", "tensorboard", *CAPTIONS, *LANGUAGE, *TEACHING, *VIDEO]
+TEST += WANDB + MLFLOW
 # open_clip needs torchvision; this pair of releases is known to import together.
 PARITY = ["torch==2.14.1", "torchvision==0.29.1", "open_clip_torch>=3.2"]
 
@@ -26,7 +28,7 @@ setup(
         "report": ["*.html", "*.css", "*.csv"],
     },
     py_modules=[
-        *("train", "eval", "teach", "trainer", "experiment"),
+        *("train", "eval", "teach", "trainer", "dry_run", "experiment"),
         *("errors", "files", "intervals", "options"),
     ],
     install_requires=[
@@ -67,6 +69,8 @@ setup(
         "language": LANGUAGE,  # GGUF files, and llama.cpp's server
         "teaching": TEACHING,
         "captions": CAPTIONS,
+        "wandb": WANDB,
+        "mlflow": MLFLOW,
         "tpu": ["libtpu"],  # the TPU compiler, for perf/compile.py on a machine without a TPU
     },
 )

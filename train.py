@@ -14,6 +14,7 @@ from ml_collections import ConfigDict, config_flags
 
 import experiment
 from data import pipeline, sources
+from dry_run import describe
 from eval import load_benchmarks
 from methods import base as methods
 from pretrained import fingerprint
@@ -26,8 +27,12 @@ from training.checkpoints import DATA_FILE, Checkpoints, claim_run_directory
 from training.logging import MetricLogger
 
 
-def train(config: ConfigDict, workdir: Path) -> None:
-    """Runs an experiment to its end, from the newest checkpoint of the run directory."""
+def train(config: ConfigDict, workdir: Path, dry_run: bool = False) -> None:
+    """Runs an experiment to its end, from the newest checkpoint of the run directory.
+
+    Args:
+      dry_run: say what would be trained instead, and write nothing.
+    """
     # What can be wrong with a config is found before anything is written or compiled.
     source_options = experiment.source_options(config.data)
     source = sources.load(config.data.source, config.data.root, **source_options)
@@ -40,6 +45,9 @@ def train(config: ConfigDict, workdir: Path) -> None:
     run = Run(config, method, open_tokenizer(config, source, workdir))
     course = run.course(total_steps, steps_per_epoch)
     extras = run.extras(source)
+    if dry_run:
+        print(describe(run, course, source, extras))
+        return
 
     stamp = fingerprint.fingerprint(run.model.config, run.tokenizer.fingerprint())
     about_data = {"records": len(source), "steps_per_epoch": steps_per_epoch}
@@ -58,7 +66,12 @@ def train(config: ConfigDict, workdir: Path) -> None:
     batches = run.batches(source, extras, start_step=start, seed=config.seed)
 
     logger = MetricLogger(
-        workdir, start_step=start, total_steps=total_steps, batch_size=config.batch_size
+        workdir,
+        start_step=start,
+        total_steps=total_steps,
+        batch_size=config.batch_size,
+        trackers=config.track,
+        config=config.to_dict(),
     )
     with claim, contextlib.closing(checkpoints), contextlib.closing(logger):
         devices = run.mesh.size
@@ -84,12 +97,14 @@ def train(config: ConfigDict, workdir: Path) -> None:
 
 def main() -> None:
     name = cli.experiment_name(config_flags.get_config_filename(flags.FLAGS["config"]))
-    train(flags.FLAGS.config, Path(flags.FLAGS.workdir or Path("runs", name)))
+    workdir = Path(flags.FLAGS.workdir or Path("runs", name))
+    train(flags.FLAGS.config, workdir, flags.FLAGS.dry_run)
 
 
 def define_flags() -> None:
     config_flags.DEFINE_config_file("config", help_string="A file of tpu_configs/.")
     flags.DEFINE_string("workdir", None, "Directory of the run; default: runs/<config's name>.")
+    flags.DEFINE_bool("dry_run", False, "Say what would be trained; write nothing.")
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ class Run:
         return Course(
             learning_rate,
             abstract,
-            jit_train_step(make_train_step(*embedders, *learning), abstract),
+            jit_train_step(make_train_step(*embedders, *learning, self.config.log_norms), abstract),
             jax.jit(start, out_shardings=shardings),
         )
 
@@ -137,10 +137,12 @@ class Run:
         start_from = _weights(config)
         params = {}
         if start_from is not None:
+            # A model of its own that starts from a CLIP's weights adds to what these bring.
+            own = type(start_from.config) is type(self.model.config)
             params = load_weights(
                 start_from,
                 self._shardings,
-                config=self.model.config,
+                config=self.model.config if own else zoo.plain(self.model.config),
                 tokenizer_hash=self.tokenizer.fingerprint(),
                 resize=config.model.image_size is not None,
             ).params

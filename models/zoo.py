@@ -1,8 +1,18 @@
-"""The named shapes, with open_clip's names and parameter counts."""
+"""Models by name: the named shapes, with open_clip's names and parameter counts, and files here.
+
+A file models/<name>.py is a model of its own where it defines `configure(*, vocab_size,
+eos_token_id, **options) -> Config`, a subclass of CLIPConfig in the same file that says all that
+decides the shape, and `make(config, compute)`, the network of that shape.
+"""
 
 import dataclasses
 import difflib
+import functools
+import importlib
+import inspect
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +23,7 @@ from models.clip import CLIP, CLIPConfig, VideoConfig
 from models.llama import Llama, LlamaConfig
 from models.transformer import REMAT_POLICIES, Compute, TextConfig, VisionConfig
 from models.video import VideoCLIP
-from options import check_known
+from options import Options, check_known, modules_that_define
 
 
 def _clip(embed_dim, image_size, patch_size, vision, text, context_length=77, **images):
@@ -111,7 +121,7 @@ def shape(name: str) -> CLIPConfig:
         hint = f"did you mean {near[0]}? " if near else ""
         raise UserError(
             f"unknown model '{name}': {hint}models/zoo.py has {', '.join(SHAPES)}, "
-            f"each also with {QUICKGELU}"
+            f"each also with {QUICKGELU}; a file models/{name}.py would need configure() and make()"
         )
     config = SHAPES[base]
     return with_activation(config, "quick_gelu") if name.endswith(QUICKGELU) else config
@@ -136,14 +146,36 @@ def _overridden(config, fields: Mapping):
     return dataclasses.replace(config, **values)
 
 
-def build(
+def find(name: str) -> tuple[Callable[..., Any], Options]:
+    """The function that gives the shape of a model, and the keys of config.model that it takes.
+
+    It is configure() of models/<name>.py, or that of the named shapes above.
+
+    Raises:
+      UserError: no such model.
+    """
+    own = importlib.import_module(f"models.{name}").configure if name in _forks() else None
+    if own is None and name != PRETRAINED:
+        shape(name)
+    takes = Options(
+        own or configure,
+        f"model {name}",
+        handed=("name", "vocab_size", "eos_token_id", "pretrained"),
+        section="config.model",
+    )
+    return own or functools.partial(configure, name), takes
+
+
+def _forks() -> list[str]:
+    here = Path(__file__)
+    return [name for name in modules_that_define("configure", here.parent) if name != here.stem]
+
+
+def configure(
     name: str,
     *,
     vocab_size: int,
     eos_token_id: int,
-    dtype: str = "auto",
-    remat: str = "none",
-    unroll_layers: bool = False,
     overrides: Mapping | None = None,
     image_size: int | None = None,
     crop_corner: str | None = None,
@@ -151,28 +183,19 @@ def build(
     logit_bias_init: float | None = None,
     video: Mapping | None = None,
     pretrained: CLIPConfig | LlamaConfig | None = None,
-    constrain: Callable = lambda x, names: x,
-    shards: int = 1,
-) -> CLIP | Llama:
-    """The model that config.model describes, for a tokenizer's vocabulary.
+) -> CLIPConfig | LlamaConfig:
+    """A named shape for a tokenizer's vocabulary.
 
     Args:
       name: see shape(), or PRETRAINED for that of the weights a run starts from.
       pretrained: the shape of these weights, if there are any.
       vocab_size, eos_token_id: of the tokenizer.
-      dtype: of the computation; 'auto' is float32 on CPU, bfloat16 elsewhere.
-      remat: a name of REMAT_POLICIES.
-      unroll_layers, constrain, shards: see Compute.
-      video: None or without a window, a model of images; else the arguments of VideoConfig, and
-        residual_heads, see models/video.py.
       overrides: fields of the named shape that differ, such as
         {"embed_dim": 96, "vision": {"width": 96}}.
       image_size, crop_corner, logit_scale_init, logit_bias_init: None leaves the shape's own.
-
-    Raises:
-      UserError: an unknown name, dtype or policy.
+      video: None or without a window, a model of images; else the arguments of VideoConfig, and
+        residual_heads, see models/video.py.
     """
-    run = compute(dtype, remat, unroll_layers, constrain, shards)
     config = shape(name) if name != PRETRAINED else pretrained
     if config is None:
         raise UserError(
@@ -184,7 +207,7 @@ def build(
             raise UserError(
                 f"the tokenizer has {vocab_size} tokens, but the model {config.vocab_size}"
             )
-        return Llama(config, run)
+        return config
     text = dataclasses.replace(config.text, vocab_size=vocab_size, eos_token_id=eos_token_id)
     config = dataclasses.replace(config, text=text)
     vision = config.vision
@@ -197,11 +220,63 @@ def build(
         config = dataclasses.replace(config, logit_scale_init=logit_scale_init)
     if logit_bias_init is not None:
         config = dataclasses.replace(config, logit_bias_init=logit_bias_init)
-    if not video or video["window"] is None:
-        return CLIP(config, run)
-    heads = video["residual_heads"]
-    video = VideoConfig(window=video["window"], edge=video["edge"])
-    return VideoCLIP(dataclasses.replace(config, video=video), run, residual_heads=heads)
+    if video and video["window"] is not None:
+        frames = VideoConfig(window=video["window"], edge=video["edge"])
+        config = dataclasses.replace(config, video=frames)
+    return config
+
+
+def build(
+    name: str,
+    *,
+    vocab_size: int,
+    eos_token_id: int,
+    dtype: str = "auto",
+    remat: str = "none",
+    unroll_layers: bool = False,
+    constrain: Callable = lambda x, names: x,
+    shards: int = 1,
+    pretrained: CLIPConfig | LlamaConfig | None = None,
+    **options,
+) -> CLIP | Llama:
+    """The model that config.model describes, for a tokenizer's vocabulary.
+
+    Args:
+      name: of a shape above, or of a file models/<name>.py.
+      vocab_size, eos_token_id: of the tokenizer.
+      dtype: of the computation; 'auto' is float32 on CPU, bfloat16 elsewhere.
+      remat: a name of REMAT_POLICIES.
+      unroll_layers, constrain, shards: see Compute.
+      pretrained: the shape of the weights that the run starts from, if there are any.
+      options: see configure(), that of the model's file where it has one.
+
+    Raises:
+      UserError: an unknown name, option, dtype or policy.
+    """
+    shape_of, takes = find(name)
+    options = {key: value for key, value in options.items() if not _unset(key, value, takes)}
+    ids = {"vocab_size": vocab_size, "eos_token_id": eos_token_id}
+    if name not in _forks():
+        ids["pretrained"] = pretrained
+    config = shape_of(**ids, **takes.arguments(options))
+    model = make(config, compute(dtype, remat, unroll_layers, constrain, shards))
+    if isinstance(model, VideoCLIP):
+        return model.clone(residual_heads=options["video"]["residual_heads"])
+    return model
+
+
+def _unset(key: str, value, takes: Options) -> bool:
+    """Whether it is an option of the named shapes that another model has not, and nobody set it."""
+    if key in takes.names or key not in inspect.signature(configure).parameters:
+        return False
+    # crop_corner comes from the weights, the others from the config.
+    return not value or key == "crop_corner" or (key == "video" and value["window"] is None)
+
+
+def plain(config: CLIPConfig) -> CLIPConfig:
+    """The CLIP in the shape of a model that adds to it."""
+    names = [field.name for field in dataclasses.fields(CLIPConfig)]
+    return CLIPConfig(**{name: getattr(config, name) for name in names})
 
 
 def is_language_model(config: CLIPConfig | LlamaConfig | None) -> bool:
@@ -213,6 +288,8 @@ def make(config: CLIPConfig | LlamaConfig, compute: Compute) -> CLIP | Llama:
     """The model of a shape, as it is evaluated."""
     if isinstance(config, LlamaConfig):
         return Llama(config, compute)
+    if type(config) is not CLIPConfig:
+        return importlib.import_module(type(config).__module__).make(config, compute)
     return (VideoCLIP if config.video else CLIP)(config, compute)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import importlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 
 from errors import UserError
+from models import zoo
 from models.clip import CLIPConfig, VideoConfig
 from models.llama import LlamaConfig
 from models.transformer import ACTIVATIONS, TextConfig, VisionConfig
@@ -35,7 +37,13 @@ def fingerprint(
     Args:
       tokenizer_hash: of the vocabulary and merges; None where no tokenizer is known.
     """
-    return dataclasses.asdict(config) | {"tokenizer_hash": tokenizer_hash}
+    own = {} if type(config) in (CLIPConfig, LlamaConfig) else {"model": _family(config)}
+    return dataclasses.asdict(config) | own | {"tokenizer_hash": tokenizer_hash}
+
+
+def _family(config: CLIPConfig) -> str:
+    """The file of models/ whose model has that shape."""
+    return type(config).__module__.removeprefix("models.")
 
 
 def params_hash(params: Any) -> str:
@@ -61,10 +69,14 @@ def config_of(stored: Mapping[str, Any], source: str | Path) -> CLIPConfig | Lla
         stored = {key: value for key, value in stored.items() if key != "tokenizer_hash"}
         if "vision" not in stored:
             return llama.config_of(stored)
+        kind = CLIPConfig
+        if "model" in stored:
+            zoo.find(family := stored.pop("model"))
+            kind = importlib.import_module(f"models.{family}").Config
         vision = stored.pop("vision")
         vision = vision | {key: tuple(vision[key]) for key in ("mean", "std")}
         video = stored.pop("video", None)
-        return CLIPConfig(
+        return kind(
             vision=VisionConfig(**vision),
             text=TextConfig(**stored.pop("text")),
             video=video and VideoConfig(**video),
@@ -91,7 +103,8 @@ def check_shape(config: CLIPConfig | LlamaConfig, source: str) -> None:
         return type(value) in (int, float) and math.isfinite(value)
 
     vision, text = config.vision, config.text
-    values = {key: value for key, value in vars(config).items() if key.endswith(("dim", "init"))}
+    own = ("embed_dim", "logit_scale_init", "logit_bias_init")
+    values = {key: getattr(config, key) for key in own}
     for name, tower in (("vision", vision), ("text", text)):
         values |= {f"{name}.{key}": value for key, value in vars(tower).items()}
     for key, value in values.items():

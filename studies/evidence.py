@@ -8,29 +8,25 @@ learning rate; a run that is done is not done again, so the command goes on wher
 Every method gets the same steps, seeds and learning rates, and all are shown.
 """
 
-import functools
 import itertools
 import json
-import os
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from queue import SimpleQueue
 from typing import NamedTuple
 
 import numpy as np
 from absl import flags
 from matplotlib.figure import Figure
-from scipy import stats
 
-from errors import FileError, MissingFileError
+from errors import MissingFileError
+from studies import runs
+from studies.runs import LOG, REPOSITORY, interval, table
 from studies.studies import STUDIES, Study
 from training import cli
 
-REPOSITORY = Path(__file__).parents[1]
 WEIGHTS = REPOSITORY / "weights" / "world"
 BEFORE = "before.json"  # scores of the weights themselves
 NOTES = "## Notes\n"  # begins what is written by hand
@@ -50,7 +46,7 @@ class Run(NamedTuple):
 Scores = Mapping[Run, Mapping[str, Mapping[str, float]]]  # run -> alpha -> name -> percent
 
 
-def perform(study: Study, run: Run, output: Path, cores: SimpleQueue) -> None:
+def perform(study: Study, run: Run, output: Path, place: Mapping[str, str]) -> None:
     """Trains and scores one run on a core of its own, unless it was done before."""
     folder = run.folder(output)
     results = folder / "results.json"
@@ -60,7 +56,7 @@ def perform(study: Study, run: Run, output: Path, cores: SimpleQueue) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     train = (
         "train.py",
-        f"--config=tpu_configs/{config}.py",
+        f"--config={REPOSITORY}/tpu_configs/{config}.py",
         f"--config.seed={run.seed}",
         f"--config.optimizer.learning_rate={run.learning_rate}",
         "--config.eval.benchmarks=",
@@ -75,26 +71,12 @@ def perform(study: Study, run: Run, output: Path, cores: SimpleQueue) -> None:
         f"--alphas={','.join(study.alphas)}",
         f"--output={results}",
     )
-    core, all_cores = cores.get(), os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})  # of this thread, and so of the processes that it starts
-    print(f"running: {' '.join(map(str, run))}; see {folder / 'log.txt'}", flush=True)
-    try:
-        with open(folder / "log.txt", "w") as log:
-            for command in (train, score):
-                subprocess.run(
-                    [sys.executable, *command],
-                    cwd=REPOSITORY,
-                    # Runs of one variant share what XLA compiles.
-                    env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(output / "compiled")},
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    check=True,
-                )
-    except subprocess.CalledProcessError as error:
-        raise FileError(f"{error.cmd[1]} failed: see {folder / 'log.txt'}") from None
-    finally:
-        os.sched_setaffinity(0, all_cores)
-        cores.put(core)
+    print(f"running: {' '.join(map(str, run))}; see {folder / LOG}", flush=True)
+    # Runs of one variant share what XLA compiles.
+    compiled = {"JAX_COMPILATION_CACHE_DIR": str(output / "compiled")}
+    (folder / LOG).unlink(missing_ok=True)
+    for command in (train, score):
+        runs.run(command, folder / LOG, {**compiled, **place})
     print(f"done: {' '.join(map(str, run))}", flush=True)
 
 
@@ -107,7 +89,7 @@ def score_start(study: Study, output: Path) -> None:
     command = (
         "eval.py",
         f"--workdir={WEIGHTS}",
-        f"--config=tpu_configs/{config}.py",
+        f"--config={REPOSITORY}/tpu_configs/{config}.py",
         f"--eval.benchmarks={study.benchmark}",
         f"--output={output / BEFORE}",
     )
@@ -139,16 +121,8 @@ def read(study: Study, output: Path) -> tuple[dict[str, float], Scores]:
 
 def all_runs(study: Study, seeds: Iterable[int]) -> list[Run]:
     # Whole seeds first, so that an unfinished set compares all methods.
-    runs = itertools.product(seeds, study.learning_rates, study.variants)
-    return [Run(name, rate, seed) for seed, rate, name in runs if rate in study.rates(name)]
-
-
-def interval(values: Sequence[float]) -> str:
-    """Mean and half the 95 % interval of Student's t over seeds."""
-    if len(values) < 2:
-        return f"{np.mean(values):.1f}"
-    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
-    return f"{np.mean(values):.1f} ± {half:.1f}"
+    every = itertools.product(seeds, study.learning_rates, study.variants)
+    return [Run(name, rate, seed) for seed, rate, name in every if rate in study.rates(name)]
 
 
 def frontier(points: Iterable[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
@@ -223,12 +197,6 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _table(heading: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    heading = list(heading)
-    lines = [heading, ["---"] * len(heading), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def _rows(scores: Scores, variant: str, rate: str) -> dict[int, Mapping[str, float]]:
     """Seed -> scores of a variant's runs at a learning rate."""
     return {run.seed: line["1"] for run, line in scores.items() if run[:2] == (variant, rate)}
@@ -240,7 +208,7 @@ def runs_table(study: Study, before: Mapping[str, float], scores: Scores) -> str
         if rows := _rows(scores, variant, rate).values():
             cells = (interval([row[name] for row in rows]) for name in study.columns)
             lines.append([variant, rate, str(len(rows)), *cells])
-    return _table(["method", "learning rate", "seeds", *map(_words, study.columns)], lines)
+    return table(["method", "learning rate", "seeds", *map(_words, study.columns)], lines)
 
 
 def differences_table(study: Study, scores: Scores) -> str:
@@ -251,7 +219,7 @@ def differences_table(study: Study, scores: Scores) -> str:
             lines.append([variant, rate, str(len(seeds))])
             for name in study.columns:
                 lines[-1].append(interval([ours[s][name] - theirs[s][name] for s in seeds]))
-    return _table(["less", "learning rate", "seeds", *map(_words, study.columns)], lines)
+    return table(["less", "learning rate", "seeds", *map(_words, study.columns)], lines)
 
 
 def frontiers_table(study: Study, before: Mapping[str, float], scores: Scores) -> str:
@@ -283,7 +251,7 @@ def frontiers_table(study: Study, before: Mapping[str, float], scores: Scores) -
         cells = (_where_reached(gain) for gain in np.transpose(gains))
         lines.append([*names, str(len(seeds)), *cells])
     levels = (f"at {level:g}" for level in study.levels)
-    return _table(["frontier of", "less that of", "seeds", *levels], lines)
+    return table(["frontier of", "less that of", "seeds", *levels], lines)
 
 
 def _where_reached(gains: np.ndarray) -> str:
@@ -323,12 +291,10 @@ def main() -> None:
         report(study, *read(study, output), Path(args.report))
         return
     score_start(study, output)
-    cores = SimpleQueue()
-    for core in sorted(os.sched_getaffinity(0))[: args.jobs]:
-        cores.put(core)
-    with ThreadPoolExecutor(cores.qsize()) as pool:
-        runs = all_runs(study, map(int, args.seeds))
-        list(pool.map(functools.partial(perform, study, output=output, cores=cores), runs))
+    chosen = all_runs(study, map(int, args.seeds))
+    runs.side_by_side(
+        lambda run, place: perform(study, run, output, place), chosen, runs.cores(args.jobs)
+    )
 
 
 def define_flags() -> None:

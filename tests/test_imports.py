@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "experiment": EVERYTHING,
     "teach": EVERYTHING,
     "trainer": EVERYTHING,
+    "dry_run": EVERYTHING,
     "errors": (),
     "files": (),
     "options": (),

@@ -23,9 +23,13 @@ def get_config() -> ConfigDict:
     config.epochs = placeholder(int)  # length of the run; give epochs or total_steps
     config.total_steps = placeholder(int)
     config.log_every_steps = 10
+    config.log_norms = False  # of every parameter and its gradient, too
+    config.track = ()  # further places for what is logged: wandb, mlflow (training/trackers.py)
 
     config.model = model = ConfigDict()
-    model.name = "ViT-B-32-quickgelu"  # a shape of models/zoo.py; pretrained: init.from's
+    # A shape of models/zoo.py, a file of models/ with configure(), whose arguments
+    # go here, too, or pretrained: that of init.from.
+    model.name = "ViT-B-32-quickgelu"
     # Fields of the named shape that differ: {"embed_dim": 96, "vision": {"width": 96, "heads": 3}}.
     model.overrides = ConfigDict()
     model.image_size = placeholder(int)  # pixels; given, position embeddings are interpolated to it
@@ -135,7 +139,7 @@ def get_config() -> ConfigDict:
 
     config.lock()
     # What is found by name tells its own keys, so these sections take any until it is found.
-    for section in (method.options, data.options, *_sections(evaluation)):
+    for section in (model, method.options, data.options, *_sections(evaluation)):
         section.unlock()
     return config
 
@@ -350,6 +354,8 @@ RESUMABLE = (
     "microbatches",
     "data.workers",
     "log_every_steps",
+    "log_norms",
+    "track",
     "checkpoint",
     "eval",
     "model.remat",

@@ -94,8 +94,8 @@ def claim_run_directory(
 def _differences(
     old: Mapping, new: Mapping, defaults: Mapping, resumable: Iterable[str]
 ) -> list[str]:
-    new, defaults = (_flatten(json.loads(json.dumps(tree))) for tree in (new, defaults))
-    old, new = defaults | _flatten(old), defaults | new
+    new, defaults = (flatten(json.loads(json.dumps(tree))) for tree in (new, defaults))
+    old, new = defaults | flatten(old), defaults | new
     return [
         f"{key}: {old.get(key, 'absent')} there, {new.get(key, 'absent')} here"
         for key in sorted(old.keys() | new.keys())
@@ -104,11 +104,11 @@ def _differences(
     ]
 
 
-def _flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
     flat = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
     return flat

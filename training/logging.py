@@ -1,10 +1,10 @@
-"""What a run tells: metrics.jsonl and TensorBoard for machines, a bar or lines for people."""
+"""What a run tells: metrics.jsonl, TensorBoard, trackers; a bar or lines for people."""
 
 import contextlib
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -17,6 +17,7 @@ from tqdm import tqdm
 from errors import FileError
 from files import dump_json, finite_or_none, write_text
 from training.goodput import Clock
+from training.trackers import open_trackers
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -26,9 +27,21 @@ class MetricLogger:
 
     On a terminal it shows a progress bar with the time left, elsewhere a line per call. A run that
     goes on after `start_step` drops what the killed one had logged beyond it.
+
+    Args:
+      trackers: names, see training/trackers.py; they show the config, too.
     """
 
-    def __init__(self, workdir: Path, *, start_step: int, total_steps: int, batch_size: int):
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        start_step: int,
+        total_steps: int,
+        batch_size: int,
+        trackers: Sequence[str] = (),
+        config: Mapping | None = None,
+    ):
         self._active = jax.process_index() == 0
         self.clock = Clock()
         self._start = self._last_step = start_step
@@ -44,6 +57,7 @@ class MetricLogger:
             kept = [row for row in rows if row["step"] <= start_step]
             rows = (dump_json(finite_or_none(row), path) for row in kept if start_step)
             write_text(path, "".join(f"{row}\n" for row in rows))
+        self._trackers = open_trackers(trackers, self._workdir, config or {})
         self._file = path.open("a", buffering=1)
         board.mkdir(exist_ok=True)
         # Not a SummaryWriter: on a full disk its thread dies, and the next metric waits for ever.
@@ -94,6 +108,8 @@ class MetricLogger:
                 f"cannot log step {step} in {self._workdir}: {error.strerror}; make room, and the "
                 "same command goes on from the last checkpoint"
             ) from error
+        for tracker in self._trackers:
+            tracker.log(step, metrics)
 
     def _event(self, **fields) -> None:
         self._board.write(Event(wall_time=time.time(), **fields).SerializeToString())
@@ -108,6 +124,8 @@ class MetricLogger:
             return
         if self._bar is not None:
             self._bar.close()
+        for tracker in self._trackers:
+            tracker.close()
         for opened in (self._board, self._file):
             with contextlib.suppress(OSError):  # all is on the disk, or write() has said why not
                 opened.close()

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import optax
+from flax import traverse_util
 
 from models import parameters
 from training.state import TrainState
@@ -17,6 +18,7 @@ def make_train_step(
     method,
     tx: optax.GradientTransformation,
     trainable: Trainable = ALL,
+    norms: bool = False,
 ) -> Callable[[TrainState, dict], tuple[TrainState, dict]]:
     """Builds `(state, batch) -> (state, metrics)`; jit it with the state donated.
 
@@ -27,6 +29,7 @@ def make_train_step(
       method: a methods.base.Method.
       tx: the optimizer, of the parameters that learn.
       trainable: which these are.
+      norms: measure every parameter that learns and its gradient, param_norm/PATH, grad_norm/PATH.
 
     Returns:
       The step. Its metrics are float32 scalars: the method's own terms and what it observes, loss,
@@ -69,6 +72,8 @@ def make_train_step(
             carry=carry,
         )
         metrics["grad_norm"] = optax.tree.norm(grads)
+        if norms:
+            metrics |= _norms("grad_norm", grads) | _norms("param_norm", new_state.params)
         return new_state, metrics | _distances(new_state, method, trainable)
 
     return step
@@ -85,6 +90,11 @@ def jit_train_step(step: Callable, abstract: TrainState) -> Callable:
             return step(state, batch)
 
     return jax.jit(on_mesh, donate_argnums=0, out_shardings=(shardings, None))
+
+
+def _norms(name: str, tree) -> dict[str, jax.Array]:
+    leaves = traverse_util.flatten_dict(tree, sep="/")
+    return {f"{name}/{path}": optax.tree.norm(leaf) for path, leaf in leaves.items()}
 
 
 def _distances(state: TrainState, method, trainable: Trainable) -> dict[str, jax.Array]:

@@ -122,6 +122,22 @@ def test_an_option_that_a_fork_does_not_have_is_one_line(fork, shards, tmp_path,
 
 
 @pytest.mark.slow
+def test_a_model_of_its_own_trains_goes_on_and_is_scored(fork, shards, tmp_path):
+    options = {"model.name": "gated_clip", "model.gates": 8, "eval.benchmarks": ""}
+    for steps in (2, 2):  # the second time there is nothing left to do: the run is known again
+        result = train(fork, shards, tmp_path, **options, total_steps=steps)
+        assert result.returncode == 0, result.stderr
+    stamp = json.loads((tmp_path / "fingerprint.json").read_text())
+    assert stamp["model"] == "gated_clip" and stamp["gates"] == 8
+    flags = ("--eval.benchmarks=world", "--eval.world.scenes=8", "--eval.world.per_class=1")
+    result = in_fork(fork, "eval.py", f"--workdir={tmp_path}", *flags)
+    assert result.returncode == 0 and "composition" in result.stdout, result.stderr
+    result = train(fork, shards, tmp_path / "other", **options | {"model.gate": 4})
+    (line,) = result.stderr.strip().splitlines()
+    assert "option of model gated_clip 'gate' (nearest: gates)" in line
+
+
+@pytest.mark.slow
 def test_the_contract_covers_a_forks_method(fork):
     chosen = "fsc_local and (needed or finite or teacher or empty)"
     command = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/methods/test_contract.py")
@@ -131,7 +147,7 @@ def test_the_contract_covers_a_forks_method(fork):
 
 def test_no_file_of_the_core_names_a_fork():
     names = {path.stem for path in FORKS}
-    assert names == {"fsc_local", "tar_shards", "caption_margin"}
+    assert names == {"fsc_local", "tar_shards", "caption_margin", "gated_clip"}
     files = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
     for path in [*files, *ROOT.glob("*.py")]:
         text = path.read_text(encoding="utf-8")

@@ -2,9 +2,8 @@
 
 import importlib
 import json
-import subprocess
+import os
 import sys
-from queue import SimpleQueue
 
 import jax
 import numpy as np
@@ -105,28 +104,24 @@ def test_report_of_nothing_says_so(study, tmp_path):
 
 def test_a_run_is_train_and_eval_once(study, tmp_path, monkeypatch):
     commands = []
-    monkeypatch.setattr(subprocess, "run", lambda command, **_: commands.append(command[1:]))
-    cores = SimpleQueue()
-    cores.put(0)
+    monkeypatch.setattr(evidence.runs, "run", lambda command, *_: commands.append(command))
     variant = list(study.variants)[-1]
     run = Run(variant, "1e-3", 7)
-    evidence.perform(study, run, tmp_path, cores)
+    evidence.perform(study, run, tmp_path, {})
     (train, *flags), (score, *_) = commands
-    assert (train, score) == ("train.py", "eval.py") and cores.qsize() == 1
+    assert (train, score) == ("train.py", "eval.py")
     assert {"--config.seed=7", *study.variants[variant][1]} <= set(flags)
     (run.folder(tmp_path) / "results.json").write_text("{}")
-    evidence.perform(study, run, tmp_path, cores)
+    evidence.perform(study, run, tmp_path, {})
     assert len(commands) == 2
 
 
 def test_a_run_that_fails_names_its_log(study, tmp_path, monkeypatch):
     jax.devices()  # a fork of jax's threads would warn
     monkeypatch.setattr(sys, "executable", "false")
-    cores = SimpleQueue()
-    cores.put(0)
     with pytest.raises(OSError, match=r"train.py failed: see .*seed1/log.txt"):
-        evidence.perform(study, Run(study.ours, "1e-3", 1), tmp_path, cores)
-    assert cores.qsize() == 1
+        evidence.perform(study, Run(study.ours, "1e-3", 1), tmp_path, *evidence.runs.cores(1))
+    assert len(os.sched_getaffinity(0)) > 1  # this process still has all its cores
 
 
 def test_every_variant_is_an_experiment_that_knows_its_flags(study):

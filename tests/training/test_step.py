@@ -25,7 +25,7 @@ def squared(student, teacher, batch, carry):
     return loss, {"term": loss}, carry + 1
 
 
-def make(policy, project):
+def make(policy, project, **options):
     method = Method(squared, policy, init_carry=lambda: jnp.zeros((), jnp.int32), project=project)
     tx = optax.sgd(0.1)
     params = {"w": jnp.array([1.0, 2.0]), "logit_scale": jnp.float32(0.0)}
@@ -36,7 +36,7 @@ def make(policy, project):
         state = state.replace(teacher=teacher)
     else:
         state = state.replace(fixed=state.fixed | {"teacher": teacher})
-    return state, make_train_step(apply, apply, method, tx)
+    return state, make_train_step(apply, apply, method, tx, **options)
 
 
 def halve_scale(params):
@@ -59,6 +59,16 @@ def test_update_in_closed_form(jit):
     np.testing.assert_allclose(metrics["loss"], ((np.array([1, 2]) * x) ** 2).sum() / 2 + 1)
     assert metrics["loss"] == metrics["term"]
     assert int(state.step) == 1 and int(state.carry) == 1
+
+
+def test_norms_of_every_parameter_and_gradient_where_they_are_asked_for():
+    state, step = make(frozen(), halve_scale, norms=True)
+    state, metrics = step(state, {"x": np.array([[1.0, 3.0], [2.0, 0.0]], np.float32)})
+    grad = np.array([1.0, 2.0]) * np.array([5.0, 9.0])
+    np.testing.assert_allclose(metrics["grad_norm/w"], np.linalg.norm(grad), rtol=1e-6)
+    np.testing.assert_allclose(metrics["grad_norm/logit_scale"], 1.0, rtol=1e-6)
+    np.testing.assert_allclose(metrics["param_norm/w"], np.linalg.norm(state.params["w"]))
+    np.testing.assert_allclose(metrics["param_norm/logit_scale"], 0.05, rtol=1e-6)
 
 
 def test_the_teacher_sees_the_update_before_the_clamp():
