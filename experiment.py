@@ -70,6 +70,8 @@ def source_options(data: ConfigDict) -> dict:
 def open_teachers(config: ConfigDict, model: CLIP) -> dict[str, Teacher]:
     """The teachers that are models of their own, by name: config.teacher's is called "teacher"."""
     named = {"teacher": config.teacher} if config.teacher["from"] else {}
+    if not named and not config.teachers:
+        return {}
     defaults = base.get_config().teacher.to_dict()
     for name, options in config.teachers.items():
         for key in options:
@@ -121,8 +123,11 @@ def trainable_of(options: ConfigDict, boxed) -> Trainable:
 
 def embedders(model: CLIP, method, teachers: Mapping[str, Teacher], trainable: Trainable):
     """(params, batch) -> Embeddings of the student and of its teacher, or of each by name."""
-    compute = dataclasses.replace(model.compute, frozen_layers=trainable.frozen_layers)
-    student = embedder(model.clone(compute=compute), method.needs)
+    learning = model
+    if trainable.rules and hasattr(model, "compute"):  # a model without it is as right, but slower
+        compute = dataclasses.replace(model.compute, frozen_layers=trainable.frozen_layers)
+        learning = model.clone(compute=compute)
+    student = embedder(learning, method.needs)
     own = embedder(model.teacher(), method.needs)
     looks = {name: teacher.embedder(method.needs) for name, teacher in teachers.items()}
     if isinstance(method.teacher, Mapping):
