@@ -1,4 +1,4 @@
-"""A run that is looked into: small, unrolled, in float32, all of it at hand within seconds.
+"""A run that is looked into: small, unrolled and in float32 (CONTRIBUTING.md, Debugging).
 
     python train.py --config=tpu_configs/debug.py --workdir=$(mktemp -d)
     JAX_DISABLE_JIT=True python train.py --config=tpu_configs/debug.py --workdir=$(mktemp -d)
