@@ -119,7 +119,6 @@ def test_no_circles():
 SCREEN = 60
 LONG = {
     "tpu_configs/base.py": {"get_config"},  # every key once
-    "train.py": {"train"},  # read top to bottom
     "training/loop.py": {"fit"},  # the loop
 }
 
