@@ -184,12 +184,6 @@ def in_other_caption(pair: Pair) -> bool:
     return bool(new & known)
 
 
-def lacks_the_class(pair: Pair) -> bool:
-    """No content word of the class's name."""
-    before, after = pair.content
-    return not set(before) & set(after)
-
-
 ALWAYS = (cut_off, empty, meta_text, several_sentences)
 OF_CAPTIONS = (*ALWAYS, wrong_length, unchanged, same_meaning)
 

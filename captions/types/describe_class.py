@@ -2,7 +2,7 @@
 
 import functools
 
-from captions.checks import ALWAYS, lacks_the_class, not_as_long, unchanged
+from captions.checks import ALWAYS, not_as_long, unchanged
 from captions.types import Type
 
 TYPE = Type(
@@ -13,7 +13,7 @@ TYPE = Type(
         ("feeding goats", "A person is feeding goats by holding out food to them over a fence."),
         ("play drums", "A person sits at a set of drums and plays them with two sticks."),
     ),
-    checks=(*ALWAYS, unchanged, functools.partial(not_as_long, least=5, most=40), lacks_the_class),
+    checks=(*ALWAYS, unchanged, functools.partial(not_as_long, least=5, most=40)),
     labels=("Action", "Description"),
     of="class",
 )

@@ -6,6 +6,7 @@ import pytest
 
 from captions import precision, types
 from captions.checks import Pair, rejection
+from data.video import read_classes
 
 LABELLED = Path(__file__).parents[1] / "golden" / "caption_pairs.tsv"
 CAPTION = "A black dog chases a white cat across the lawn ."
@@ -147,3 +148,12 @@ def test_no_caption_and_no_draft_breaks_a_check(caption):
         for draft in (caption, "", "...", f"{caption} a", "🙂", "A dog runs ."):
             reason = rejection(Pair(caption, draft), types.load(name).checks)
             assert reason is None or reason in types.load(name).reasons
+
+
+@pytest.mark.parametrize("file", ["hmdb", "ucf101"])
+def test_frosters_own_descriptions_pass(shared, file):
+    path = shared / f"data/froster/label_rephrase/{file}_rephrased_classes.json"
+    names, texts = read_classes(path)
+    assert len(names) > 50
+    for name, text in zip(names, texts, strict=True):
+        assert rejection(Pair(name, text), types.load("describe_class").checks) is None, text
