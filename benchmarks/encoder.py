@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +14,9 @@ from data.array_cache import Cache
 from data.decoding import Decoder, batches_of, decoded_in_order
 from data.images import Crop, Stored, image_key
 from errors import UserError
+
+# Threads that decode: as many whole pictures, of up to 89 million pixels, are in memory at once.
+_DECODERS = min(8, os.cpu_count() or 1)
 
 
 class Encoder:
@@ -109,7 +113,7 @@ class Encoder:
         """
         load = functools.partial(self._load_video, views=views, **sampling)
         size = max(1, self._batch_size // views)
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(_DECODERS) as pool:
             clips = decoded_in_order(pool, load, items, 2 * size)
             batches = (np.stack([next(clips) for _ in batch]) for batch in batches_of(items, size))
             frames = np.concatenate(

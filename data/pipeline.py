@@ -17,6 +17,8 @@ from data import images, packing, roles, sources
 from errors import UserError
 
 CONTEXT_LENGTH = 77
+# Without end, Grain's lengths would overflow where a process has one sample of a batch.
+_MOST_SAMPLES = 2**50
 
 
 def train_batches(
@@ -140,7 +142,7 @@ def sampled_batches(
         grain.MapDataset.source(source)
         .seed(seed)
         .shuffle()[:kept]
-        .repeat()
+        .repeat(_MOST_SAMPLES // kept)
         .random_map(sample)
         # Whole batches go to the processes in turn: laid side by side on the devices they make
         # the global batch in the same order for any number of processes.

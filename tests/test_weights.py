@@ -29,9 +29,13 @@ def test_they_score_what_the_card_says(card):
     scores = world.run(encoder, **card["options"]["world"])
     written = card["benchmarks"]["world"]["scores"]
     assert {score.name for score in scores.scores} == written.keys()
+    # Another release of jax may round an example or two, which nearly tie, to the other side; a
+    # mean over subsets moves by no more than the smallest of them does.
+    counts = {name: score["count"] for name, score in written.items()}
     for name, score in written.items():
-        # Three decimals of a share of 1.
-        assert scores[name].value == pytest.approx(score["value"], abs=0.05), name
+        means = name == "composition" or name.endswith(("_swaps", "_composition"))
+        tolerance = 200 / (min(counts.values()) if means else counts[name])
+        assert scores[name].value == pytest.approx(score["value"], abs=tolerance), name
 
 
 def test_they_hardly_know_order(card):

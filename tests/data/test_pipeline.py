@@ -299,3 +299,24 @@ def test_flickr8k(shared):
         with Image.open(path) as photograph:
             mean = np.asarray(photograph).mean((0, 1))
         assert np.abs(pixels.mean((0, 1)) - mean).max() < 12  # the crop's ratio loses a little
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_a_process_may_have_one_sample_of_a_batch(processes):
+    source = [{"number": i} for i in range(10)]
+
+    def batches(count, index):
+        return pipeline.sampled_batches(
+            source,
+            lambda record, rng: {"number": np.int32(record["number"])},
+            batch_size=processes,
+            seed=0,
+            process_index=index,
+            process_count=count,
+        )
+
+    parts = [list(itertools.islice(batches(processes, i), 12)) for i in range(processes)]
+    whole = list(itertools.islice(batches(1, 0), 12))
+    for step, expected in enumerate(whole):
+        found = np.concatenate([part[step]["number"] for part in parts])
+        np.testing.assert_array_equal(found, expected["number"])
