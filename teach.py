@@ -25,6 +25,7 @@ from data.tokenizer import load_tokenizer
 from data.world import World
 from errors import UserError
 from eval import make_encoder, restore
+from files import dump_json, read_text
 from language import base as language
 from language.cache import cached
 from methods import base as methods
@@ -174,9 +175,9 @@ def teach(config: ConfigDict, workdir: Path, seeds: Sequence[int]) -> list[dict]
     """Runs the experiment for every seed and writes table, figure and results.json."""
     run, takes = results.find(config.teach.paper)
     options = takes.arguments(config.teach.options)
-    about = json.dumps(config.to_dict(), indent=1, sort_keys=True, default=str)
     path = workdir / "config.json"
-    if path.exists() and path.read_text(encoding="utf-8") != about:
+    about = dump_json(config.to_dict(), path, indent=1, sort_keys=True, default=str)
+    if path.exists() and read_text(path) != about:
         raise UserError(f"{workdir} holds an experiment of another config: give a new --workdir")
     write_atomically(path, about)
     start, by_seed = time.monotonic(), {}
@@ -191,7 +192,8 @@ def teach(config: ConfigDict, workdir: Path, seeds: Sequence[int]) -> list[dict]
         left = (time.monotonic() - start) / (i + 1) * (len(seeds) - i - 1)
         say(f"done; some {left / 60:.0f} min left")
     rows = results.summarise(by_seed, config.teach.baseline)
-    write_atomically(workdir / "results.json", json.dumps(rows, indent=1))
+    path = workdir / "results.json"
+    write_atomically(path, dump_json(rows, path, indent=1))
     results.figure(rows, config.teach.x_label).savefig(workdir / "results.png", dpi=110)
     print(results.table(rows, config.teach.baseline))
     print(f"in {workdir}: results.json, results.png")

@@ -9,7 +9,6 @@ the same text and type that did not. Nothing is asked again: the cache of DRAFTS
 """
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,7 +83,7 @@ def main() -> None:
             examples = list(completions(args.folder, names, args.shots))
         if not examples:
             raise UserError(f"{args.folder} gives no examples of {args.types or 'any type'}")
-        lines = (json.dumps(example, ensure_ascii=False) + "\n" for example in examples)
+        lines = (files.dump_json(example, args.out, ensure_ascii=False) + "\n" for example in examples)
         files.write_text(args.out, "".join(lines))
     print(f"{args.out}: {len(examples)} examples")
 

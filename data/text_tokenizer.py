@@ -1,7 +1,6 @@
 """The tokenizer of a language model: a folder of transformers with tokenizer.json, or one built."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import tokenizers
 
 from errors import UserError
+from files import read_object, write_json
 
 _FILE, _CONFIG = "tokenizer.json", "tokenizer_config.json"
 
@@ -60,7 +60,7 @@ class TextTokenizer:
         folder.mkdir(parents=True, exist_ok=True)
         self._backend.save(str(folder / _FILE))
         config = {"tokenizer_class": "PreTrainedTokenizerFast"} | self._config
-        (folder / _CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / _CONFIG, config)
 
     def fingerprint(self) -> str:
         """SHA-256 of all that decides the ids of a text."""
@@ -83,7 +83,7 @@ def load_text_tokenizer(folder: str | Path) -> TextTokenizer:
         raise UserError(f"{folder} holds no {_FILE}; transformers' save_pretrained writes one")
     try:
         backend = tokenizers.Tokenizer.from_file(str(file))
-        config = json.loads((file.parent / _CONFIG).read_text(encoding="utf-8"))
+        config = read_object(file.parent / _CONFIG)
         return TextTokenizer(backend, config)
     except Exception as error:  # the library raises it bare
         raise UserError(f"cannot read the tokenizer in {folder}: {error}") from None

@@ -1,6 +1,5 @@
 """A language model that says what it was told to, for tests and planted studies."""
 
-import json
 import re
 import zlib
 from collections import Counter
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from errors import UserError
+from files import read_json
 from language.base import Completion, LanguageModel, ModelError, Sampling, Score
 
 
@@ -85,10 +84,7 @@ def open(
       embeddings: text -> vector, which is brought to unit length.
     """
     if isinstance(answers, str | Path):
-        try:
-            answers = json.loads(Path(answers).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{answers} is not valid JSON: {error}") from None
+        answers = read_json(answers)
     return Scripted(answers, scores, embeddings, name)
 
 

@@ -22,6 +22,7 @@ from absl import flags
 from matplotlib.figure import Figure
 
 from errors import MissingFileError
+from files import read_object
 from studies import runs
 from studies.runs import LOG, REPOSITORY, interval, table
 from studies.studies import STUDIES, Study
@@ -112,11 +113,11 @@ def read(study: Study, output: Path) -> tuple[dict[str, float], Scores]:
     for run in all_runs(study, range(100)):
         results = run.folder(output) / "results.json"
         if results.is_file():
-            line = json.loads(results.read_text())["wise_ft"]["alphas"]
+            line = read_object(results)["wise_ft"]["alphas"]
             scores[run] = {alpha: values(found) for alpha, found in line.items()}
     if not scores or not (output / BEFORE).is_file():
         raise MissingFileError(f"{output}: no run is done yet: run this without --report first")
-    return values(json.loads((output / BEFORE).read_text())["benchmarks"]), scores
+    return values(read_object(output / BEFORE)["benchmarks"]), scores
 
 
 def all_runs(study: Study, seeds: Iterable[int]) -> list[Run]:

@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from errors import UserError
+from files import dump_json, parse_json, read_object, read_text
+from files import lines as lines_of
 
 Record = dict[str, Any]  # a piece of material, plain json; "skill" says what it is to teach
 
@@ -263,8 +265,8 @@ class Episode:
         settings["items"] = zlib.crc32(repr([item.key for item in self.items]).encode())
         path = Path(self.workdir, "episode.json")
         if not path.exists():
-            write_atomically(path, json.dumps(settings, indent=1))
-        elif (other := json.loads(path.read_text(encoding="utf-8"))) != settings:
+            write_atomically(path, dump_json(settings, path, indent=1))
+        elif (other := read_object(path)) != settings:
             wrong = [name for name in settings if settings[name] != other.get(name)]
             raise UserError(f"{path} is of another episode: {', '.join(wrong)} differ")
 
@@ -287,8 +289,9 @@ class Episode:
         for outcome in turn.outcomes:
             row = {f.name: getattr(outcome, f.name) for f in dataclasses.fields(outcome)}
             rows.append({"outcome": row | {"item": outcome.item.key}})
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        write_atomically(self._path(turn.number), lines)
+        path = self._path(turn.number)
+        lines = "".join(dump_json(row, path, ensure_ascii=False) + "\n" for row in rows)
+        write_atomically(path, lines)
         if turn.number > 1:
             shutil.rmtree(self._folder(turn.number - 1))
         return turn
@@ -328,11 +331,6 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
     Raises:
       UserError: a line that is not json; it is named.
     """
-    with Path(path).open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                try:
-                    value = json.loads(line)
-                except ValueError as error:
-                    raise UserError(f"{path}, line {number}: not json ({error})") from None
-                yield number, value
+    for number, line in enumerate(lines_of(read_text(path)), 1):
+        if line.strip():
+            yield number, parse_json(line, f"{path}, line {number}")

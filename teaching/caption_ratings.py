@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from errors import UserError, one_line_errors
+from files import lines, read_text
 from teaching.agreement import RESAMPLES, Agreement, Estimate, Rated, agreement, difference
 
 STATISTIC = "kendall_tau_c"  # over single ratings, as the literature reports Flickr8k-Expert
@@ -68,12 +69,7 @@ def _plain(text: str) -> str:
 
 
 def _lines(path: Path, cells: int):
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not text: {error}") from None
-    # Not splitlines(), which ends lines at characters that a caption may hold.
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(lines(read_text(path)), 1):
         if line.strip():
             row = line.split("\t")
             if len(row) != cells:

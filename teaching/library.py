@@ -1,7 +1,6 @@
 """A library of entries that are found by likeness, in a json lines file that a person can edit."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from errors import UserError
+from files import dump_json
 from teaching.base import read_jsonl, write_atomically
 
 STATUSES = ("proposed", "approved", "edited", "rejected")
@@ -90,7 +90,7 @@ class Library:
     def save(self, path: Path) -> None:
         """A line an entry; the text that its vector is of is the text itself, so edits count."""
         rows = (dataclasses.asdict(entry) for entry in self.entries.values())
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        lines = "".join(dump_json(row, path, ensure_ascii=False) + "\n" for row in rows)
         write_atomically(Path(path), lines)
 
 

@@ -9,7 +9,6 @@ teacher has said it at that time and before the student.
 
 import argparse
 import dataclasses
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from errors import UserError, one_line_errors
+from files import dump_json
 from language import base as language
 from language.base import LanguageModel
 from teaching.base import read_jsonl, write_atomically
@@ -367,7 +367,7 @@ def _simulate(problems, model: LanguageModel, rounds: int, path: Path) -> list[D
 
 
 def _write(path: Path, rows: Iterable[dict]) -> None:
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    text = "".join(dump_json(row, path, ensure_ascii=False) + "\n" for row in rows)
     write_atomically(path, text)
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib
-import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
+from files import dump_json, read_json
 from options import Options, check_known, modules_that_define
 from teaching.base import write_atomically
 
@@ -45,9 +45,9 @@ class Cells:
         """What compute() returns, plain json, kept as <name>.json."""
         path = Path(self.folder, f"{name}.json")
         if not path.exists():
-            write_atomically(path, json.dumps(compute(), indent=1))
+            write_atomically(path, dump_json(compute(), path, indent=1))
             self.say(name)
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
 
 
 def find(paper: str) -> tuple[Callable[..., list[Point]], Options]:

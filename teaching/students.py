@@ -1,7 +1,6 @@
 """Students: a language model, taught by context or gradient, and a CLIP, taught by gradient."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import jax
 import numpy as np
 
 from errors import UserError
+from files import dump_json, read_json
 from language.base import LanguageModel
 from teaching.base import Item, Outcome, Record, Student, Task, write_atomically
 
@@ -67,10 +67,11 @@ class LanguageStudent(Student):
         if self.trainer:
             raise UserError("a language model trained by gradient is kept by its trainer")
         rows = [dataclasses.asdict(demo) for demo in self.demos]
-        write_atomically(Path(folder, "demos.json"), json.dumps(rows, ensure_ascii=False))
+        path = Path(folder, "demos.json")
+        write_atomically(path, dump_json(rows, path, ensure_ascii=False))
 
     def load(self, folder):
-        rows = json.loads(Path(folder, "demos.json").read_text(encoding="utf-8"))
+        rows = read_json(Path(folder, "demos.json"))
         return dataclasses.replace(self, demos=tuple(map(_item, rows)))
 
 

@@ -7,7 +7,6 @@ AVERAGED is a run directory of its own, for eval.py and pretrained.convert. The 
 there: train with config.checkpoint.every_epochs and a config.checkpoint.keep_last that keeps all.
 """
 
-import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +17,7 @@ import orbax.checkpoint as ocp
 from absl import flags
 
 from errors import FileError, MissingFileError, UserError
+from files import read_object
 from models import parameters
 from training import cli
 from training.checkpoints import DATA_FILE, FIXED, read_config
@@ -52,7 +52,7 @@ def average_run(workdir: Path, output: Path, first_epoch: int, last_epoch: int) 
     """
     workdir, output = Path(workdir).absolute(), Path(output).absolute()
     read_config(workdir)
-    per_epoch = json.loads((workdir / DATA_FILE).read_text())["steps_per_epoch"]
+    per_epoch = read_object(workdir / DATA_FILE)["steps_per_epoch"]
     steps = [epoch * per_epoch for epoch in range(first_epoch, last_epoch + 1)]
     folders = [workdir / "checkpoints" / str(step) / "params" for step in steps]
     missing = [str(step) for step, path in zip(steps, folders, strict=True) if not path.is_dir()]

@@ -149,7 +149,7 @@ def test_turns_are_kept_as_json_lines(tmp_path):
     assert sum("record" in row for row in rows) == 20
     assert sum("outcome" in row for row in rows) == 200
     (tmp_path / "bad.jsonl").write_text('{"a": "\u2028"}\n\n{"a"\n')
-    with pytest.raises(ValueError, match="bad.jsonl, line 3: not json"):
+    with pytest.raises(ValueError, match="bad.jsonl, line 3 is not valid JSON"):
         list(read_jsonl(tmp_path / "bad.jsonl"))
 
 

@@ -59,7 +59,7 @@ def test_saved_and_read_is_the_same(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", "line 2: not json"),
+        ("{", "line 2 is not valid JSON"),
         ('{"key": "x"}', "line 2: an entry has key, payload"),
         ('{"key": "a", "text": "t", "payload": 1}', "line 2: key 'a' is taken"),
         ('{"key": "x", "text": "t", "payload": 1, "status": "good"}', "line 2: status 'good'"),
