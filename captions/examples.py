@@ -83,7 +83,9 @@ def main() -> None:
             examples = list(completions(args.folder, names, args.shots))
         if not examples:
             raise UserError(f"{args.folder} gives no examples of {args.types or 'any type'}")
-        lines = (files.dump_json(example, args.out, ensure_ascii=False) + "\n" for example in examples)
+        lines = (
+            files.dump_json(example, args.out, ensure_ascii=False) + "\n" for example in examples
+        )
         files.write_text(args.out, "".join(lines))
     print(f"{args.out}: {len(examples)} examples")
 
