@@ -86,7 +86,8 @@ class Generator:
         def body(loop):
             state, tokens, values, i = loop
             drawn = draw(state.logits, state.keys, state.step, restrictions)
-            value = jnp.take_along_axis(jax.nn.log_softmax(state.logits), drawn[:, None], 1)[:, 0]
+            value = jnp.take_along_axis(state.logits, drawn[:, None], 1)[:, 0]
+            value -= jax.nn.logsumexp(state.logits, axis=-1)
             tokens = tokens.at[:, i].set(jnp.where(state.done, 0, drawn))
             values = values.at[:, i].set(jnp.where(state.done, 0, value))
             hidden, cache = self.model.apply(

@@ -5,16 +5,18 @@
 Prints tokens/s of reading a prompt and of writing one and sixteen completions at once. Writing is
 bound by reading the weights, so it is also given as a share of the memory's bandwidth over their
 bytes, measured between the rounds. Seconds are those of the core for this process, llama.cpp's
-threads included. Rounds alternate; the best of each counts, since what else runs on a machine only
-slows.
+threads included, so that what else runs on the machine matters little. Rounds alternate; medians
+over the rounds are printed, with the least and the most.
 """
 
 import argparse
 import contextlib
 import json
 import os
+import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before the libraries are imported: they ask how many cores there are.
@@ -31,6 +33,7 @@ from pretrained.gguf import write_f16
 from pretrained.load import load_tokenizer_of
 
 PROMPT = "Once upon a time, in a small town by the sea, there lived a man who"
+OURS, PEER = "ours", "llama.cpp"
 WRITTEN = 48  # tokens of a completion
 
 
@@ -65,14 +68,10 @@ def generation(model: LanguageModel, rows: int) -> float:
     return (all_tokens - first) / (long - short)
 
 
-def measure(weights: str, rounds: int, rows: int) -> dict[str, float]:
-    """The best of each figure over the rounds; tokens/s, and bytes/s of the memory."""
+def measure(weights: str, rounds: int, rows: int) -> tuple[dict[str, int], list[dict]]:
+    """Bytes of the weights, and each round's figures: tokens/s, and bytes/s of the memory."""
     source = find_weights(weights)
-    best = {}
-
-    def note(name, value):
-        best[name] = max(value, best.get(name, 0))
-
+    tokenizer, figures = load_tokenizer_of(source), []
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         f16 = Path(folder, "f16.gguf")
         write_f16(source.path, f16)
@@ -80,26 +79,44 @@ def measure(weights: str, rounds: int, rows: int) -> dict[str, float]:
         stack.enter_context(contextlib.closing(peer))
         one = load("local", weights=weights, batch_size=1, context=1024)
         many = load("local", weights=weights, batch_size=rows, context=1024)
-        tokenizer = load_tokenizer_of(source)
 
         def count_tokens(text):
             return len(tokenizer.encode([text])[0])
 
-        for number in range(rounds + 1):  # the first compiles
-            figures = {
-                "bandwidth": bandwidth(),
-                "ours, reading": prefill(one, number, count_tokens),
-                "llama.cpp, reading": prefill(peer, number, count_tokens),
-                "ours, writing 1": generation(one, 1),
-                "llama.cpp, writing 1": generation(peer, 1),
-                f"ours, writing {rows}": generation(many, rows),
-                f"llama.cpp, writing {rows}": generation(peer, rows),
-            }
-            if number:
-                print(json.dumps({name: round(value, 1) for name, value in figures.items()}))
-                for name, value in figures.items():
-                    note(name, value)
-        return best | {"weights": float(one.weight_bytes), "f16": float(f16.stat().st_size)}
+        for number in range(rounds + 1):
+            before = bandwidth()
+            figures.append(
+                {
+                    f"{OURS}, writing 1": generation(one, 1),
+                    f"{PEER}, writing 1": generation(peer, 1),
+                    "bandwidth": (before + bandwidth()) / 2,
+                    f"{OURS}, writing {rows}": generation(many, rows),
+                    f"{PEER}, writing {rows}": generation(peer, rows),
+                    f"{OURS}, reading": prefill(one, number, count_tokens),
+                    f"{PEER}, reading": prefill(peer, number, count_tokens),
+                }
+            )
+            print(json.dumps({name: round(value, 1) for name, value in figures[-1].items()}))
+        sizes = {OURS: one.weight_bytes, PEER: f16.stat().st_size}
+    return sizes, figures[1:]  # the first compiles
+
+
+def report(sizes: dict[str, int], rounds: list[dict], rows: int) -> Iterator[str]:
+    """Lines of medians over the rounds, of figures and of their ratios within a round."""
+
+    def median(figure):
+        values = [figure(of_round) for of_round in rounds]
+        return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
+
+    yield f"bandwidth of the memory: {median(lambda r: r['bandwidth'] / 1e9)} GB/s"
+    for model, size in sizes.items():
+        yield f"{model}: weights of {size / 1e9:.2f} GB"
+        for what in ("reading", "writing 1", f"writing {rows}"):
+            yield f"{model}, {what}: {median(lambda r, k=f'{model}, {what}': r[k])} tokens/s"
+        one, many = f"{model}, writing 1", f"{model}, writing {rows}"
+        share = median(lambda r, k=one, s=size: r[k] * s / r["bandwidth"])
+        yield f"{one}: {share} of the bandwidth over the bytes of the weights"
+        yield f"{many}: {median(lambda r, k=many, o=one: r[k] / r[o])} times the tokens/s of 1"
 
 
 @one_line_errors()
@@ -114,17 +131,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows", type=int, default=16, help="completions at once")
     args = parser.parse_args()
-    best = measure(args.weights, args.rounds, args.rows)
-    for name, value in best.items():
-        if name in ("bandwidth", "weights", "f16"):
-            print(f"{name}: {value / 1e9:.2f} GB" + ("/s" if name == "bandwidth" else ""))
-        else:
-            print(f"{name}: {value:.1f} tokens/s")
-    for name, size in (("ours", best["weights"]), ("llama.cpp", best["f16"])):
-        share = best[f"{name}, writing 1"] * size / best["bandwidth"]
-        print(f"{name}, writing 1: {share:.0%} of the bandwidth over the bytes of the weights")
-        gain = best[f"{name}, writing {args.rows}"] / best[f"{name}, writing 1"]
-        print(f"{name}, writing {args.rows}: {gain:.1f} times the tokens/s of 1")
+    print("\n".join(report(*measure(args.weights, args.rounds, args.rows), args.rows)))
 
 
 if __name__ == "__main__":
