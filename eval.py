@@ -8,37 +8,38 @@ every benchmark is scored along the line from those weights to these (WiSE-FT, a
 --encoder=oracle, random or constant checks the benchmarks themselves.
 """
 
-import contextlib
-import dataclasses
-import functools
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from absl import flags, logging
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from ml_collections import ConfigDict, config_flags
-from PIL import Image
 
 import experiment
 import report
 from benchmarks import base as benchmarks
 from benchmarks import honest
 from benchmarks.encoder import Encoder
-from data import images, video
-from data.array_cache import Cache
 from data.decoding import Decoder
-from data.tokenizer import Tokenizer, load_tokenizer
+from data.tokenizer import Tokenizer
+from encoders import (  # noqa: F401 (teaching/ opens models by eval's names, too)
+    Loaded,
+    find_model,
+    image_loader,
+    make_encoder,
+    open_cache,
+    open_model,
+    restore,
+)
 from errors import MissingFileError, UserError
-from models import zoo
-from models.clip import CLIP, init_params
+from models.clip import CLIP
 from models.transformer import VisionConfig
 from options import Options
 from pretrained import fingerprint
-from pretrained.find import RUN_FILE, WeightsSource, find_weights
+from pretrained.find import RUN_FILE
 from pretrained.load import load_weights
 from pretrained.wise_ft import as_alpha
 from pretrained.wise_ft import wise_ft as between
@@ -46,9 +47,8 @@ from report import Results
 from tpu_configs import base
 from training import cli
 from training import mesh as meshes
-from training.checkpoints import Checkpoints, read_config
+from training.checkpoints import read_config
 
-TEXT_LENGTHS = (16, 24, 32, 48)  # tokens, below the context length
 DECODED_BYTES = 2**31  # of images remembered for the next of several models
 
 
@@ -93,163 +93,6 @@ def load_benchmarks(
     # A flag's a,b arrives as the one string "a,b", and none as "".
     names = [name.strip() for entry in named for name in entry.split(",")]
     return {name: benchmarks.load(name, options.get(name, {})) for name in names if name}
-
-
-def make_encoder(
-    model: CLIP,
-    params: Any,
-    mesh: Mesh,
-    tokenizer: Tokenizer,
-    batch_size: int,
-    *,
-    decoder: Decoder | None = None,
-    cache: Cache | None = None,
-) -> Encoder:
-    """The benchmarks' encoder for a model; its batches are spread over the mesh."""
-    vision, text = model.config.vision, model.config.text
-    # SigLIP's text tower sees the padding, so its texts must not be cut.
-    shorter = TEXT_LENGTHS if text.pool == "end" else ()
-    ways = meshes.batch_shards(mesh)
-    return Encoder(
-        *(functools.partial(tower, params) for tower in _towers(model, mesh)),
-        decoder=decoder or Decoder(image_loader(vision)),
-        load_video=functools.partial(video.test_clips, size=vision.image_size),
-        tokenizer=tokenizer,
-        text_lengths=(*(n for n in shorter if n < text.context_length), text.context_length),
-        # Batches are filled up anyhow: a size that the mesh does not divide is rounded up.
-        batch_size=-(-batch_size // ways) * ways,
-        put=lambda batch: jax.device_put(batch, meshes.batch_sharding(mesh)),
-        cache=cache,
-    )
-
-
-def image_loader(vision: VisionConfig) -> Callable:
-    """An image of any kind -> uint8 [image_size, image_size, 3], as the model takes it."""
-    return functools.partial(
-        images.eval_image,
-        size=vision.image_size,
-        resize_to=vision.resize_to,
-        resample=Image.Resampling[vision.interpolation.upper()],
-        squash=vision.resize == "squash",
-        corner=vision.crop_corner,
-    )
-
-
-def open_cache(folder: str, model: CLIP, params: Any, tokenizer: Tokenizer) -> Cache | None:
-    """Embeddings of these weights on disk, where a folder is named.
-
-    Several processes encode together, and must agree on what is new: they keep none.
-    """
-    if not folder or jax.process_count() > 1:
-        return None
-    stamp = fingerprint.fingerprint(model.config, tokenizer.fingerprint())
-    dtype, backend = model.compute.dtype, jax.default_backend()
-    weights = [fingerprint.params_hash(params), json.dumps(stamp), str(dtype), backend]
-    return Cache(Path(folder), "\n".join(weights))
-
-
-@functools.lru_cache(maxsize=1)
-def _towers(model: CLIP, mesh: Mesh) -> tuple[Callable, Callable, Callable]:
-    """Compiled (params, batch) -> embeddings; cached, so that a run compiles them only once."""
-    everywhere = NamedSharding(mesh, PartitionSpec())
-
-    def tower(method: str) -> Callable:
-        def encode(params, batch):
-            return model.apply({"params": params}, batch, method=method)
-
-        return jax.jit(encode, out_shardings=everywhere)
-
-    return tower("encode_image"), tower("encode_text"), tower("encode_video")
-
-
-def find_model(name: str, step: int | None) -> tuple[WeightsSource, str]:
-    """The weights of that name, and in words which of a run's checkpoints they are.
-
-    Args:
-      name: a run directory, or pretrained weights in any layout (pretrained/find.py).
-      step: of a run; by default the best by its metric where one was kept, else the newest.
-    """
-    if not (Path(name) / RUN_FILE).is_file():
-        return find_weights(name), "pretrained"
-    options = read_config(Path(name))["checkpoint"]
-    metric = options["best_metric"]
-    checkpoints = Checkpoints(
-        Path(name), best_metric=metric, best_mode=options["best_mode"], read_only=True
-    )
-    with contextlib.closing(checkpoints):
-        chosen = step or checkpoints.best_step or checkpoints.latest_step
-        if chosen is None:
-            raise MissingFileError(f"{name} has no checkpoint yet")
-        if chosen not in checkpoints.steps:
-            steps = ", ".join(map(str, checkpoints.steps)) or "none"
-            raise MissingFileError(f"{name} has no checkpoint of step {chosen}; there are: {steps}")
-        default = f"best by {metric}" if checkpoints.best_step else "the newest"
-    words = f"step {chosen}, {'as asked' if step else default}"
-    return find_weights(Path(name, "checkpoints", str(chosen))), words
-
-
-class Loaded(NamedTuple):
-    """A model with its parameters and tokenizer, and in words where they are from."""
-
-    model: CLIP
-    params: Any
-    tokenizer: Tokenizer
-    words: str
-
-
-def open_model(
-    name: str,
-    mesh: Mesh,
-    *,
-    step: int | None = None,
-    shape: str | None = None,
-    tokenizer: str | None = None,
-) -> Loaded:
-    """Weights of a run or of any layout, ready to encode in the dtype that the run has.
-
-    Args:
-      name, step: see find_model(); shape: see restore().
-      tokenizer: folder or hub id, for weights that bring none.
-    """
-    weights, words = find_model(name, step)
-    folder = tokenizer or weights.tokenizer
-    if folder is None:
-        raise UserError(f"{name} brings no tokenizer: name one with --tokenizer")
-    tokens = load_tokenizer(folder)
-    is_run = (Path(name) / RUN_FILE).is_file()
-    dtype = read_config(Path(name))["model"]["dtype"] if is_run else "auto"
-    return Loaded(*restore(weights, mesh, tokens, shape, dtype), tokens, words)
-
-
-def restore(
-    source: WeightsSource,
-    mesh: Mesh,
-    tokenizer: Tokenizer,
-    shape: str | None = None,
-    dtype: str = "auto",
-) -> tuple[CLIP, Any]:
-    """Reads a model and its parameters, laid out on the mesh.
-
-    Args:
-      tokenizer: compared with the one that the weights were trained with, where that is stored.
-      shape: a name of models/zoo.py, for a bare state dict, which cannot say its own.
-      dtype: of the computation.
-    """
-    config = source.config or (zoo.shape(shape) if shape else None)
-    if config is None:
-        raise UserError(f"{source.name} is a bare state dict: name its shape with --shape")
-    vision = dataclasses.replace(config.vision, crop_corner=source.crop_corner)
-    config = dataclasses.replace(config, vision=vision)
-    fingerprint.check_tokenizer(config, tokenizer, source.name)
-    model = zoo.make(config, zoo.compute(dtype, constrain=meshes.constraint(mesh)))
-    boxed = jax.eval_shape(functools.partial(init_params, model), jax.random.key(0))
-    loaded = load_weights(
-        source,
-        meshes.tree_shardings(mesh, boxed),
-        config=config,
-        tokenizer_hash=tokenizer.fingerprint(),
-    )
-    return model, loaded.params
 
 
 def eval_options(
@@ -302,42 +145,62 @@ def score(
     alphas = [as_alpha(alpha) for alpha in alphas]
     if not output.parent.is_dir():
         raise MissingFileError(f"{output.parent}: no such folder; give another --output")
+    if against == source:
+        raise UserError(f"--against={against} is --workdir itself: name other weights")
     options = eval_options(source, config, overrides)
     runs = load_benchmarks(options, options.benchmarks)
     if not runs:
         known = ",".join(benchmarks.available())
         raise UserError(f"no benchmark is named; pass --eval.benchmarks with some of {known}")
-    asked = {name: options.get(name, ConfigDict()).to_dict() for name in runs}
     if encoder:
-        found = Results({encoder: run_all(runs, honest.ENCODERS[encoder]())}, source=encoder)
+        results = Results({encoder: run_all(runs, honest.ENCODERS[encoder]())}, source=encoder)
     else:
-        mesh = meshes.make_mesh()
-        main = open_model(source, mesh, step=step, shape=shape, tokenizer=tokenizer)
-        print(f"{source}: {main.words}")
-        decoders: dict[VisionConfig, Decoder] = {}
-
-        def scored(loaded: Loaded) -> dict[str, benchmarks.Scores]:
-            vision = loaded.model.config.vision
-            several = DECODED_BYTES if against or wise_ft else 0
-            decoder = decoders.setdefault(vision, Decoder(image_loader(vision), keep_bytes=several))
-            kept = open_cache(cache, *loaded[:3])
-            towers = loaded.model, loaded.params, mesh, loaded.tokenizer, options.batch_size
-            return run_all(runs, make_encoder(*towers, decoder=decoder, cache=kept))
-
-        stamp = fingerprint.fingerprint(main.model.config, main.tokenizer.fingerprint())
-        about = {"source": source, "weights": main.words, "fingerprint": stamp}
-        if wise_ft:
-            line = score_line(wise_ft, main, alphas, scored)
-            found = Results(line, reference=wise_ft, **about)
-        elif against:
-            other = open_model(against, mesh, shape=shape, tokenizer=tokenizer)
-            both = {source: scored(main)}
-            print(f"\nagainst {against}: {other.words}")
-            found = Results(both | {against: scored(other)}, against=against, **about)
-        else:
-            found = Results({source: scored(main)}, **about)
+        results = score_weights(
+            source, runs, options.batch_size, cache, step=step, shape=shape, tokenizer=tokenizer,
+            against=against, wise_ft=wise_ft, alphas=alphas,
+        )  # fmt: skip
     if jax.process_index() == 0:
-        report.write(found, output, options=asked, published=published, workdir=Path(source))
+        asked = {name: options.get(name, ConfigDict()).to_dict() for name in runs}
+        report.write(results, output, options=asked, published=published, workdir=Path(source))
+
+
+def score_weights(
+    source: str,
+    runs: Mapping[str, Callable],
+    batch_size: int,
+    cache: str,
+    *,
+    step: int | None,
+    shape: str | None,
+    tokenizer: str | None,
+    against: str | None,
+    wise_ft: str | None,
+    alphas: Sequence[float],
+) -> Results:
+    """Scores of weights, and of those beside them; see score(). They share decoded images."""
+    mesh = meshes.make_mesh()
+    main = open_model(source, mesh, step=step, shape=shape, tokenizer=tokenizer)
+    print(f"{source}: {main.words}")
+    decoders: dict[VisionConfig, Decoder] = {}
+
+    def scored(loaded: Loaded) -> dict[str, benchmarks.Scores]:
+        vision = loaded.model.config.vision
+        kept = DECODED_BYTES if against or wise_ft else 0
+        decoder = decoders.setdefault(vision, Decoder(image_loader(vision), keep_bytes=kept))
+        model = loaded.model, loaded.params, mesh, loaded.tokenizer
+        on_disk = open_cache(cache, loaded.model, loaded.params, loaded.tokenizer)
+        return run_all(runs, make_encoder(*model, batch_size, decoder=decoder, cache=on_disk))
+
+    stamp = fingerprint.fingerprint(main.model.config, main.tokenizer.fingerprint())
+    about = {"source": source, "weights": main.words, "fingerprint": stamp}
+    if wise_ft:
+        return Results(score_line(wise_ft, main, alphas, scored), reference=wise_ft, **about)
+    models = {source: scored(main)}
+    if against:
+        other = open_model(against, mesh, shape=shape, tokenizer=tokenizer)
+        print(f"\nagainst {against}: {other.words}")
+        models[against] = scored(other)
+    return Results(models, against=against, **about)
 
 
 def score_line(

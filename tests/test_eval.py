@@ -16,6 +16,7 @@ from flax.core import meta
 from ml_collections import ConfigDict
 from PIL import Image
 
+import encoders
 import eval as evaluation
 from data import images
 from data.moving import Moving
@@ -149,7 +150,7 @@ def test_a_run_scores_itself_again_and_again_with_one_compilation(run, shared):
     options.update_from_flattened_dict(sugarcrepe(shared))
     first = evaluation.evaluate(options, model, params, mesh, tokenizer)
     assert set(first) >= {"sugarcrepe/add_obj", "sugarcrepe/replace_macro"}
-    towers = evaluation._towers(model, mesh)
+    towers = encoders._towers(model, mesh)
     compiled = [tower._cache_size() for tower in towers]
     assert compiled[0] == 1
     again = evaluation.evaluate(options, model, params, mesh, tokenizer)

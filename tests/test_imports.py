@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "train": EVERYTHING,
     "eval": EVERYTHING,
     "experiment": EVERYTHING,
+    "encoders": EVERYTHING,
     "teach": EVERYTHING,
     "trainer": EVERYTHING,
     "dry_run": EVERYTHING,
