@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 import re
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ NOUNS = frozenset({"NN0", "NN1", "NN2"})
 ADJECTIVES = frozenset({"AJ0", "AJC", "AJS"})
 
 _TOKEN = re.compile(r"['’]\w+|\w+(?:-\w+)*|[^\w\s]")
+_TAGGING = threading.Lock()  # the tagger is not made for several threads
 _LONGEST_WORD = 40  # the tagger takes quadratic time; nothing longer is a word
 
 
@@ -59,7 +61,8 @@ def _tagger() -> HanoverTagger.HanoverTagger:
 def parse(caption: str) -> Sentence:
     """Splits and tags a caption; cached, since an epoch sees each caption again."""
     matches = list(_TOKEN.finditer(caption))
-    tags = _tagger().tag_sent([m[0][:_LONGEST_WORD] for m in matches], taglevel=0)
+    with _TAGGING:
+        tags = _tagger().tag_sent([m[0][:_LONGEST_WORD] for m in matches], taglevel=0)
     kept = [(m, tag) for m, tag in zip(matches, tags, strict=True) if m[0][0].isalnum()]
     words = [m[0] for m, _ in kept]
     capitalised = bool(words) and words[0][0].isupper() and words[0][1:] == words[0][1:].lower()
@@ -77,14 +80,15 @@ def parse(caption: str) -> Sentence:
 @functools.lru_cache(maxsize=2**16)
 def lemma(word: str, tag: str) -> str:
     """The form of a word that stands in a dictionary, in lower case: "dogs" is "dog"."""
-    word = word.lower()
-    return _tagger().analyze(word[:_LONGEST_WORD], pos=tag)[0].lower()
+    with _TAGGING:
+        return _tagger().analyze(word.lower()[:_LONGEST_WORD], pos=tag)[0].lower()
 
 
 @functools.lru_cache(maxsize=2**16)
 def possible_tags(word: str) -> frozenset[str]:
     """The tags that a word may have, in one sentence or another."""
-    return frozenset(tag for tag, _ in _tagger().tag_word(word[:_LONGEST_WORD]))
+    with _TAGGING:
+        return frozenset(tag for tag, _ in _tagger().tag_word(word[:_LONGEST_WORD]))
 
 
 @functools.cache

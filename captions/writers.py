@@ -130,7 +130,8 @@ class Language:
         self._sampling = dict(
             n=drafts, temperature=temperature, top_p=top_p, max_tokens=max_tokens, stop=("\n",)
         )
-        self._failures = 0
+        self._failures, self._last_error = 0, None
+        self._answered = False
 
     @functools.cached_property
     def _models(self) -> tuple[LanguageModel, LanguageModel]:
@@ -160,25 +161,30 @@ class Language:
         size = self._model.batch_size
         parts = [prompts[i : i + size] for i in range(0, len(prompts), size)]
         with ThreadPoolExecutor(self._model.concurrency) as pool:
-            answers = pool.map(lambda part: self._generate(part, self.seed + attempt), parts)
-            return list(itertools.chain.from_iterable(answers))
+            answers = list(pool.map(lambda part: self._generate(part, self.seed + attempt), parts))
+        if self._last_error and (not self._answered or self._failures >= _FAILURES):
+            raise self._gave_up()
+        return list(itertools.chain.from_iterable(answers))
 
     def _generate(self, prompts: list[str], seed: int) -> list[list[Draft] | None]:
+        if self._failures >= _FAILURES:
+            raise self._gave_up()
         try:
             answers = self._model.generate(prompts, seed=seed, **self._sampling)
         except ModelError as error:
-            self._failures += len(prompts)
-            if self._failures >= _FAILURES:
-                raise ModelError(
-                    f"{self._failures} requests in a row were not answered, the last: {error}; "
-                    "what was written is kept: the same command goes on"
-                ) from None
+            self._failures, self._last_error = self._failures + len(prompts), error
             return [None] * len(prompts)
-        self._failures = 0
+        self._failures, self._answered = 0, True
         return [
             [Draft(" ".join(c.text.split()), c.finish_reason == "stop", c.tokens) for c in answer]
             for answer in answers
         ]
+
+    def _gave_up(self) -> ModelError:
+        return ModelError(
+            f"{self._failures} requests in a row were not answered, the last: {self._last_error}; "
+            "what was written is kept: the same command goes on"
+        )
 
     def prompt_version(self, name: str) -> str:
         return types.load(name).version(self.shots)

@@ -59,6 +59,7 @@ class Endpoint(LanguageModel):
       timeout: seconds until a whole answer must be there.
       retries: further tries of a request that failed for what may pass.
       first_wait: seconds before the first retry; every further wait doubles, to a minute at most.
+      largest_n: completions that one request may ask for; None: as many as are wanted.
       top_n: likeliest tokens that choices() asks for; servers have limits, often 5 or 20.
       log_probabilities: ask for those of completions.
       openai_only: send only OpenAI's own fields, to a server that refuses others.
@@ -82,6 +83,7 @@ class Endpoint(LanguageModel):
     timeout: float = 120.0
     retries: int = 6
     first_wait: float = 1.0
+    largest_n: int | None = None
     top_n: int = 20
     log_probabilities: bool = True
     openai_only: bool = False
@@ -123,7 +125,7 @@ class Endpoint(LanguageModel):
         completions = []
         # Some servers give fewer than n; without log-probabilities tokens are told of the whole.
         while (rest := sampling.n - len(completions)) > 0:
-            n = rest if self.log_probabilities else 1
+            n = min(rest, self.largest_n or rest) if self.log_probabilities else 1
             fields = self._fields(sampling, n, sampling.seed + len(completions))
             completions += self._ask(self._path(), self._prompt(prompt) | fields, self._read)[:rest]
         return completions

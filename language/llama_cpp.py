@@ -72,6 +72,7 @@ def open(
         f"http://127.0.0.1:{parameters.port}/v1",
         model=name or Path(weights).stem,
         concurrency=slots,
+        largest_n=slots,  # each takes a slot, and more are refused
         embedding_model=(name or Path(weights).stem) if embeddings else None,
         top_n=top_n,
     )

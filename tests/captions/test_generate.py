@@ -356,6 +356,17 @@ def test_a_server_that_is_gone_ends_the_run_with_one_line(photographs, tmp_path)
     assert "in a row were not answered" in line and "the same command goes on" in line
 
 
+def test_a_server_that_refuses_everything_is_no_run_without_negatives(photographs, tmp_path):
+    """Also of fewer texts than it takes failures in a row to give up."""
+    with FaultServer(faults=["401"] * 100) as server:
+        few = ("--records=1", "--types=swap_nouns", "--writer.seed=1")
+        done = run(photographs, tmp_path / "out", *endpoint(server), *few)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "5 requests in a row were not answered" in line and "401" in line
+    assert not (tmp_path / "out/summary.json").exists()
+
+
 def test_another_answer_is_not_taken_while_a_batch_is_out(photographs, tmp_path, model):
     """Threads ask at once, and the order of their answers does not matter."""
     lock = threading.Lock()

@@ -36,6 +36,13 @@ def test_completions_and_what_they_came_to(chat):
     assert {"n": 2, "seed": 5, "stop": ["\n"], "top_k": 0, "min_p": 0.0}.items() <= body.items()
 
 
+def test_no_request_asks_for_more_completions_than_a_server_gives():
+    with serving(largest_n=2) as (server, model):
+        ((*completions,),) = model.generate(["a"], n=5, seed=3)
+        assert [c.text for c in completions] == [f" re a {seed}" for seed in range(3, 8)]
+        assert [body.get("n", 1) for _, _, body in server.requests] == [2, 2, 1]
+
+
 def test_a_server_of_openais_own_fields_is_sent_no_others():
     with serving(openai_only=True, log_probabilities=False) as (server, model):
         (completions,) = model.generate(["a"], n=2)
