@@ -139,3 +139,10 @@ def _joined(sentence: Sentence, i: int, j: int, tags: frozenset[str]) -> bool:
     """Whether an exchange keeps the meaning: "a man and a woman", "small white", "jungle gym"."""
     between = zip(sentence.words[i + 1 : j], sentence.tags[i + 1 : j], strict=True)
     return all(word.lower() in _JOINTS or tag in tags for word, tag in between)
+
+
+if __name__ == "__main__":
+    raise SystemExit(
+        "captions.rules moved: python -m captions.generate --source=captions --source.root=DIR "
+        "--writer=rules --out=OUT --json=DIR/degla.json"
+    )
