@@ -21,7 +21,8 @@ def test_all_time_is_some_parts():
     time.sleep(0.1)
     clock.lap("step")
     assert started["start"] > 0  # this process has run for a while
-    assert 0.05 <= clock.seconds["data"] < 0.1 <= clock.seconds["step"]
+    assert clock.seconds["data"] >= 0.05 and clock.seconds["step"] >= 0.1
+    assert sum(clock.seconds.values()) - started["start"] < 60
     assert "% training" in clock.summary() or "% starting" in clock.summary()
 
 
