@@ -12,6 +12,7 @@ from tests.test_train import ROOT, command, environment, finished, losses, photo
 
 __all__ = ["photographs", "whole"]  # fixtures
 pytestmark = pytest.mark.slow
+LIMIT_S = 240  # generous: the machine may be busy, and what is to be seen is that nothing hangs
 
 
 class Pair:
@@ -63,7 +64,7 @@ def test_one_is_told_to_stop_and_both_save_the_same_step(told, photographs, whol
     pair = Pair(photographs, tmp_path)
     pair.wait_for_step(1)
     pair.processes[told].send_signal(signal.SIGTERM)
-    codes, said = pair.end(90)
+    codes, said = pair.end(LIMIT_S)
     assert codes == [0, 0], said
     steps = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
     assert f"stopped at step {steps[-1]}" in said[0]
@@ -75,10 +76,10 @@ def test_one_is_told_to_stop_and_both_save_the_same_step(told, photographs, whol
 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_one_is_killed_and_the_other_leaves(victim, photographs, whole, tmp_path):
-    pair = Pair(photographs, tmp_path, "--config.distributed.heartbeat_timeout_s=10")
+    pair = Pair(photographs, tmp_path, "--config.distributed.heartbeat_timeout_s=20")
     pair.wait_for_step(3)
     pair.processes[victim].send_signal(signal.SIGKILL)
-    codes, said = pair.end(90)
+    codes, said = pair.end(LIMIT_S)
     assert codes[victim] == -signal.SIGKILL and codes[1 - victim] == 1
     lines = [line for line in said[1 - victim].splitlines() if line.startswith("error:")]
     assert len(lines) == 1 and f"process {victim}" in lines[0], said[1 - victim]
@@ -90,7 +91,7 @@ def test_one_is_killed_and_the_other_leaves(victim, photographs, whole, tmp_path
 
 def test_one_fails_and_the_other_says_why(photographs, tmp_path):
     pair = Pair(photographs, tmp_path, seconds=["--config.data.root=/nowhere"])
-    codes, said = pair.end(90)
+    codes, said = pair.end(LIMIT_S)
     assert codes == [1, 1]
     assert "error:" in said[1] and "/nowhere" in said[1]
     assert "process 1 has ended" in said[0] and "/nowhere" in said[0]
