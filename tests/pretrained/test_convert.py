@@ -103,7 +103,9 @@ def make_run(folder, config, steps, **kept):
     (folder / RUN_FILE).write_text(json.dumps(stored))
     checkpoints = Checkpoints(folder, keep_last=max(1, len(steps)))
     for step, params in steps.items():
-        state = TrainState(step=np.int32(step), params=params, opt_state=(), teacher=None, carry=())
+        state = TrainState(
+            step=np.int32(step), params=params, opt_state=(), teacher=None, carry=(), fixed={}
+        )
         checkpoints.save(step, state, kept, {"loss": 1.0})
     checkpoints.close()
 
@@ -164,7 +166,7 @@ def test_a_model_of_video_leaves_as_clip_and_its_window_is_kept(layout, tmp_path
     config, _ = write_golden("quick_gelu", tmp_path / "a")
     config = dataclasses.replace(config, video=VideoConfig(window=2, edge="masked"))
     params = load_weights(tmp_path / "a").params
-    heads = {name: {"kernel": np.ones((2, 2), np.float32)} for name in load.RESIDUAL_HEADS}
+    heads = {name: {"kernel": np.ones((2, 2), np.float32)} for name in ("image_head", "text_head")}
     make_run(tmp_path / "run", config, {3: {**params, **heads}})
     with mock.patch.object(load.logging, "warning") as warning:
         convert.main([f"{tmp_path}/run", f"{tmp_path}/out", f"--layout={layout}"])
@@ -221,13 +223,13 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path, capsys):
     arguments = (f"{tmp_path}/b", "--layout=hf")
     for folder in (one, two):
         error = refused([str(folder.parent), *arguments])
-        assert error.startswith(f"error: cannot read the checkpoint {folder} (")
+        assert error.startswith(f"error: cannot read the checkpoint {folder.parent} (")
         assert "\n" not in error
     # A process of its own: TensorStore's threads may complain when Orbax has given up already.
     command = [sys.executable, "-m", "pretrained.convert", str(three.parent), *arguments]
     run = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert run.returncode == 1
-    assert f"error: cannot read the checkpoint {three} (" in run.stderr
+    assert f"error: cannot read the checkpoint {three.parent} (" in run.stderr
 
 
 def test_the_old_command_says_where_it_went():

@@ -15,7 +15,7 @@ from data import tokenizer
 from models import zoo
 from models.clip import CLIP, VideoConfig, init_params
 from models.video import VideoCLIP
-from pretrained import configs, load, names
+from pretrained import configs, names
 from pretrained.find import FILES
 from pretrained.load import load_weights, save_weights
 from tests.models.test_zoo import PUBLISHED
@@ -71,7 +71,7 @@ def test_transformers_runs_a_model_of_video_as_clip(torch, tmp_path):
     config, layout, arrays = read_golden("quick_gelu")
     params = names.from_torch(section(arrays, "weights/"), config, layout)
     student = VideoCLIP(dataclasses.replace(config, video=VideoConfig()), residual_heads=True)
-    heads = dict.fromkeys(load.RESIDUAL_HEADS, {"fc": {"kernel": np.ones((12, 12))}})
+    heads = dict.fromkeys(("image_head", "text_head"), {"fc": {"kernel": np.ones((12, 12))}})
     save_weights(tmp_path / "out", student.config, params | heads, "hf")
     model, info = transformers.CLIPModel.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"]
