@@ -169,7 +169,9 @@ def test_several_files_are_one(tmp_path):
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
     jax.tree.map(np.testing.assert_array_equal, load_weights(folder).params, whole.params)
     (folder / "model.safetensors.index.json").write_text("[]")
-    with pytest.raises(ValueError, match="is no index of safetensors files|should hold a JSON object"):
+    with pytest.raises(
+        ValueError, match="is no index of safetensors files|should hold a JSON object"
+    ):
         load_weights(folder)
 
 
