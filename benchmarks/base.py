@@ -25,7 +25,6 @@ import numpy as np
 import intervals
 from benchmarks.items import Item, Outcomes, check_items, grouped, lessons, with_images
 from errors import UserError
-from files import read_json  # noqa: F401 (teaching/ reads by it)
 from intervals import Aggregate, Mean, Sample
 from options import Options, check_known, modules_that_define
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.base import read_json
 from captions.checks import OF_CAPTIONS, Pair, rejection
 from errors import UserError, one_line_errors
+from files import read_json
 from language import base as language
 from language.base import LanguageModel
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.base import read_json
 from errors import UserError
+from files import read_json
 from language.base import LanguageModel, require
 from teaching.base import Item, Outcome, rng_of
 from teaching.budget import BUDGETS, curve

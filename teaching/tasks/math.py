@@ -5,7 +5,7 @@ import re
 from fractions import Fraction
 from pathlib import Path
 
-from benchmarks.base import read_json
+from files import read_json
 from teaching.base import Item, Task
 
 _HEADS = ("[[Final Answer]]:", "Final Answer: The final answer is", "the final answer is")

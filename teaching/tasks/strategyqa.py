@@ -3,8 +3,8 @@
 import dataclasses
 from pathlib import Path
 
-from benchmarks.base import read_json
 from errors import MissingFileError
+from files import read_json
 from teaching.base import Item
 from teaching.tasks.explained import ExplainedTask
 
