@@ -25,14 +25,12 @@ from benchmarks import honest
 from benchmarks.encoder import Encoder
 from data.decoding import Decoder
 from data.tokenizer import Tokenizer
-from encoders import (  # noqa: F401 (teaching/ opens models by eval's names, too)
+from encoders import (
     Loaded,
-    find_model,
     image_loader,
     make_encoder,
     open_cache,
     open_model,
-    restore,
 )
 from errors import MissingFileError, UserError
 from models.clip import CLIP

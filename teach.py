@@ -23,8 +23,8 @@ import experiment
 from benchmarks.world import zero_shot
 from data.tokenizer import load_tokenizer
 from data.world import World
+from encoders import make_encoder, restore
 from errors import UserError
-from eval import make_encoder, restore
 from files import dump_json, read_text
 from language import base as language
 from language.cache import cached

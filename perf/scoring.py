@@ -26,8 +26,8 @@ from benchmarks import sugarcrepe
 from benchmarks.honest import beside_blind
 from data.decoding import Decoder
 from data.tokenizer import train_tokenizer
+from encoders import image_loader, make_encoder, open_cache
 from errors import one_line_errors
-from eval import image_loader, make_encoder, open_cache
 from models import zoo
 from models.clip import init_params
 from training import mesh as meshes

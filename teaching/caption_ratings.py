@@ -96,7 +96,7 @@ def compare(
 def open_encoder(name: str):
     """The encoder of a run or of pretrained weights."""
     from data.tokenizer import load_tokenizer
-    from eval import find_model, make_encoder, restore
+    from encoders import find_model, make_encoder, restore
     from training import mesh as meshes
 
     mesh = meshes.make_mesh()

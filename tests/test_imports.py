@@ -39,10 +39,10 @@ MAY_IMPORT = {
 }
 # Commands that stand in a folder wire it to others, as train.py does.
 COMMANDS = {
-    "captions/teacher.py": ("eval", "training.mesh"),
+    "captions/teacher.py": ("encoders", "training.mesh"),
     "language/local.py": ("models", "pretrained", "training.mesh"),
-    "teaching/caption_ratings.py": ("data.tokenizer", "eval", "training.mesh"),
-    "teaching/usefulness.py": ("eval", "methods", "models.clip", "training.mesh"),
+    "teaching/caption_ratings.py": ("data.tokenizer", "encoders", "training.mesh"),
+    "teaching/usefulness.py": ("encoders", "methods", "models.clip", "training.mesh"),
     "report/run.py": ("eval", "training"),
 }
 FILES = sorted(

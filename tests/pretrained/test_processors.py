@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from data import images
+from encoders import image_loader
 from errors import UserError
-from eval import image_loader
 from models.towers import normalize
 from models.transformer import VisionConfig
 from pretrained import processors
