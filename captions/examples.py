@@ -9,13 +9,14 @@ the same text and type that did not. Nothing is asked again: the cache of DRAFTS
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import files
 from captions import pipeline, types, writing
 from captions.run import Run
 from captions.writers import Request
+from captions.writing import Item
 from captions.written import Written
 from errors import UserError, one_line_errors
 
@@ -36,15 +37,15 @@ def completions(
 
 
 def preferences(
-    folder: Path, drafts: Path, names: tuple[str, ...] = (), shots: int | None = None
+    folder: Path, rejected: Path, names: tuple[str, ...] = (), shots: int | None = None
 ) -> Iterator[dict[str, str]]:
     """{prompt, chosen, rejected} for each pair of a text that passed and a draft that did not."""
     chosen: dict[str, list[str]] = {}
     for example in completions(folder, names, shots):
         chosen.setdefault(example["prompt"], []).append(example["completion"])
-    for prompt, rejected in rejections(drafts, names, shots):
+    for prompt, draft in rejections(rejected, names, shots):
         for text in chosen.get(prompt, ()):
-            yield {"prompt": prompt, "chosen": text, "rejected": f" {rejected}\n"}
+            yield {"prompt": prompt, "chosen": text, "rejected": f" {draft}\n"}
 
 
 def rejections(
@@ -54,14 +55,32 @@ def rejections(
     run = Run(**files.read_object(folder / "run.json")["run"])
     if run.writer != "language":
         raise UserError(f"{folder} was written by {run.writer}; drafts are a language model's")
-    writer, items = run.open_writer(folder / "cache"), run.open_items()
+    for item, name, draft, reason in drafts(run, folder / "cache", names):
+        if reason:
+            yield types.load(name).prompt(item.text, shots), draft
+
+
+def drafts(
+    run: Run, cache: Path, names: tuple[str, ...] = ()
+) -> Iterator[tuple[Item, str, str, str | None]]:
+    """(item, type, draft, the check of its type that rejects it) of what a run first asks for.
+
+    Drafts of one request that are the same come once. What the cache holds is not asked again.
+    """
+    writer, items = run.open_writer(cache), run.open_items()
     for batch in pipeline.batches(items[i] for i in range(len(items))):
         for name in names or run.types:
             requests = [Request(item.text, item.others, name) for item in batch]
-            for item, drafts in zip(batch, writer(requests, attempt=0), strict=True):
-                for draft in dict.fromkeys(drafts or ()):
-                    if writing.judge(item, name, draft)[1]:
-                        yield types.load(name).prompt(item.text, shots), draft.text
+            for item, answers in zip(batch, writer(requests, attempt=0), strict=True):
+                for draft in dict.fromkeys(answers or ()):
+                    yield item, name, draft.text, writing.judge(item, name, draft)[1]
+
+
+def save(path: Path, examples: Iterable[dict[str, str]]) -> None:
+    """Writes a line of json for each example."""
+    lines = [files.dump_json(example, path, ensure_ascii=False) + "\n" for example in examples]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_text(path, "".join(lines))
 
 
 def main() -> None:
@@ -83,10 +102,7 @@ def main() -> None:
             examples = list(completions(args.folder, names, args.shots))
         if not examples:
             raise UserError(f"{args.folder} gives no examples of {args.types or 'any type'}")
-        lines = (
-            files.dump_json(example, args.out, ensure_ascii=False) + "\n" for example in examples
-        )
-        files.write_text(args.out, "".join(lines))
+        save(args.out, examples)
     print(f"{args.out}: {len(examples)} examples")
 
 
