@@ -188,6 +188,12 @@ ALWAYS = (cut_off, empty, meta_text, several_sentences)
 OF_CAPTIONS = (*ALWAYS, wrong_length, unchanged, same_meaning)
 
 
+def of_replacement(tags: frozenset[str]) -> tuple:
+    """The checks of a type that replaces one word with one of these tags."""
+    right_part = functools.partial(wrong_part_of_speech, tags=tags)
+    return (*OF_CAPTIONS, not_one_word, right_part, may_be_true, in_other_caption)
+
+
 def rejection(pair: Pair, checks) -> str | None:
     """The name of the first check that rejects a pair, None where all let it pass."""
     return next((name_of(check) for check in checks if check(pair)), None)

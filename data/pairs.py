@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image
 
 from data import images, pipeline, roles, sources
-from data.pipeline import batch_fields  # noqa: F401  (what a pipeline has)
 from errors import UserError
 
 JOINED = "joined"  # the role of a pair's further texts
+batch_fields = pipeline.batch_fields  # this pipeline has the usual ones
 _TRIES = 32  # partners looked at for one of the same orientation
 
 

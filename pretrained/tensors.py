@@ -69,7 +69,7 @@ class _Safetensors:
         try:
             with safe_open(path, "numpy") as file:
                 stored = (file.metadata() or {}).get(METADATA_KEY)
-                slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+                slices = {name: file.get_slice(name) for name in file.keys()}
                 self.shapes = {name: tuple(s.get_shape()) for name, s in slices.items()}
                 self.dtypes = {name: s.get_dtype() for name, s in slices.items()}
         except FileNotFoundError:

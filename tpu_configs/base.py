@@ -167,6 +167,18 @@ def get_language_config() -> ConfigDict:
     return config
 
 
+def get_coco_config() -> ConfigDict:
+    """OpenAI's ViT-B/32 fine-tuned on COCO as the papers do it, in batches of 256 for 5 epochs."""
+    config = get_config()
+    config.epochs = 5
+    config.model.name = "ViT-B-32-quickgelu"
+    config.init["from"] = "openai/clip-vit-base-patch32"
+    config.optimizer.learning_rate = 1e-6
+    config.data.source = "coco"
+    config.data.workers = 8
+    return config
+
+
 def get_world_config() -> ConfigDict:
     """What experiments share that fine-tune the shipped weights on the embedded world."""
     config = get_config()

@@ -12,23 +12,17 @@ from tpu_configs import base
 
 
 def get_config() -> ConfigDict:
-    config = base.get_config()
+    config = base.get_coco_config()
     config.batch_size = 512
-    config.epochs = 5
 
-    config.model.name = "ViT-B-32-quickgelu"
-    config.init["from"] = "openai/clip-vit-base-patch32"
     config.method.name = "ce_clip"
     config.method.options = ConfigDict(
         dict(imc_weight=0.3, cmr_weight=0.2, max_threshold=10.0, num_negatives=5)
     )
 
     config.optimizer.learning_rate = 5e-6
-    config.optimizer.warmup_steps = 50
 
-    config.data.source = "coco"
     config.data.negatives = "rules"
     config.data.num_negatives = 5
     config.data.fill_negatives = False
-    config.data.workers = 8
     return config

@@ -12,16 +12,13 @@ from tpu_configs import base
 
 
 def get_config() -> ConfigDict:
-    config = base.get_config()
+    config = base.get_coco_config()
     config.batch_size = 800
     config.epochs = 1
 
-    config.model.name = "ViT-B-32-quickgelu"
-    config.init["from"] = "openai/clip-vit-base-patch32"
     config.train.learn = ("text/*", "logit_scale")
     config.method.name = "clic"
 
-    config.optimizer.learning_rate = 1e-6
     config.optimizer.warmup_steps = 20  # a fifth of the epoch
     config.optimizer.eps = 1e-8
 
@@ -31,5 +28,4 @@ def get_config() -> ConfigDict:
     config.data.negatives = "rules"
     config.data.negative_types = ("exchange",)
     config.data.num_negatives = 1
-    config.data.workers = 8
     return config

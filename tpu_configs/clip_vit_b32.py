@@ -11,17 +11,6 @@ from tpu_configs import base
 
 
 def get_config() -> ConfigDict:
-    config = base.get_config()
-    config.batch_size = 256
-    config.epochs = 5
-
-    config.model.name = "ViT-B-32-quickgelu"
-    config.init["from"] = "openai/clip-vit-base-patch32"
+    config = base.get_coco_config()
     config.method.name = "clip"
-
-    config.optimizer.learning_rate = 1e-6
-    config.optimizer.warmup_steps = 50
-
-    config.data.source = "coco"
-    config.data.workers = 8
     return config

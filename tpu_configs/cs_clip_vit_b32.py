@@ -13,12 +13,9 @@ from tpu_configs import base
 
 
 def get_config() -> ConfigDict:
-    config = base.get_config()
+    config = base.get_coco_config()
     config.batch_size = 128
-    config.epochs = 5
 
-    config.model.name = "ViT-B-32-quickgelu"
-    config.init["from"] = "openai/clip-vit-base-patch32"
     config.method.name = "cs_clip"
 
     config.optimizer.learning_rate = 5e-6
@@ -28,5 +25,4 @@ def get_config() -> ConfigDict:
     config.data.source = "captions"
     config.data.negatives = "rules"
     config.data.num_negatives = 1
-    config.data.workers = 8
     return config

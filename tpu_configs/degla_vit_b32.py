@@ -11,13 +11,7 @@ from tpu_configs import base
 
 
 def get_config() -> ConfigDict:
-    config = base.get_config()
-    config.batch_size = 256
-    config.epochs = 5
-
-    config.model.name = "ViT-B-32-quickgelu"
-    config.init["from"] = "openai/clip-vit-base-patch32"
-
+    config = base.get_coco_config()
     config.method.name = "degla"
     config.method.options = ConfigDict(
         dict(
@@ -32,13 +26,10 @@ def get_config() -> ConfigDict:
         )
     )
 
-    config.optimizer.learning_rate = 1e-6
-    config.optimizer.warmup_steps = 50
     config.optimizer.b2 = 0.98
     config.optimizer.eps = 1e-6
     config.optimizer.weight_decay = 0.1
 
     config.data.source = "degla"
     config.data.num_negatives = 4
-    config.data.workers = 8
     return config

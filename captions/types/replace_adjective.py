@@ -3,13 +3,7 @@
 import functools
 
 from captions import rules
-from captions.checks import (
-    OF_CAPTIONS,
-    in_other_caption,
-    may_be_true,
-    not_one_word,
-    wrong_part_of_speech,
-)
+from captions.checks import of_replacement
 from captions.sentences import ADJECTIVES
 from captions.types import Type
 
@@ -22,12 +16,6 @@ TYPE = Type(
         ("A young boy in a boat waves to a woman .", "An old boy in a boat waves to a woman ."),
         ("There is a green pear beside two plates.", "There is a yellow pear beside two plates."),
     ),
-    checks=(
-        *OF_CAPTIONS,
-        not_one_word,
-        functools.partial(wrong_part_of_speech, tags=ADJECTIVES),
-        may_be_true,
-        in_other_caption,
-    ),
+    checks=of_replacement(ADJECTIVES),
     rule=functools.partial(rules.replace, ADJECTIVES),
 )

@@ -120,8 +120,12 @@ def make_cola(folder):
     return dict(annotations=save(folder / "cola.json", rows), images=str(folder))
 
 
+def cell(name):
+    """An image as the hub's Parquet files hold it."""
+    return {"bytes": name.encode(), "path": None}
+
+
 def make_bivlc(folder):
-    cell = lambda name: {"bytes": name.encode(), "path": None}  # noqa: E731
     rows = [dict(image=cell(f"{i}a"), negative_image=cell(f"{i}b"), caption=f"a {i}",
                  negative_caption=f"b {i}", type="swap", subtype=("obj", "att")[i % 2])
             for i in range(NUMBER)]  # fmt: skip

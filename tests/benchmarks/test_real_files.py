@@ -153,7 +153,10 @@ def published(shared):
     for name in ("vl_compo_results", "vl_compo_individual_results"):
         with open(folder / f"{name}.csv", encoding="utf-8") as lines:
             rows[name] = list(csv.DictReader(lines))
-    key = lambda row: (row["arch"].lower(), row["pretrained"].lower())  # noqa: E731
+
+    def key(row):
+        return row["arch"].lower(), row["pretrained"].lower()
+
     twice = {k for k, n in Counter(map(key, rows["vl_compo_results"])).items() if n > 1}
     subsets = {key(row): row for row in rows["vl_compo_individual_results"]}
     pairs = [(r, subsets[key(r)]) for r in rows["vl_compo_results"] if key(r) not in twice]

@@ -93,6 +93,9 @@ def test_start_and_padding_have_no_influence():
 def test_a_map_that_says_nothing_gives_finite_logits_and_gradients():
     patches = jnp.ones((N, P, D))
     tokens = Tokens(jnp.ones((N, M, L, D)), jnp.ones((N, M, L), bool))
-    loss = lambda x: jnp.sum(calibration.local_logits(x, tokens, SCALE))  # noqa: E731
+
+    def loss(x):
+        return jnp.sum(calibration.local_logits(x, tokens, SCALE))
+
     value, grad = jax.value_and_grad(loss)(patches)
     assert np.isfinite(value) and np.isfinite(grad).all()

@@ -142,7 +142,9 @@ class Tiny:
         }
 
     def batch(self, n):
-        draw = lambda *shape: jnp.asarray(self.rng.normal(size=shape), jnp.float32)  # noqa: E731
+        def draw(*shape):
+            return jnp.asarray(self.rng.normal(size=shape), jnp.float32)
+
         valid = jnp.ones((n, 1), bool)
         return {
             "image": draw(n, 8), "text": draw(n, 8), "negatives": draw(n, 1, 8),

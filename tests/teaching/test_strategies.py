@@ -157,7 +157,10 @@ def test_leaks_are_strategies_that_give_the_words():
     assert module.repeats(f"Tell them: {words}!", words)
     assert not module.repeats("I would say these very words", words)
     library = Library(embed)
-    both = lambda s, old, t, failed: [f"use {s.text[0]}", words]  # noqa: E731
+
+    def both(signal, old, task, failed):
+        return [f"use {signal.text[0]}", words]
+
     loop(library, advise=both).run(1)
     assert module.leak_rate(library, dict.fromkeys(library.entries, words)) == 0.5
     assert all(e.provenance["leaks"] == 1 for e in library.entries.values())
