@@ -21,6 +21,7 @@ import regex
 import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
+from data.siglip_tokenizer import SiglipTokenizer, is_siglip, load_siglip_tokenizer
 from errors import FileError, UserError
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -115,18 +116,26 @@ def _clip_tokenizer():
     return CLIPTokenizer
 
 
-def load_tokenizer(name_or_folder) -> Tokenizer:
-    """Returns the CLIP tokenizer of a transformers folder or of a model on the Hugging Face hub.
+def load_tokenizer(name_or_folder) -> Tokenizer | SiglipTokenizer:
+    """Returns the tokenizer of CLIP or SigLIP in a transformers folder or on the Hugging Face hub.
 
     Raises:
-      UserError: the folder holds no CLIP tokenizer, or the hub cannot be reached.
+      UserError: the folder holds no such tokenizer, or the hub cannot be reached.
     """
     folder = Path(name_or_folder)
     if not folder.is_dir():
         folder = _download(str(name_or_folder))
     files = {path.name for path in folder.iterdir()}
+    if "tokenizer.json" not in files and "spiece.model" in files:
+        raise UserError(
+            f"{folder} holds spiece.model, which is not read; write tokenizer.json beside it once, "
+            f"with sentencepiece installed: t = transformers.T5TokenizerFast.from_pretrained("
+            f"{str(folder)!r}); t.backend_tokenizer.save({str(folder / 'tokenizer.json')!r})"
+        )
     if "tokenizer.json" not in files and not {"vocab.json", "merges.txt"} <= files:
         raise UserError(f"{folder} holds no tokenizer.json (or vocab.json and merges.txt)")
+    if is_siglip(folder):
+        return load_siglip_tokenizer(folder)
     try:
         loaded = _clip_tokenizer().from_pretrained(str(folder), local_files_only=True)
         model = json.loads(loaded.backend_tokenizer.to_str())["model"]

@@ -268,6 +268,7 @@ def to_open_clip(config: CLIPConfig) -> dict[str, Any]:
     if siglip:
         model["custom_text"] = True
         model["text_cfg"] |= {"no_causal_mask": True, "proj_bias": True, "pool_type": "last"}
+        model["text_cfg"]["tokenizer_kwargs"] = {"clean": "canonicalize"}
     if not siglip and text.eos_token_id != text.vocab_size - 1:
         raise UserError(
             f"open_clip pools at the largest id, {text.vocab_size - 1}, and the end token of this "

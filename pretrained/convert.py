@@ -53,8 +53,6 @@ def with_tokenizer_hash(source: WeightsSource) -> WeightsSource:
     """The source with the hash of its tokenizer, where it has one that can be read."""
     if source.tokenizer is None:
         return source
-    if isinstance(source.config, CLIPConfig) and source.config.text.pool == "last":
-        return source  # SigLIP's tokenizer is of another kind
     found = load_tokenizer_of(source).fingerprint()
     if source.tokenizer_hash not in (None, found):
         raise UserError(

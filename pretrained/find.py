@@ -181,7 +181,7 @@ def _with_end_token(config: CLIPConfig, folder: Path, layout: str) -> CLIPConfig
     try:
         tokenizer = load_tokenizer(folder)
     except UserError:
-        return config  # of another kind; a tokenizer that is named will be compared
+        return config  # of a kind not read here; a tokenizer that is named will be compared
     if not tokenizer.eos_token_id == tokenizer.vocab_size - 1 < config.text.vocab_size:
         return config
     text = dataclasses.replace(config.text, eos_token_id=tokenizer.eos_token_id)

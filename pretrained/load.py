@@ -18,6 +18,7 @@ import safetensors.numpy
 from absl import logging
 from flax import traverse_util
 
+from data.siglip_tokenizer import is_siglip
 from data.text_tokenizer import TextTokenizer, load_text_tokenizer
 from data.tokenizer import Tokenizer, load_tokenizer
 from errors import UserError
@@ -161,6 +162,9 @@ def save_weights(
     elif tokenizer:
         for file in tokenizer_files(tokenizer):
             shutil.copy(file, folder / file.name)
+        if layout == "open_clip" and is_siglip(tokenizer):
+            # With its own cleaning: open_clip's own is another than transformers'.
+            load_tokenizer(tokenizer).write(folder)
 
 
 def _read_file(source: WeightsSource, stored: CLIPConfig, config: CLIPConfig, shardings: Mapping):

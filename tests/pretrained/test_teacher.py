@@ -1,10 +1,13 @@
 """A teacher of another shape: what it reads, what it sees, and what few bits cost it."""
 
+import dataclasses
 import functools
+import shutil
 
 import jax
 import numpy as np
 import pytest
+from flax.core import meta
 from ml_collections import ConfigDict
 
 from data import pipeline
@@ -13,10 +16,11 @@ from data.world import World
 from errors import UserError
 from methods import base as methods
 from models import zoo
-from models.clip import CLIP
+from models.clip import CLIP, init_params
 from pretrained.find import find_weights
-from pretrained.load import load_weights
+from pretrained.load import load_weights, save_weights
 from pretrained.teacher import open_teacher
+from tests.pretrained.goldens import GOLDEN, read_golden
 from tpu_configs import base
 from training import mesh as meshes
 
@@ -54,9 +58,9 @@ def batch():
     return next(batches)
 
 
-def by_hand(batch) -> dict:
-    """Embeddings of the shipped weights, of what the batch has for a model of theirs."""
-    loaded = load_weights(base.WORLD_WEIGHTS)
+def by_hand(batch, weights=base.WORLD_WEIGHTS) -> dict:
+    """Embeddings of weights, of what the batch has for a model of theirs."""
+    loaded = load_weights(weights)
     model = CLIP(loaded.config)
     run = functools.partial(model.apply, {"params": loaded.params})
     return {
@@ -127,6 +131,37 @@ def test_few_bits_take_a_half_and_a_quarter_of_the_memory():
     whole = size("float32")
     assert size("bfloat16") < 0.52 * whole
     assert size("int8") < 0.32 * whole  # the tables stay in bfloat16
+
+
+@pytest.fixture
+def siglip(tmp_path):
+    """A folder with a small random SigLIP of its own vocabulary."""
+    config, _, _ = read_golden("siglip")
+    tokenizer = shutil.copytree(GOLDEN / "siglip_tokenizer", tmp_path / "siglip")
+    text = dataclasses.replace(config.text, vocab_size=load_tokenizer(tokenizer).vocab_size)
+    config = dataclasses.replace(config, text=text)
+    params = meta.unbox(init_params(CLIP(config), jax.random.key(0)))
+    save_weights(tmp_path / "teacher", config, params, "hf", tokenizer=tokenizer)
+    return tmp_path / "teacher"
+
+
+def test_siglip_teaches_with_its_own_words(siglip):
+    teacher, tokenizer = opened(**{"from": str(siglip)}), train_tokenizer(CAPTIONS, 600)
+    source = World(length=8, size=48, num_negatives=2)
+    batches = pipeline.train_batches(
+        source, tokenizer=tokenizer, batch_size=8, seed=0, image_size=32, crop_scale=(1.0, 1.0),
+        text_rows=(0.5, 1.0), num_negatives=2,
+        readers={"teacher": teacher.reads(student(image_size=32), tokenizer.fingerprint())},
+    )  # fmt: skip
+    batch = next(batches)
+    captions = [caption for i in range(8) for caption in source[i]["captions"]]
+    length = teacher.model.config.text.context_length
+    known = {tuple(ids) for ids in teacher.tokenizer.encode(captions, length)[0]}
+    assert {tuple(ids) for ids in batch["teacher/text"]} <= known
+    layout = functools.partial(meshes.tree_shardings, meshes.make_mesh(devices=jax.devices()[:1]))
+    seen = jax.jit(teacher.embedder())(teacher.load(layout), batch)
+    for field, wanted in by_hand(batch, siglip).items():
+        np.testing.assert_allclose(getattr(seen, field), wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,26 @@ def test_training_checkpoint_of_the_degla_repository(torch, tmp_path):
     assert_trees_equal(load_weights(path, config=config).params, expected)
 
 
+@pytest.mark.parametrize("path", ["model", "model_state_dict", "net/module", "state_dict/model"])
+def test_a_state_dict_is_found_in_what_training_loops_put_around_it(torch, path, tmp_path):
+    config, tensors = training_checkpoint(torch, tmp_path / "weights.pt")
+    content = torch.load(tmp_path / "weights.pt")
+    nested = content.pop("state_dict")
+    for name in reversed(path.split("/")):
+        nested = {name: nested, "epoch": 3}
+    torch.save({**content, **nested}, tmp_path / "weights.pt")
+    loaded = load_weights(tmp_path / "weights.pt", config=config)
+    assert_trees_equal(loaded.params, names.from_torch(tensors, config, "open_clip"))
+
+
+def test_of_several_state_dicts_none_is_chosen(torch, tmp_path):
+    config, _ = training_checkpoint(torch, tmp_path / "weights.pt")
+    content = torch.load(tmp_path / "weights.pt")
+    torch.save({**content, "ema": content["state_dict"]}, tmp_path / "weights.pt")
+    with pytest.raises(ValueError, match="several state dicts, 'state_dict' and 'ema'; save"):
+        load_weights(tmp_path / "weights.pt", config=config)
+
+
 @pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"state_dict": state}])
 def test_openai_state_dicts_in_half_precision(torch, wrap, tmp_path):
     config, _, arrays = read_golden("open_clip_quick_gelu")

@@ -26,8 +26,16 @@ def test_an_older_run_is_resumed_with_the_losses_that_it_would_have_had(old_run)
     assert make_run.losses(old_run) == pytest.approx(expected, rel=1e-4)
 
 
-def test_what_an_older_run_did_otherwise_is_still_a_difference(old_run):
+@pytest.mark.parametrize(
+    ("section", "key", "value", "difference"),
+    [
+        ("optimizer", "learning_rate", 2e-2, "optimizer.learning_rate: 0.01 there, 0.02 here"),
+        # A key that it did not have yet is worth its default.
+        ("train", "learn", ("text/*",), r"train.learn: .* there, \['text/\*'\] here"),
+    ],
+)
+def test_what_an_older_run_did_otherwise_is_a_difference(old_run, section, key, value, difference):
     config = make_run.experiment(base, make_run.STEPS)
-    config.optimizer.learning_rate = 2e-2
-    with pytest.raises(ValueError, match="optimizer.learning_rate: 0.01 there, 0.02 here$"):
+    config[section][key] = value
+    with pytest.raises(ValueError, match=f"{difference}$"):
         train(config, old_run)
