@@ -12,7 +12,7 @@ EVERYTHING = ("",)
 # Folder or program -> prefixes of the modules of ours that it may import beside its own.
 MAY_IMPORT = {
     "models": (),
-    "pretrained": ("models", "data.tokenizer", "data.text_tokenizer"),
+    "pretrained": ("models", "data.tokenizer", "data.text_tokenizer", "data.siglip_tokenizer"),
     "losses": ("models.embeddings",),
     "data": (),
     "language": (),

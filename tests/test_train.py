@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from flax import traverse_util
 from PIL import Image
 
 from pretrained.load import load_weights, save_weights
@@ -102,6 +103,27 @@ def whole(photographs, tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("runs") / "whole"
     train(tiny(photographs), workdir)
     return workdir
+
+
+def test_a_dry_run_tells_of_the_run_and_writes_nothing(photographs, whole, tmp_path, capsys):
+    config = tiny(photographs, **{"train.learn": ("text/*", "logit_scale"), "mesh.fsdp": 2})
+    train(config, tmp_path / "run", dry_run=True)
+    assert not (tmp_path / "run").exists()
+    told = capsys.readouterr().out
+    assert re.search(r"mesh: .*fsdp=2", told)
+    assert re.search(r"image +uint8 \[8, 64, 64, 3\]", told)
+    sizes = {"learn": 0, "do not": 0}
+    for path, leaf in traverse_util.flatten_dict(load_weights(whole).params, sep="/").items():
+        learns = path.startswith("text/") or path == "logit_scale"
+        sizes["learn" if learns else "do not"] += leaf.size
+        shape = re.escape(str(list(leaf.shape)))
+        assert re.search(
+            rf"^  {'learns ' if learns else '       '}{path} +float32 {shape}$", told, re.M
+        )
+    assert "parameters: {:,} learn, {:,} do not".format(*sizes.values()) in told
+    # Two moments of what learns, of which some leaves are halved by fsdp.
+    megabytes = float(re.search(r"optimizer +([\d.]+) MB", told)[1])
+    assert 4e-6 * sizes["learn"] < megabytes < 8e-6 * sizes["learn"]
 
 
 def test_a_run_leaves_what_it_promises(whole):

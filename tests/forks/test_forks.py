@@ -137,6 +137,27 @@ def test_a_model_of_its_own_trains_goes_on_and_is_scored(fork, shards, tmp_path)
     assert "option of model gated_clip 'gate' (nearest: gates)" in line
 
 
+STARTED = """
+import jax, numpy as np
+from pretrained.load import load_weights
+from tpu_configs import base
+from trainer import Run
+
+config = base.get_world_config()
+config.update_from_flattened_dict({"model.name": "gated_clip", "method.name": "clip"})
+config.model.shape = "world"
+ours, theirs = Run.open(config).first_params(), load_weights(base.WORLD_WEIGHTS).params
+gate = ours.pop("gate")
+jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+print("started", gate)
+"""
+
+
+def test_a_model_of_its_own_starts_from_the_weights_of_a_clip(fork):
+    result = in_fork(fork, "-c", STARTED)
+    assert "started [1. 1. 1. 1.]" in result.stdout, result.stderr
+
+
 @pytest.mark.slow
 def test_the_contract_covers_a_forks_method(fork):
     chosen = "fsc_local and (needed or finite or teacher or empty)"

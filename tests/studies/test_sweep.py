@@ -7,6 +7,7 @@ import pytest
 
 from errors import UserError
 from studies import runs, sweep
+from training.logging import read_metrics
 
 # loss = learning_rate * 1000 + seed, two rows; fails where the file "broken" lies beside it.
 FAKE = """
@@ -39,6 +40,32 @@ def calls(repository):
 def go(repository, grid=GRID, places=({},), **options):
     arguments = ["--config=x.py", "--config.batch_size=3"]
     return sweep.sweep(arguments, grid, repository / "out", places, **options)
+
+
+@pytest.mark.slow
+def test_a_sweep_trains_and_goes_on(tmp_path):
+    """With train.py itself: two seeds, of which the second time none is trained."""
+    small = {
+        "method.name": "clip",
+        "batch_size": 8,
+        "total_steps": 2,
+        "log_every_steps": 1,
+        "optimizer.warmup_steps": 1,
+        "data.options.length": 16,
+        "data.text_rows": (1.0,),
+        "eval.benchmarks": "",
+    }
+    options = [f"--config.{key}={value}" for key, value in small.items()]
+    arguments = [f"--config={runs.REPOSITORY}/tpu_configs/world/clip.py", *options]
+    told, logged = [], []
+    for _ in range(2):
+        told.append(sweep.sweep(arguments, "seed=0,1", tmp_path, ({},)))
+        files = sorted(tmp_path.glob("*seed*/metrics.jsonl"))
+        logged.append([list(read_metrics(file)) for file in files])
+    assert told[0] == told[1] and told[0].startswith("2 of 2 runs are done")
+    assert logged[0] == logged[1]
+    first, second = ([row["loss"] for row in rows if "loss" in row] for rows in logged[0])
+    assert len(first) == len(second) == 2 and first != second
 
 
 @pytest.mark.parametrize(
