@@ -158,8 +158,8 @@ def score(
             against=against, wise_ft=wise_ft, alphas=alphas,
         )  # fmt: skip
     if jax.process_index() == 0:
-        asked = {name: options.get(name, ConfigDict()).to_dict() for name in runs}
-        report.write(results, output, options=asked, published=published, workdir=Path(source))
+        chosen = {name: options.get(name, ConfigDict()).to_dict() for name in runs}
+        report.write(results, output, options=chosen, published=published, workdir=Path(source))
 
 
 def score_weights(

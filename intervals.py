@@ -106,10 +106,10 @@ def estimates(
     means = {name: float(np.mean(sample.values)) for name, sample in samples.items()}
     sizes = {name: len(np.unique(sample.groups)) for name, sample in samples.items()}
     draws = resampled_means(samples)
-    found = {}
+    intervals_by_name = {}
     for name in samples:
         few = sizes[name] < FEW_GROUPS or means[name] in (0.0, 1.0)
-        found[name] = (
+        intervals_by_name[name] = (
             _wilson(means[name], sizes[name])
             if few
             else _percentiles(means[name], _numbers(draws[name]))
@@ -126,10 +126,10 @@ def estimates(
             or np.std(drawn) < 1e-12
             or sum(abs(weights[s]) for s in few) > _MUCH_WEIGHT * sum(map(abs, weights.values()))
         ):
-            found[name] = _square_and_add(value, weights, found)
+            intervals_by_name[name] = _square_and_add(value, weights, intervals_by_name)
         else:
-            found[name] = _percentiles(value, drawn)
-    return found
+            intervals_by_name[name] = _percentiles(value, drawn)
+    return intervals_by_name
 
 
 def differences(

@@ -78,8 +78,8 @@ class Lend:
 
     def retention(self, student: ClipStudent) -> float:
         """What must not be lost: the share of pictures of unseen classes that are named right."""
-        found = zero_shot(student.encoder(student.params), 2, self.config.eval.world.size, 0)
-        return float((found["zero_shot_unseen"][0] == 0).mean())
+        outcomes = zero_shot(student.encoder(student.params), 2, self.config.eval.world.size, 0)
+        return float((outcomes["zero_shot_unseen"][0] == 0).mean())
 
     def language(self, name: str = "teacher") -> language.LanguageModel:
         """A language model of config.teach.models, whose every answer is kept."""

@@ -204,8 +204,8 @@ class Run:
             # Every host must cut its texts to the length that the longest of all needs.
             agree=lambda length: int(multihost_utils.process_allgather(length).max()),
         )
-        asked = inspect.signature(train_batches).parameters.values()
-        names = [p.name for p in asked if p.kind is p.KEYWORD_ONLY]
+        parameters = inspect.signature(train_batches).parameters.values()
+        names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
         return train_batches(source, **{name: options[name] for name in names})
 
     def fit(self, source, steps: int, params: Any, seed: int | None = None) -> Any:

@@ -38,13 +38,13 @@ class Cache:
     def get(self, keys: Sequence[str]) -> dict[str, np.ndarray]:
         """The embeddings that are there, float32 [D], by key."""
         with self._open() as database:
-            found = (
+            rows = (
                 database.execute("select row from rows where key = ?", (key,)).fetchone()
                 for key in keys
             )
             return {
                 key: np.frombuffer(row[0], np.float32)
-                for key, row in zip(keys, found, strict=True)
+                for key, row in zip(keys, rows, strict=True)
                 if row
             }
 

@@ -31,9 +31,9 @@ def faults(source, seconds: float = CLIP_SECONDS, workers: int | None = None) ->
     records = map(source.__getitem__, range(len(source)))
     # Not forked: whoever calls this may have threads.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        found = pool.map(functools.partial(fault, seconds=seconds), records, chunksize=16)
+        faults = pool.map(functools.partial(fault, seconds=seconds), records, chunksize=16)
         # A bar for people alone.
-        yield from filter(None, tqdm(found, total=len(source), unit="file", disable=None))
+        yield from filter(None, tqdm(faults, total=len(source), unit="file", disable=None))
 
 
 def fault(record, seconds: float = CLIP_SECONDS) -> str | None:

@@ -104,16 +104,16 @@ def rows(path: Path | str, columns: Sequence[str] = ()) -> list[Row]:
             raise UserError(f"{path}: expected a list or an object of rows: {content!r:.60}")
         numbered = content.items() if isinstance(content, dict) else enumerate(content)
         named = ((f"{path}: row {name!r}", fields, name) for name, fields in numbered)
-    found = []
+    rows = []
     for number, (where, fields, *name) in enumerate(named):
         if not isinstance(fields, Mapping):
             fields = dict(enumerate(fields)) if isinstance(fields, list) else {0: fields}
-        found.append(Row(fields, str(fields.get("id", *name or [number])), where))
+        rows.append(Row(fields, str(fields.get("id", *name or [number])), where))
         for column in columns:
-            found[-1].field(column)
-    if not found:
+            rows[-1].field(column)
+    if not rows:
         raise UserError(f"{path}: no rows")
-    return found
+    return rows
 
 
 def frozen_rows(path: Path | str, expected: str = "") -> list[Row]:
@@ -125,10 +125,10 @@ def frozen_rows(path: Path | str, expected: str = "") -> list[Row]:
     Raises:
       UserError: they are others, or not those that the file's own hash is of.
     """
-    found, hashed = frozen.read(path)
+    contents, hashed = frozen.read(path)
     if expected and expected != hashed:
         raise UserError(f"{path}: its hash is {hashed}, not {expected}")
-    return [Row(row, str(i), f"{path}: row {i}") for i, row in enumerate(found)]
+    return [Row(row, str(i), f"{path}: row {i}") for i, row in enumerate(contents)]
 
 
 def _parquet(path) -> list[dict]:

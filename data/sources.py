@@ -296,10 +296,10 @@ def _check_images(paths):
     for folder, names in wanted.items():
         try:
             with os.scandir(folder) as entries:
-                there = {entry.name for entry in entries}
+                names_there = {entry.name for entry in entries}
         except (FileNotFoundError, NotADirectoryError, ValueError):  # no name of a folder at all
-            there = ()
-        missing += [(folder, name) for name in names if name not in there]
+            names_there = ()
+        missing += [(folder, name) for name in names if name not in names_there]
     if missing:
         total = sum(map(len, wanted.values()))
         folders = list(dict.fromkeys(folder for folder, _ in missing))

@@ -27,11 +27,11 @@ def make(
 
     def loss(student, teacher, batch, thresholds):
         del teacher
-        given = student.negatives.shape[1]
-        if given != num_negatives:
+        number = student.negatives.shape[1]
+        if number != num_negatives:
             raise UserError(
-                f"ce_clip is set to {num_negatives} negatives a sample and the data has {given}:"
-                f" set method.options.num_negatives={given}"
+                f"ce_clip is set to {num_negatives} negatives a sample and the data has {number}:"
+                f" set method.options.num_negatives={number}"
             )
         valid = batch["negatives_valid"]
         args = (student.image, student.text, student.negatives, valid, student.logit_scale)

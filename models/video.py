@@ -47,8 +47,8 @@ def temporal_attention(query, key, value, mask=None, *, num_frames: int, window:
     logits = jnp.stack(logits, axis=-2).astype(jnp.float32) * query.shape[-1] ** -0.5
     if edge == "masked":
         neighbour = jnp.arange(num_frames)[:, None] + jnp.arange(-window, window + 1)
-        there = (neighbour >= 0) & (neighbour < num_frames)
-        logits = jnp.where(there[None, :, None, None, :, None], logits, -jnp.inf)
+        exists = (neighbour >= 0) & (neighbour < num_frames)
+        logits = jnp.where(exists[None, :, None, None, :, None], logits, -jnp.inf)
     weights = jax.nn.softmax(logits, axis=(-2, -1)).astype(value.dtype)
     gathered = sum(
         jnp.einsum("nthlm,ntmhd->ntlhd", weights[..., i, :], value[:, view])

@@ -53,13 +53,13 @@ def with_tokenizer_hash(source: WeightsSource) -> WeightsSource:
     """The source with the hash of its tokenizer, where it has one that can be read."""
     if source.tokenizer is None:
         return source
-    found = load_tokenizer_of(source).fingerprint()
-    if source.tokenizer_hash not in (None, found):
+    own_hash = load_tokenizer_of(source).fingerprint()
+    if source.tokenizer_hash not in (None, own_hash):
         raise UserError(
             f"{source.tokenizer} is not the tokenizer that {source.name} was trained with: its "
-            f"hash is {found}, the stored one {source.tokenizer_hash}"
+            f"hash is {own_hash}, the stored one {source.tokenizer_hash}"
         )
-    return dataclasses.replace(source, tokenizer_hash=found)
+    return dataclasses.replace(source, tokenizer_hash=own_hash)
 
 
 def describe(source: WeightsSource) -> str:

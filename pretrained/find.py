@@ -77,10 +77,10 @@ def find_weights(name: str | Path) -> WeightsSource:
       MissingFileError: nothing is there, or the hub is out of reach.
       UserError: a config file is not what its name says, or belongs to other weights.
     """
-    found = _find(str(name), Path(name))
-    if found.config is not None:
-        fingerprint.check_shape(found.config, found.name)
-    return found
+    source = _find(str(name), Path(name))
+    if source.config is not None:
+        fingerprint.check_shape(source.config, source.name)
+    return source
 
 
 def _find(name: str, path: Path) -> WeightsSource:
@@ -143,26 +143,28 @@ def _find_in_folder(name: str, folder: Path, fetch: Callable[[str], Path]) -> We
             for layout, (config, names) in FILES.items()
         )
         raise MissingFileError(f"{name} has the files of no layout ({wanted})")
-    found = WeightsSource(name, layout, path, tokenizer=folder if tokenizer_files(folder) else None)
+    source = WeightsSource(
+        name, layout, path, tokenizer=folder if tokenizer_files(folder) else None
+    )
     stored = tensors.read_fingerprint(path)
     if stored is not None:
         config = fingerprint.config_of(stored, path)
-        found = dataclasses.replace(
-            found, config=config, tokenizer_hash=stored.get("tokenizer_hash")
+        source = dataclasses.replace(
+            source, config=config, tokenizer_hash=stored.get("tokenizer_hash")
         )
     if config_file is None:
         if stored is None:
             raise UserError(f"{path} has no fingerprint, so it is not of the layout tutelage")
-        return found
+        return source
     config = _read_config(name, folder, layout)
     if stored is not None:
         here = fingerprint.fingerprint(config, stored.get("tokenizer_hash"))
         fingerprint.check(stored, here, f"{path} (there; {config_file} beside it: here)")
         # How it sees video, and how its images are cropped, have no place in others' config files.
-        config = found.config
-    elif found.tokenizer and isinstance(config, CLIPConfig):
+        config = source.config
+    elif source.tokenizer and isinstance(config, CLIPConfig):
         config = _with_end_token(config, folder, layout)
-    return dataclasses.replace(found, config=config)
+    return dataclasses.replace(source, config=config)
 
 
 def _with_end_token(config: CLIPConfig, folder: Path, layout: str) -> CLIPConfig:
@@ -238,8 +240,8 @@ def _find_run(name: str, run: Path, path: Path) -> WeightsSource:
         path = run / "checkpoints" / str(max(steps))
     config = fingerprint.config_of(stored, run / RUN_FILE)
     own = path / "config" / "metadata"  # of the run when the checkpoint was written
-    if own.is_file() and (there := read_object(own).get("fingerprint")):
-        fingerprint.check(there, stored, f"{path} (there; {run / RUN_FILE}: here)")
+    if own.is_file() and (trained_with := read_object(own).get("fingerprint")):
+        fingerprint.check(trained_with, stored, f"{path} (there; {run / RUN_FILE}: here)")
     tokenizer = run / "tokenizer"
     folder = tokenizer if tokenizer.is_dir() else None
     return WeightsSource(name, "run", path, config, folder, stored.get("tokenizer_hash"))

@@ -185,20 +185,20 @@ def flatten(stored: Mapping[str, Any]) -> dict[str, Any]:
     return {key: tuple(v) if isinstance(v, list) else v for key, v in flat.items()}
 
 
-def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+def differences(stored: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """One line for every field that must not differ; a tokenizer's hash that is None fits any."""
-    there, here = flatten(there), flatten(here)
+    stored, here = flatten(stored), flatten(here)
     return [
-        f"{key} is {there.get(key)} there and {here.get(key)} here"
-        for key in there.keys() | here.keys()
-        if there.get(key) != here.get(key)
-        and not (key == "tokenizer_hash" and None in (there.get(key), here.get(key)))
+        f"{key} is {stored.get(key)} there and {here.get(key)} here"
+        for key in stored.keys() | here.keys()
+        if stored.get(key) != here.get(key)
+        and not (key == "tokenizer_hash" and None in (stored.get(key), here.get(key)))
         # A pixel to one side or the other: any weights can be scored with it.
         and key != "vision.crop_corner"
     ]
 
 
-def check(there: Mapping[str, Any], here: Mapping[str, Any], source: str) -> None:
+def check(stored: Mapping[str, Any], here: Mapping[str, Any], source: str) -> None:
     """Stops where two fingerprints differ.
 
     Args:
@@ -209,6 +209,6 @@ def check(there: Mapping[str, Any], here: Mapping[str, Any], source: str) -> Non
     Raises:
       UserError: every differing field with both values.
     """
-    lines = sorted(differences(there, here))
+    lines = sorted(differences(stored, here))
     if lines:
         raise UserError(f"{source} is another model than the one asked for: {'; '.join(lines)}")

@@ -50,5 +50,5 @@ def on_axis(values: Mapping[str, float], axis: str) -> float | None:
       values: percent by <benchmark>/<figure>.
     """
     names = (f"{h.benchmark}/{h.figure}" for h in HEADLINES if h.axis == axis)
-    found = [values[name] for name in names if name in values]
-    return sum(found) / len(found) if found else None
+    known = [values[name] for name in names if name in values]
+    return sum(known) / len(known) if known else None

@@ -35,8 +35,8 @@ def choose(models: Mapping[str, Mapping[str, Scores]], most: int = MOST) -> tupl
     Of one model those that it gets wrong, the widest off first; of several those that the first two
     judge differently, where they are furthest apart. Every figure has its share.
     """
-    found = list(_candidates(dict(list(models.items())[:2])))
-    differ = [rows for _, rows in found if rows]
+    candidates = list(_candidates(dict(list(models.items())[:2])))
+    differ = [rows for _, rows in candidates if rows]
     share = max(3, most // max(1, len(differ)))
     chosen = [row for rows in differ for row in rows[:share]][:most]
     return [_example(*row) for row in chosen], sum(map(len, differ))

@@ -78,9 +78,9 @@ def scoreboard(results: Results, published: str = "") -> list[tuple[str, str, li
         known = cited.setdefault((row["model"], row["source"]), {})
         known[row["benchmark"], row["figure"]] = float(row["value"])
     for (model, source), values in cited.items():
-        found = [values.get((h.benchmark, h.figure)) for h in headlines]
-        if any(value is not None for value in found):
-            rows.append((model, source, found))
+        figures_cited = [values.get((h.benchmark, h.figure)) for h in headlines]
+        if any(value is not None for value in figures_cited):
+            rows.append((model, source, figures_cited))
     return rows + list(_others(Path(published), headlines) if published else ())
 
 

@@ -114,7 +114,7 @@ def read(study: Study, output: Path) -> tuple[dict[str, float], Scores]:
         results = run.folder(output) / "results.json"
         if results.is_file():
             line = read_object(results)["wise_ft"]["alphas"]
-            scores[run] = {alpha: values(found) for alpha, found in line.items()}
+            scores[run] = {alpha: values(scored) for alpha, scored in line.items()}
     if not scores or not (output / BEFORE).is_file():
         raise MissingFileError(f"{output}: no run is done yet: run this without --report first")
     return values(read_object(output / BEFORE)["benchmarks"]), scores

@@ -328,16 +328,16 @@ def compare(ratings: Mapping, scores: Mapping, **options) -> tuple[dict[str, Agr
     Raises:
       UserError: nothing is both rated and scored.
     """
-    found, missing = {}, 0
+    agreements, missing = {}, 0
     for key, items in ratings.items():
         scored = [item for item in items if item in scores.get(key, {})]
         missing += len(items) - len(scored)
         if scored:
             values = [scores[key][item] for item in scored]
-            found[key] = agreement([items[item] for item in scored], values, **options)
-    if not found:
+            agreements[key] = agreement([items[item] for item in scored], values, **options)
+    if not agreements:
         raise UserError("no item is both rated and scored: item and key must be the same in both")
-    return found, missing
+    return agreements, missing
 
 
 @one_line_errors()
@@ -351,18 +351,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--resamples", type=int, default=RESAMPLES)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    found, missing = compare(
+    agreements, missing = compare(
         read_ratings(options.ratings),
         read_scores(options.scores),
         resamples=options.resamples,
         seed=options.seed,
     )
-    for key, agreed in found.items():
+    for key, agreed in agreements.items():
         print(agreed.table(key or "agreement"))
     if missing:
         print(f"left out: {missing} rated items without a score")
     if options.output:
-        report = {"missing": missing, "keys": {key: a.to_json() for key, a in found.items()}}
+        report = {"missing": missing, "keys": {key: a.to_json() for key, a in agreements.items()}}
         options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 

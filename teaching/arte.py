@@ -86,7 +86,7 @@ def draft_questions(
     Raises:
       UserError: there are not enough after so many calls.
     """
-    found: dict[str, Draft] = {}
+    drafts: dict[str, Draft] = {}
     discarded = Counter()
     known = {" ".join(s.question.split()) for s in seeds}
     prompt = draft_prompt(description, seeds)
@@ -100,13 +100,13 @@ def draft_questions(
             question, target = " ".join(question.split()), " ".join(target.split())
             if not question or not target:
                 discarded["empty"] += 1
-            elif question in found or question in known:
+            elif question in drafts or question in known:
                 discarded["duplicate"] += 1
             else:
-                found[question] = Draft(question, target)
-        if len(found) >= count:
-            return list(found.values())[:count], +discarded
-    raise UserError(f"{len(found)} of {count} drafts after {most_calls} calls: {dict(+discarded)}")
+                drafts[question] = Draft(question, target)
+        if len(drafts) >= count:
+            return list(drafts.values())[:count], +discarded
+    raise UserError(f"{len(drafts)} of {count} drafts after {most_calls} calls: {dict(+discarded)}")
 
 
 def rationale_prompt(description: str, question: str, technique: str = "") -> str:
@@ -135,8 +135,8 @@ def draft_rationales(
 
 def read_answer(text: str) -> str | None:
     """The text in the last answer tag."""
-    found = _ANSWER.findall(text)
-    return found[-1].strip() if found else None
+    answers = _ANSWER.findall(text)
+    return answers[-1].strip() if answers else None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -90,10 +90,10 @@ def audit(model: LanguageModel, negatives: Sequence[Negative], seed: int = 0) ->
     """
     if not negatives:
         raise UserError("there are no negatives to audit")
-    asked = {name: _ask(model, name, negatives) for name in RUBRIC}
+    scores = {name: _ask(model, name, negatives) for name in RUBRIC}
     return Audit(
-        scores=asked,
-        unparsed={name: int(np.isnan(values).sum()) for name, values in asked.items()},
+        scores=scores,
+        unparsed={name: int(np.isnan(values).sum()) for name, values in scores.items()},
         known={name: _known(model, name, pairs) for name, pairs in _controls(negatives, seed)},
     )
 
@@ -167,14 +167,14 @@ def read_negatives(negatives: Path, captions: Path | None = None) -> list[Negati
         if not isinstance(row, dict) or not {"image", "captions"} <= row.keys():
             raise UserError(f"{captions}, row {i}: needs the keys image and captions")
         of_image[row["image"]] = row["captions"]
-    found = []
+    rows = []
     for i, row in enumerate(read_json(negatives)):
         if not isinstance(row, dict) or not {"image_id", "original", "enhanced"} <= row.keys():
             raise UserError(f"{negatives}, row {i}: needs image_id, original and enhanced")
         image, caption = str(row["image_id"]), row["original"]
         others = tuple(text for text in of_image.get(image, ()) if text != caption)
-        found += [Negative(image, caption, text, others) for text in row["enhanced"]]
-    return found
+        rows += [Negative(image, caption, text, others) for text in row["enhanced"]]
+    return rows
 
 
 def write_scores(path: Path, negatives: Sequence[Negative], result: Audit) -> None:

@@ -104,12 +104,12 @@ def experiment(
             break
 
     def p_correct(kind: str, at: Sequence[int]) -> np.ndarray:
-        asked = []
+        items = []
         for k in at:
             i, example = shown[k]
             options = example.caption, example.negatives[kind]
-            asked.append(Item(str(i), kind, "", options[0], options, image=example.image))
-        return np.array([outcome.p_correct for outcome in student.answer(asked)])
+            items.append(Item(str(i), kind, "", options[0], options, image=example.image))
+        return np.array([outcome.p_correct for outcome in student.answer(items)])
 
     everything = range(len(shown))
     p = np.clip(p_correct(cheap, everything), 1e-6, 1 - 1e-6)
@@ -123,13 +123,13 @@ def experiment(
 
     def taught(how: str, budget: float) -> dict:
         rng = rng_of(lend.seed, 0, f"buy {budget}")
-        asked = set(bought(how, features, margins, first, gains, budget, rng).tolist())
+        with_dear = set(bought(how, features, margins, first, gains, budget, rng).tolist())
         records = [
             {
-                "skill": dear if k in asked else cheap,
+                "skill": dear if k in with_dear else cheap,
                 "scene": i,
                 "caption": example.caption,
-                "negatives": [example.negatives[t] for t in (cheap, dear)[: 1 + (k in asked)]],
+                "negatives": [example.negatives[t] for t in (cheap, dear)[: 1 + (k in with_dear)]],
             }
             for k, (i, example) in enumerate(shown)
         ]
@@ -141,6 +141,6 @@ def experiment(
     for how in ("utility", "least margin", "random"):
         for budget in budgets:
             cell = f"{how.replace(' ', '_')}_{budget:g}"
-            found = lend.cells.once(cell, functools.partial(taught, how, budget))
-            points += [Point(how, budget, metric, value) for metric, value in found.items()]
+            scores = lend.cells.once(cell, functools.partial(taught, how, budget))
+            points += [Point(how, budget, metric, value) for metric, value in scores.items()]
     return points

@@ -51,7 +51,7 @@ def read_expert(ratings: Path, captions: Path) -> tuple[list[Caption], Counter]:
     of_image = defaultdict(set)
     for name, text in texts.items():
         of_image[name.partition("#")[0]].add(_plain(text))
-    found, left_out = [], Counter()
+    rated, left_out = [], Counter()
     for line, (image, name, *marks) in _lines(ratings, 5):
         if name not in texts:
             raise UserError(f"{ratings}, line {line}: {name} is not in {captions}")
@@ -60,8 +60,8 @@ def read_expert(ratings: Path, captions: Path) -> tuple[list[Caption], Counter]:
         if _plain(texts[name]) in of_image[image]:
             left_out["the image's own caption"] += 1
         else:
-            found.append(Caption(image, texts[name], tuple(map(float, marks))))
-    return found, left_out
+            rated.append(Caption(image, texts[name], tuple(map(float, marks))))
+    return rated, left_out
 
 
 def _plain(text: str) -> str:

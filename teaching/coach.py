@@ -225,10 +225,10 @@ def parse_points(
     """
     points, failures = [], Counter()
     heads = [rf"^\W*{kind} examples\W*$" for kind in kinds]
-    found = [re.search(head, text, re.IGNORECASE | re.MULTILINE) for head in heads]
-    starts = [0] + [match.end() if match else len(text) for match in found[1:]]
-    ends = [match.start() if match else len(text) for match in found[1:]] + [len(text)]
-    failures["no section"] += sum(match is None for match in found[1:])
+    matches = [re.search(head, text, re.IGNORECASE | re.MULTILINE) for head in heads]
+    starts = [0] + [match.end() if match else len(text) for match in matches[1:]]
+    ends = [match.start() if match else len(text) for match in matches[1:]] + [len(text)]
+    failures["no section"] += sum(match is None for match in matches[1:])
     for kind, start, end in zip(kinds, starts, ends, strict=True):
         entries = [entry.strip() for entry in _ENTRY.split(text[start:end])[1:]]
         failures["beyond the fifth"] += len(entries[MOST_POINTS:])
@@ -323,17 +323,17 @@ def read_transcripts(path: Path) -> dict[str, list[str]]:
     Raises:
       UserError, OSError: a row of another layout, or an item that occurs twice; it is named.
     """
-    found = {}
+    transcripts = {}
     for number, row in read_jsonl(path):
         texts = row.get("lines") if isinstance(row, dict) else None
         if not isinstance(texts, list) or not texts or "item" not in row:
             raise UserError(f"{path}, line {number}: needs an item and its lines, a list of texts")
-        if str(row["item"]) in found:
+        if str(row["item"]) in transcripts:
             raise UserError(f"{path}, line {number}: item {row['item']} occurs a second time")
-        found[str(row["item"])] = [str(text) for text in texts]
-    if not found:
+        transcripts[str(row["item"])] = [str(text) for text in texts]
+    if not transcripts:
         raise UserError(f"{path}: holds no transcript")
-    return found
+    return transcripts
 
 
 @one_line_errors()

@@ -230,10 +230,10 @@ def discover(model: LanguageModel, items: Sequence[Item], retries: int = 3) -> d
     groups = list(dict.fromkeys(group_of.values()))
     if not groups:
         raise UserError(f"the model {model.name} named no groups of skills")
-    found = {}
+    grouped = {}
     for item, name in zip(items, names, strict=True):
-        found[item.key] = group_of.get(name) or _classified(model, item, groups, retries)
-    return found
+        grouped[item.key] = group_of.get(name) or _classified(model, item, groups, retries)
+    return grouped
 
 
 def _classified(model, item: Item, groups: Sequence[str], retries: int) -> str:

@@ -40,15 +40,15 @@ def fit_2pl(responses: np.ndarray) -> Fit:
     responses = np.asarray(responses, np.float64)
     if responses.ndim != 2 or not np.isin(responses[~np.isnan(responses)], (0, 1)).all():
         raise UserError("responses must be [respondents, items] of 0, 1 and nan")
-    asked = ~np.isnan(responses)
-    right = np.where(asked, responses, 0)
-    solved, seen = right.sum(axis=0), asked.sum(axis=0)
+    answered = ~np.isnan(responses)
+    right = np.where(answered, responses, 0)
+    solved, seen = right.sum(axis=0), answered.sum(axis=0)
     varying = (solved > 0) & (solved < seen)
     if not varying.any():
         raise UserError("every item was solved by all or by none: nothing tells them apart")
     n, m = len(responses), int(varying.sum())
     sign = jnp.asarray(2 * right[:, varying] - 1)
-    weight = jnp.asarray(asked[:, varying], jnp.float32)
+    weight = jnp.asarray(answered[:, varying], jnp.float32)
 
     @jax.jit
     @jax.value_and_grad

@@ -197,11 +197,11 @@ class Search:
     def _round(self, sets: Sequence[Exemplars], items, number: int) -> list[Exemplars]:
         rng = rng_of(self.seed, number, "draw")
         some = [items[i] for i in sorted(rng.permutation(len(items))[: self.drawn])]
-        found = [each.items for each in sets]
+        candidates = [each.items for each in sets]
         for index, each in enumerate(sets):
             failures = self.failures(each.items, some)
-            found += self._children(each, failures, rng_of(self.seed, number, f"set {index}"))
-        return self._scored(found, items, number)[: self.beam]
+            candidates += self._children(each, failures, rng_of(self.seed, number, f"set {index}"))
+        return self._scored(candidates, items, number)[: self.beam]
 
     def failures(self, exemplars: Sequence[Item], items: Sequence[Item]) -> list[Item]:
         """Items that at least one student gets wrong with these exemplars, each once."""
@@ -239,8 +239,8 @@ class Search:
 
 def between_tags(text: str, last: bool = True) -> str | None:
     """What stands between <START> and <END>, the last such part or the first; None without one."""
-    found = re.findall(r"<START>(.*?)<END>", text, re.DOTALL)
-    return found[-1 if last else 0].strip() if found else None
+    passages = re.findall(r"<START>(.*?)<END>", text, re.DOTALL)
+    return passages[-1 if last else 0].strip() if passages else None
 
 
 def language_reflection(

@@ -84,8 +84,8 @@ class Library:
 
     def familiarity(self, text: str) -> float:
         """The cosine of the nearest entry, usable or rejected; -1 where there is none."""
-        found = self.similarities(text, rejected=True)
-        return found[0][0] if found else -1.0
+        similar = self.similarities(text, rejected=True)
+        return similar[0][0] if similar else -1.0
 
     def save(self, path: Path) -> None:
         """A line an entry; the text that its vector is of is the text itself, so edits count."""

@@ -182,9 +182,9 @@ def counts(
     dialogues: Sequence[Dialogue], turns: Sequence[int] = TURNS, **options
 ) -> dict[str, list[int]]:
     """How many dialogues have success and telling at each k; options of progress."""
-    found = [progress(dialogue, **options) for dialogue in dialogues]
+    reached = [progress(dialogue, **options) for dialogue in dialogues]
     return {
-        name: [sum(getattr(each, name)(k) for each in found) for k in turns]
+        name: [sum(getattr(each, name)(k) for each in reached) for k in turns]
         for name in ("success", "telling")
     }
 
@@ -307,8 +307,8 @@ def report(dialogues: Sequence[Dialogue]) -> str:
         ("roles repaired", {}),
         ("without walk-through", {"walk_through": False}),
     ):
-        for figure, found in counts(dialogues, **options).items():
-            shares = "".join(f"{100 * count / len(dialogues):8.2f}" for count in found)
+        for figure, reached in counts(dialogues, **options).items():
+            shares = "".join(f"{100 * count / len(dialogues):8.2f}" for count in reached)
             lines.append(f"{figure:<8} {name:<34}{shares}")
     named = sum(
         any(turn.label.lower() not in ("teacher", "student") for turn in dialogue.turns)

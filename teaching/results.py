@@ -83,15 +83,15 @@ def summarise(by_seed: dict[int, Sequence[Point]], baseline: str | None = None) 
         for point in points:
             values[point.metric, point.series, point.x][seed] = point.value
     rows = []
-    for (metric, series, x), found in values.items():
-        mean, low, high = interval(list(found.values()))
-        row = {"metric": metric, "series": series, "x": x, "seeds": len(found)}
-        row |= {"mean": mean, "low": low, "high": high, "values": list(found.values())}
+    for (metric, series, x), by_seed in values.items():
+        mean, low, high = interval(list(by_seed.values()))
+        row = {"metric": metric, "series": series, "x": x, "seeds": len(by_seed)}
+        row |= {"mean": mean, "low": low, "high": high, "values": list(by_seed.values())}
         other = values.get((metric, baseline, x), {}) if series != baseline else {}
-        both = [seed for seed in found if seed in other]
+        both = [seed for seed in by_seed if seed in other]
         if both:
             names = ("difference", "difference_low", "difference_high")
-            paired = interval([found[seed] - other[seed] for seed in both])
+            paired = interval([by_seed[seed] - other[seed] for seed in both])
             row |= dict(zip(names, paired, strict=True))
         rows.append(row)
     return rows

@@ -98,8 +98,8 @@ class Loop:
 
 def retrieve(library: Library, text: str, k: int = RETRIEVED, floor: float = FLOOR) -> list[str]:
     """Strategies of the nearest entries above the floor, each once; none where nothing is near."""
-    found = [s for entry in library.nearest(text, k, floor) for s in entry.payload]
-    return list(dict.fromkeys(found))
+    advice = [s for entry in library.nearest(text, k, floor) for s in entry.payload]
+    return list(dict.fromkeys(advice))
 
 
 def spread(
@@ -151,8 +151,8 @@ def leak_rate(library: Library, answers: Mapping[str, str]) -> float:
 
 def parse_strategies(text: str, most: int = 3) -> list[str]:
     """The entries of a numbered list, at most so many."""
-    found = re.findall(r"^\s*\d+[.)]\s*(\S.*)$", text, re.MULTILINE)
-    return [" ".join(entry.split()) for entry in found[:most]]
+    entries = re.findall(r"^\s*\d+[.)]\s*(\S.*)$", text, re.MULTILINE)
+    return [" ".join(entry.split()) for entry in entries[:most]]
 
 
 def advisor(model: LanguageModel) -> Callable:
@@ -343,9 +343,9 @@ def experiment(
             "kept": kept,
         }
 
-    found = lend.cells.once("prompts", measure)
-    points = [Point(name, 0, "accuracy", value) for name, value in found["accuracy"].items()]
-    return points + [Point("chosen", 0, name, found[name]) for name in ("tried", "kept")]
+    measured = lend.cells.once("prompts", measure)
+    points = [Point(name, 0, "accuracy", value) for name, value in measured["accuracy"].items()]
+    return points + [Point("chosen", 0, name, measured[name]) for name in ("tried", "kept")]
 
 
 def _picture(noun: str, size: int, rng: np.random.Generator) -> np.ndarray:

@@ -127,14 +127,14 @@ def confidence(model: LanguageModel, prompts: Sequence[str], items: Sequence[Ite
     if all(item.options for item in items):
         require(model, "choices")
         options = dict.fromkeys(item.options for item in items)
-        found = np.zeros((len(items), 2))
+        confidences = np.zeros((len(items), 2))
         for each in options:
             at = [i for i, item in enumerate(items) if item.options == each]
-            asked = [prompts[i] for i in at]
-            p = np.exp(model.choices(asked, [f" {option}" for option in each]))
+            of_these = [prompts[i] for i in at]
+            p = np.exp(model.choices(of_these, [f" {option}" for option in each]))
             right = [each.index(items[i].answer) for i in at]
-            found[at] = np.stack([p[np.arange(len(at)), right], p.max(axis=1)], axis=1)
-        return found
+            confidences[at] = np.stack([p[np.arange(len(at)), right], p.max(axis=1)], axis=1)
+        return confidences
     require(model, "score")
     scores = model.score(prompts, [f" {item.answer}" for item in items])
     means = np.exp([score.log_probability / score.tokens for score in scores])
@@ -245,7 +245,7 @@ def predict(
         task.render(item, student.demos, help=outcome.text.strip().partition("\n")[0])
         for item, outcome in zip(items, alone, strict=True)
     ]
-    given = [task.render(item, student.demos, help=explanations[item.key]) for item in items]
+    explained = [task.render(item, student.demos, help=explanations[item.key]) for item in items]
     taught = [
         task.render(item, [e.item for e in mind.examples]) + f" {task.lead}" for item in items
     ]
@@ -256,7 +256,7 @@ def predict(
         simulated_pre=mind.pre(items),
         simulated_post=mind.post(items, explanations),
         student_pre=pre[:, 0],
-        student_post=confidence(student.model, given, items)[:, 0],
+        student_post=confidence(student.model, explained, items)[:, 0],
         student_certainty=pre[:, 1],
         teacher=confidence(mind.model, taught, items)[:, 0],
         random=rng_of(seed, 0, "random").random(len(items)),
@@ -282,12 +282,12 @@ def rounds(
     if len(explained) < max(sizes):
         raise UserError(f"{len(explained)} items are explained; {max(sizes)} are wanted")
     order = np.argsort(-np.asarray(utility, np.float64), kind="stable")
-    found = {}
+    accuracy = {}
     for size in sizes:
         demos = tuple(explained[i] for i in order[:size])
         outcomes = dataclasses.replace(student, demos=demos).answer(items)
-        found[size] = float(np.mean([outcome.correct for outcome in outcomes]))
-    return found
+        accuracy[size] = float(np.mean([outcome.correct for outcome in outcomes]))
+    return accuracy
 
 
 def read_harmful(path: Path) -> list[Item]:
@@ -330,30 +330,30 @@ def experiment(
       accuracy over budgets by ranking; at budget 0: unparsed, the share of answers that could not
       be read, and leaks, of explanations that gave the answer away.
     """
-    asked = importlib.import_module(f"teaching.tasks.{task}")
-    asked = next(t for t in vars(asked).values() if getattr(t, "name", None) == task)(lend.data)
+    module = importlib.import_module(f"teaching.tasks.{task}")
+    of_task = next(t for t in vars(module).values() if getattr(t, "name", None) == task)(lend.data)
     splits = {"strategyqa": ("train", "dev"), "ecqa": ("val", "test")}.get(task, ("test", "test"))
-    pool, items = (asked.items(split) for split in splits)
+    pool, items = (of_task.items(split) for split in splits)
     order = rng_of(lend.seed, 0, "items").permutation(len(pool))
     pool = [pool[i] for i in order if pool[i] not in items[:tested]]
-    student = LanguageStudent(lend.language("student"), asked, tuple(pool[:examples]))
+    student = LanguageStudent(lend.language("student"), of_task, tuple(pool[:examples]))
     teacher, items = lend.language("teacher"), items[:tested]
 
     def compute():
         seen = observe(student, pool[examples : examples + train])
         shown = balanced(seen, examples) if items[0].options == ("yes", "no") else seen[:examples]
-        mind = MentalModel(teacher, asked, shown, variant)
+        mind = MentalModel(teacher, of_task, shown, variant)
         told, leaks = {i.key: i.extra["explanation"] for i in items}, 0.0
         if not human:
-            told, leaks = explain(teacher, asked, items, [each.item for each in shown])
+            told, leaks = explain(teacher, of_task, items, [each.item for each in shown])
         unread = np.mean([o.answer is None for o in student.answer(items)])
-        found = curves(predict(student, told, mind, items, lend.seed), budgets)
-        return {"curves": found, "unparsed": float(unread), "leaks": leaks}
+        curves_of = curves(predict(student, told, mind, items, lend.seed), budgets)
+        return {"curves": curves_of, "unparsed": float(unread), "leaks": leaks}
 
-    found = lend.cells.once(f"{task}_{variant}_{'human' if human else 'teacher'}", compute)
+    measured = lend.cells.once(f"{task}_{variant}_{'human' if human else 'teacher'}", compute)
     points = [
         Point(ranking, budget, "accuracy", value)
-        for ranking, values in found["curves"].items()
+        for ranking, values in measured["curves"].items()
         for budget, value in zip(budgets, values, strict=True)
     ]
-    return points + [Point("all", 0, name, found[name]) for name in ("unparsed", "leaks")]
+    return points + [Point("all", 0, name, measured[name]) for name in ("unparsed", "leaks")]

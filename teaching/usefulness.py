@@ -54,13 +54,13 @@ def usefulness(
         products = jax.tree.map(lambda a, b: jnp.vdot(a, b), gradient, wanted)
         return sum(jax.tree.leaves(products))
 
-    found = np.array([float(dot(params, batch, wanted)) for batch in batches])
+    products = np.array([float(dot(params, batch, wanted)) for batch in batches])
     if without is None:
-        return found
+        return products
     # Drafts of one caption share the batch without them.
     bases = {id(batch): batch for batch in without}
     bases = {key: float(dot(params, batch, wanted)) for key, batch in bases.items()}
-    return found - np.array([bases[id(batch)] for batch in without])
+    return products - np.array([bases[id(batch)] for batch in without])
 
 
 def true_change(

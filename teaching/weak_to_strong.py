@@ -265,6 +265,6 @@ def experiment(
             # Without errors there is nothing to be severe.
             first = next(iter(series)) if form == "hard" and not rate else name
             cell = f"{first.replace(', ', '_').replace(' ', '_')}_{rate:g}"
-            found = lend.cells.once(cell, functools.partial(taught, form, severity, rate))
-            points += [Point(name, rate, metric, value) for metric, value in found.items()]
+            scores = lend.cells.once(cell, functools.partial(taught, form, severity, rate))
+            points += [Point(name, rate, metric, value) for metric, value in scores.items()]
     return points

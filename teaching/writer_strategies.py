@@ -54,8 +54,8 @@ class Writer:
         """A draft, and where it is rejected another with the strategies for that situation."""
         draft = self.write(wanted, ())
         reason = self.reason(wanted, draft)
-        found = reason and retrieve(library, situation(wanted.type, reason), floor=FLOOR)
-        return self.write(wanted, found) if found else draft
+        strategies = reason and retrieve(library, situation(wanted.type, reason), floor=FLOOR)
+        return self.write(wanted, strategies) if strategies else draft
 
 
 def acceptance(writer: Writer, wanted: Sequence[Wanted], library: Library) -> dict[str, float]:
@@ -68,8 +68,8 @@ def acceptance(writer: Writer, wanted: Sequence[Wanted], library: Library) -> di
 
 def reasons(writer: Writer, wanted: Sequence[Wanted], library: Library) -> Counter:
     """How often each (type, reason) rejects."""
-    found = Counter((w.type, writer.reason(w, writer.advised(w, library))) for w in wanted)
-    return Counter({key: count for key, count in found.items() if key[1]})
+    reasons = Counter((w.type, writer.reason(w, writer.advised(w, library))) for w in wanted)
+    return Counter({key: count for key, count in reasons.items() if key[1]})
 
 
 def loop(
@@ -80,10 +80,10 @@ def loop(
     Args:
       teacher: is shown a rejected draft with the reason, and says what to do.
     """
-    asked = {str(i): each for i, each in enumerate(wanted)}
+    by_key = {str(i): each for i, each in enumerate(wanted)}
 
     def scenarios(number: int, answer) -> Iterator[Scenario]:
-        for key, each in asked.items():
+        for key, each in by_key.items():
             draft = writer.advised(each, library)
             reason = writer.reason(each, draft)
             if reason:
@@ -91,12 +91,12 @@ def loop(
                 yield Scenario(text, text, key, source=each.caption)
 
     def student(scenario: Scenario, strategies: Sequence[str]) -> str:
-        return writer.write(asked[scenario.prompt], strategies)
+        return writer.write(by_key[scenario.prompt], strategies)
 
     def advise(scenario, old, _, failed) -> list[str]:
         tried = "".join(f"This did not help: {'; '.join(each)}\n" for each in failed if each)
         prompt = (
-            f"{types.load(asked[scenario.prompt].type).instruction}\nCaption: {scenario.source}\n"
+            f"{types.load(by_key[scenario.prompt].type).instruction}\nCaption: {scenario.source}\n"
             f"Draft: {old}\nIt was rejected ({scenario.text}).\n{tried}Say in numbered lines what "
             "to do, for any caption.\n1."
         )
@@ -105,7 +105,7 @@ def loop(
         return parse_strategies(f"1.{text}")
 
     def better(scenario: Scenario, old: str, new: str) -> bool:
-        each = asked[scenario.prompt]
+        each = by_key[scenario.prompt]
         return writer.reason(each, old) is not None and writer.reason(each, new) is None
 
     names = {"student": writer.model.name, "teacher": teacher.name}

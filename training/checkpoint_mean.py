@@ -80,8 +80,8 @@ def average_run(workdir: Path, output: Path, first_epoch: int, last_epoch: int) 
 def read_weights(folder: Path):
     """The weights in a checkpoint's folder params, as arrays of the host."""
     with ocp.PyTreeCheckpointer() as reader:
-        there = reader.metadata(folder).item_metadata.tree
-        on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), there)
+        metadata = reader.metadata(folder).item_metadata.tree
+        on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata)
         return reader.restore(folder, args=ocp.args.PyTreeRestore(restore_args=on_host))
 
 

@@ -88,10 +88,10 @@ class Option:
         config = flags.FLAGS[self.flag].value
         if config is None:
             raise UserError(f"--{self.flag}.{'.'.join(self.keys)} needs --{self.flag}=FILE")
-        found = options_at(config, self.keys) if options_at else None
-        if found is None:
+        section = options_at(config, self.keys) if options_at else None
+        if section is None:
             raise UserError(_unknown_key(self.flag, config, self.keys))
-        depth, takes = found
+        depth, takes = section
         value = takes.read(self.keys[depth:], self.text)
         put(config, self.keys, value)
         overrides = config_flags.get_override_values(flags.FLAGS[self.flag])

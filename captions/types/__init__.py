@@ -46,10 +46,10 @@ class Type:
         Args:
           shots: how many of the examples are shown; None: all.
         """
-        given, wanted = self.labels
-        shown = [f"{given}: {a}\n{wanted}: {b}" for a, b in self.examples[:shots]]
-        asked = f"{given}: {' '.join(text.split())}\n{wanted}:"
-        return "\n\n".join([self.instruction, *shown, asked])
+        source_label, target_label = self.labels
+        shown = [f"{source_label}: {a}\n{target_label}: {b}" for a, b in self.examples[:shots]]
+        request = f"{source_label}: {' '.join(text.split())}\n{target_label}:"
+        return "\n\n".join([self.instruction, *shown, request])
 
     def version(self, shots: int | None = None) -> str:
         """Changes with every letter of the prompt."""
