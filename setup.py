@@ -9,8 +9,8 @@ LANGUAGE = ["gguf>=0.17", "xllamacpp>=0.2"]
 TEACHING = ["sacrebleu>=2.5"]
 CAPTIONS = ["datatrove>=0.10.1"]  # carries python -m captions.generate
 WANDB, MLFLOW = ["wandb>=0.19"], ["mlflow-skinny>=3"]
-TEST = ["playwright", "pytest", "ruff", "tensorboard", *CAPTIONS, *LANGUAGE, *TEACHING, *VIDEO]
-TEST += WANDB + MLFLOW
+TEST = ["playwright", "pytest", "pytest-xdist", "ruff", "tensorboard", *CAPTIONS, *LANGUAGE]
+TEST += TEACHING + VIDEO + WANDB + MLFLOW
 # open_clip needs torchvision; this pair of releases is known to import together.
 PARITY = ["torch==2.14.1", "torchvision==0.29.1", "open_clip_torch>=3.2"]
 

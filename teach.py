@@ -11,39 +11,28 @@ import dataclasses
 import functools
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import jax
 import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 import experiment
 from benchmarks.world import zero_shot
-from data.tokenizer import load_tokenizer
 from data.world import World
-from encoders import make_encoder, restore
 from errors import UserError
 from files import dump_json, read_text
 from language import base as language
 from language.cache import cached
-from methods import base as methods
-from models import zoo
-from models.clip import init_params
-from pretrained.find import find_weights
 from teaching import results
 from teaching.base import Item, Record, write_atomically
 from teaching.students import ClipStudent
 from teaching.tasks.world import Scenes
 from tpu_configs import base
+from trainer import Run
 from training import cli
-from training import mesh as meshes
-from training.optimizer import make_optimizer
-from training.state import abstract_state, create_state
-from training.step import jit_train_step, make_train_step
-
-_TEXT_LENGTHS = (24, 32, 48, 77)  # tokens; a fit's texts are cut to the shortest that fits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,84 +80,43 @@ class Lend:
 
 
 @functools.lru_cache(maxsize=2)
-def _compiled(config: str, mesh) -> tuple:
-    """What is the same for every fit and seed: the model, its parameters, the compiled step."""
-    config = ConfigDict(json.loads(config))
-    source = find_weights(config.init["from"])
-    tokenizer = load_tokenizer(source.tokenizer)
-    _, params = restore(source, mesh, tokenizer)
-    model = zoo.build(
-        **config.model,
-        vocab_size=tokenizer.vocab_size,
-        eos_token_id=tokenizer.eos_token_id,
-        constrain=meshes.constraint(mesh),
-        shards=meshes.batch_shards(mesh),
-    )
-    method = methods.load(config.method.name, config.method.options)
-    methods.check_batch(method, ("image", "text", "negatives", "negatives_valid"))
-    _, tx = make_optimizer(total_steps=config.total_steps, **config.optimizer)
-    init = functools.partial(init_params, model)
-    trainable = experiment.trainable_of(config.train, jax.eval_shape(init, jax.random.key(0)))
-    learning = (method, tx, trainable)
-    abstract = abstract_state(mesh, init, *learning)
-    first = jax.jit(
-        lambda params: create_state(params, *learning, jax.random.key(0)),
-        out_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract),
-    )
-    embedders = experiment.embedders(model, method, {}, trainable)
-    step = jit_train_step(make_train_step(*embedders, *learning), abstract)
-    return model, params, tokenizer, method, first, step
+def _run(config: str) -> tuple[Run, Any]:
+    """What is the same for every fit and seed: the run, compiled once, and its first student."""
+    run = Run.open(ConfigDict(json.loads(config)))
+    return run, run.first_params()
 
 
 def _clip(config: ConfigDict, world: World) -> ClipStudent:
-    mesh = meshes.make_mesh(**config.mesh)
-    meshes.check_batch_size(mesh, config.batch_size)
-    plain = {k: v for k, v in config.to_dict().items() if k not in ("teach", "seed")}
-    model, params, tokenizer, method, first, step = _compiled(
-        json.dumps(plain, sort_keys=True), mesh
-    )
-
-    def encoder(params):
-        return make_encoder(model, params, mesh, tokenizer, config.eval.batch_size)
+    plain = {k: v for k, v in config.to_dict().items() if k != "teach"} | {"seed": 0}
+    run, first = _run(json.dumps(plain, sort_keys=True))
 
     def trainer(params, records: Sequence[Record], seed: int):
-        state = first(params)
-        negatives = config.data.num_negatives if "negatives" in method.batch_fields else 0
-        drawn = batches(records, world, tokenizer, config.batch_size, negatives, seed)
-        for _, batch in zip(range(config.total_steps), drawn, strict=False):
-            state, metrics = step(state, meshes.put_batch(mesh, batch))
-        if not np.isfinite(float(metrics["loss"])):
-            raise UserError("the student diverged: lower config.optimizer.learning_rate")
-        return state.student()
+        material = Material(records, world, config.batch_size)
+        return run.fit(material, config.total_steps, params, seed)
 
-    return ClipStudent(params, encoder, trainer, lambda p: float(np.exp(p["logit_scale"])))
+    return ClipStudent(first, run.encoder, trainer, lambda p: float(np.exp(p["logit_scale"])))
 
 
-def batches(
-    records: Sequence[Record], world: World, tokenizer, batch_size: int, negatives: int, seed: int
-) -> Iterator[dict]:
-    """Batches of the records without end, each epoch in another order."""
-    texts = [[r["caption"], *_padded(r, negatives)] for r in records]
-    flat, _ = tokenizer.encode([text for row in texts for text in row], _TEXT_LENGTHS[-1])
-    longest = int((flat == tokenizer.eos_token_id).argmax(axis=1).max()) + 1
-    length = next(n for n in _TEXT_LENGTHS if n >= longest)
-    ids = flat[:, :length].reshape(len(records), 1 + negatives, length)
-    valid = np.array([[bool(text) for text in row[1:]] for row in texts], bool)
-    rng, order = np.random.default_rng(seed), np.empty(0, int)
-    while True:
-        while len(order) < batch_size:
-            order = np.concatenate([order, rng.permutation(len(records))])
-        rows, order = order[:batch_size], order[batch_size:]
-        batch = {"image": np.stack([world.image(records[i]["scene"]) for i in rows])}
-        batch["text"] = ids[rows, 0]
-        if negatives:
-            batch |= {"negatives": ids[rows, 1:], "negatives_valid": valid[rows]}
-        yield batch
+class Material:
+    """A teacher's records as a data source, repeated until they fill a batch."""
 
+    num_negatives = 1  # a record may have fewer than the method takes, or none
 
-def _padded(record: Record, count: int) -> list[str]:
-    texts = list(record.get("negatives", ()))[:count]
-    return texts + [""] * (count - len(texts))
+    def __init__(self, records: Sequence[Record], world: World, batch_size: int):
+        self._records = list(records) * -(-batch_size // len(records))
+        self._world = world
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> dict:
+        record = self._records[index]
+        return {
+            "image": self._world.image(record["scene"]),
+            "captions": [record["caption"]],
+            "negatives": list(record.get("negatives", ())),
+            "key": f"record {index} of the material",
+        }
 
 
 def teach(config: ConfigDict, workdir: Path, seeds: Sequence[int]) -> list[dict]:

@@ -25,6 +25,16 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs():
+    """Drops compiled programs after each module.
+
+    Each holds memory maps, of which Linux gives a process 65,530: beyond them XLA crashes.
+    """
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def strict_ranks():
     """Makes implicit rank promotion an error: in a loss it hides a missing axis."""

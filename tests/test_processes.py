@@ -80,7 +80,7 @@ def test_one_is_killed_and_the_other_leaves(victim, photographs, whole, tmp_path
     pair.wait_for_step(3)
     pair.processes[victim].send_signal(signal.SIGKILL)
     codes, said = pair.end(LIMIT_S)
-    assert codes[victim] == -signal.SIGKILL and codes[1 - victim] == 1
+    assert codes[victim] == -signal.SIGKILL and codes[1 - victim] == 1, said
     lines = [line for line in said[1 - victim].splitlines() if line.startswith("error:")]
     assert len(lines) == 1 and f"process {victim}" in lines[0], said[1 - victim]
     assert "Traceback" not in said[1 - victim] and "*** Check failure" not in said[1 - victim]

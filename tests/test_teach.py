@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import teach
+from data import pipeline
 from data.tokenizer import load_tokenizer
 from teaching import results
 from teaching.results import Cells, Point
@@ -51,19 +52,25 @@ def test_batches_hold_the_records():
         {"scene": i, "caption": world.example(i).caption, "negatives": ["a cat"] * (i % 2)}
         for i in range(6)
     ]
-    drawn = teach.batches(records, world, tokenizer, 4, 1, seed=0)
-    some = [next(drawn) for _ in range(3)]
-    # Two epochs of six records in three batches of four: each twice.
-    images = np.concatenate([b["image"] for b in some])
+    material = teach.Material(records, world, batch_size=12)
+    batches = pipeline.train_batches(
+        material,
+        tokenizer=tokenizer,
+        batch_size=12,
+        seed=0,
+        image_size=32,
+        crop_scale=(1.0, 1.0),
+        num_negatives=2,
+    )
+    batch = next(batches)
+    # Six records in a batch of twelve: each twice.
     for record in records:
         image = world[record["scene"]]["image"]
-        rows = [np.array_equal(image, other) for other in images]
+        rows = [np.array_equal(image, other) for other in batch["image"]]
         assert sum(rows) == 2
-        valid = np.concatenate([b["negatives_valid"] for b in some])[rows]
-        assert (valid == bool(record["scene"] % 2)).all()
-        text = np.concatenate([b["text"] for b in some])[rows][0]
-        ids, _ = tokenizer.encode([record["caption"]], some[0]["text"].shape[1])
-        assert np.array_equal(text, ids[0])
+        assert (batch["negatives_valid"][rows] == [record["scene"] % 2, False]).all()
+        ids, _ = tokenizer.encode([record["caption"]], batch["text"].shape[1])
+        assert np.array_equal(batch["text"][rows][0], ids[0])
 
 
 def test_the_student_learns_and_the_first_stays(tmp_path):

@@ -6,6 +6,8 @@ alive, and watches the others.
 """
 
 import contextlib
+import ctypes
+import functools
 import itertools
 import os
 import signal
@@ -14,6 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from unittest import mock
 
 import jax
 from jax._src import distributed  # the key-value store has no public name
@@ -51,12 +54,13 @@ def initialize(
     flag = f"--xla_cpu_collective_timeout_seconds={COLLECTIVE_TIMEOUT_S}"
     os.environ["XLA_FLAGS"] = f"{flag} {os.environ.get('XLA_FLAGS', '')}"
     address = () if coordinator == "auto" else (coordinator, num_processes, process_id)
-    jax.distributed.initialize(
-        *address,
-        initialization_timeout=initialization_timeout_s,
-        # Ours speaks first, and in one line.
-        heartbeat_timeout_seconds=int(4 * heartbeat_timeout_s),
-    )
+    with _one_line_where_the_coordinator_is_gone():
+        jax.distributed.initialize(
+            *address,
+            initialization_timeout=initialization_timeout_s,
+            # Ours speaks first, and in one line.
+            heartbeat_timeout_seconds=int(4 * heartbeat_timeout_s),
+        )
     if jax.process_count() > 1:
         client = distributed.global_state.client
         _watch = Watch(client, jax.process_index(), jax.process_count(), heartbeat_timeout_s)
@@ -95,6 +99,28 @@ def _tell(message: str) -> None:
     with contextlib.suppress(jax.errors.JaxRuntimeError):
         client = distributed.global_state.client
         client.key_value_set(f"{ENDED}/{jax.process_index()}", message, allow_overwrite=True)
+
+
+@contextlib.contextmanager
+def _one_line_where_the_coordinator_is_gone() -> Iterator[None]:
+    """For a client that connects in it: when the coordinator's socket closes, _lost() is called.
+
+    By itself JAX's client would abort with a C++ stack, sooner than the watch can look. A callback
+    in Python takes that over; where jaxlib cannot hand it the status (std::bad_cast) it aborts too,
+    and a handler of C, as Python's own would come too late, ends in the same line.
+    """
+    connect = distributed._jax.get_distributed_runtime_client
+    calling_back = functools.partial(connect, missed_heartbeat_callback=lambda *_: _lost(0))
+    ctypes.CDLL(None).signal(signal.SIGABRT, _lost)
+    with mock.patch.object(distributed._jax, "get_distributed_runtime_client", calling_back):
+        yield
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_int)
+def _lost(_) -> None:
+    line = _gone("process 0, which coordinates the others, cannot be reached, or JAX has aborted")
+    os.write(2, f"error: {line}\n".encode())
+    os._exit(FAILED_STATUS)
 
 
 def _leave() -> None:
