@@ -1,11 +1,14 @@
 """The checks against pairs labelled by hand, SugarCrepe's pairs, and what each promises."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from captions import precision, types
+from captions import precision, types, writing
 from captions.checks import Pair, rejection
+from captions.writers import Draft
+from captions.writing import Item
 from data.video import read_classes
 
 LABELLED = Path(__file__).parents[1] / "golden" / "caption_pairs.tsv"
@@ -32,6 +35,25 @@ def test_none_of_the_labelled_pairs_is_sugarcrepes(shared):
     assert not known & {
         row[k] for row in precision.read_pairs(LABELLED) for k in ("caption", "draft")
     }
+
+
+def test_the_examples_in_the_docs_are_rejected_for_what_they_say():
+    page = (Path(__file__).parents[2] / "docs" / "captions.md").read_text()
+    _, _, table = page.partition("| reason | rejects |")
+    shown = set()
+    for line in table.partition("\n\n")[0].splitlines()[2:]:
+        reason, _, example = (cell.strip(" `") for cell in line.strip("|").split("|"))
+        if example:
+            before, draft = re.fullmatch(r"(?:\((.*?)\) )?(.*)", example).groups("")
+            of_image = (before.strip("*"),) * before.startswith("*")
+            caption = before if before and not of_image else "A black dog chases a white cat ."
+            item = Item(caption, "1.jpg", of_image)
+            written = Draft(draft, complete=reason != "cut_off")
+            judges = [n for n in types.available() if reason in types.load(n).reasons]
+            assert reason in {writing.judge(item, name, written)[1] for name in judges}
+            shown.add(reason)
+    # The others depend on the writer, the image or the siblings.
+    assert {reason for name in types.available() for reason in types.load(name).reasons} == shown
 
 
 @pytest.mark.parametrize("name", [*types.DEGLA, "all"])
