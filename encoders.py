@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +20,7 @@ from errors import MissingFileError, UserError
 from models import zoo
 from models.clip import CLIP, init_params
 from models.transformer import VisionConfig
+from paths import as_path
 from pretrained import fingerprint
 from pretrained.find import RUN_FILE, WeightsSource, find_weights
 from pretrained.load import load_weights
@@ -80,7 +80,7 @@ def open_cache(folder: str, model: CLIP, params: Any, tokenizer: Tokenizer) -> C
     stamp = fingerprint.fingerprint(model.config, tokenizer.fingerprint())
     dtype, backend = model.compute.dtype, jax.default_backend()
     weights = [fingerprint.params_hash(params), json.dumps(stamp), str(dtype), backend]
-    return Cache(Path(folder), "\n".join(weights))
+    return Cache(folder, "\n".join(weights))
 
 
 @functools.lru_cache(maxsize=1)
@@ -104,12 +104,12 @@ def find_model(name: str, step: int | None) -> tuple[WeightsSource, str]:
       name: a run directory, or pretrained weights in any layout (pretrained/find.py).
       step: of a run; by default the best by its metric where one was kept, else the newest.
     """
-    if not (Path(name) / RUN_FILE).is_file():
+    if not as_path(name, RUN_FILE).is_file():
         return find_weights(name), "pretrained"
-    options = read_config(Path(name))["checkpoint"]
+    options = read_config(name)["checkpoint"]
     metric = options["best_metric"]
     checkpoints = Checkpoints(
-        Path(name), best_metric=metric, best_mode=options["best_mode"], read_only=True
+        name, best_metric=metric, best_mode=options["best_mode"], read_only=True
     )
     with contextlib.closing(checkpoints):
         chosen = step or checkpoints.best_step or checkpoints.latest_step
@@ -120,7 +120,7 @@ def find_model(name: str, step: int | None) -> tuple[WeightsSource, str]:
             raise MissingFileError(f"{name} has no checkpoint of step {chosen}; there are: {steps}")
         default = f"best by {metric}" if checkpoints.best_step else "the newest"
     words = f"step {chosen}, {'as asked' if step else default}"
-    return find_weights(Path(name, "checkpoints", str(chosen))), words
+    return find_weights(as_path(name, "checkpoints", str(chosen))), words
 
 
 class Loaded(NamedTuple):
@@ -151,8 +151,8 @@ def open_model(
     if folder is None:
         raise UserError(f"{name} brings no tokenizer: name one with --tokenizer")
     tokens = load_tokenizer(folder)
-    is_run = (Path(name) / RUN_FILE).is_file()
-    dtype = read_config(Path(name))["model"]["dtype"] if is_run else "auto"
+    is_run = as_path(name, RUN_FILE).is_file()
+    dtype = read_config(name)["model"]["dtype"] if is_run else "auto"
     return Loaded(*restore(weights, mesh, tokens, shape, dtype), tokens, words)
 
 

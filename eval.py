@@ -36,6 +36,7 @@ from errors import MissingFileError, UserError
 from models.clip import CLIP
 from models.transformer import VisionConfig
 from options import Options
+from paths import as_path, is_folder
 from pretrained import fingerprint
 from pretrained.find import RUN_FILE
 from pretrained.load import load_weights
@@ -99,8 +100,8 @@ def eval_options(
     """config.eval: defaults, the run's own, the experiment's, and the dotted keys of overrides."""
     options = base.get_config().eval
     with options.unlocked():
-        if (Path(source) / RUN_FILE).is_file():
-            options.update(read_config(Path(source))["eval"])
+        if as_path(source, RUN_FILE).is_file():
+            options.update(read_config(source)["eval"])
         if config is not None:
             options.update(config.eval.to_dict())
     for key, value in overrides.items():
@@ -141,7 +142,7 @@ def score(
       UserError: the weights or an option are not what they should be.
     """
     alphas = [as_alpha(alpha) for alpha in alphas]
-    if not output.parent.is_dir():
+    if not is_folder(output.parent):
         raise MissingFileError(f"{output.parent}: no such folder; give another --output")
     if against == source:
         raise UserError(f"--against={against} is --workdir itself: name other weights")
@@ -159,7 +160,8 @@ def score(
         )  # fmt: skip
     if jax.process_index() == 0:
         chosen = {name: options.get(name, ConfigDict()).to_dict() for name in runs}
-        report.write(results, output, options=chosen, published=published, workdir=Path(source))
+        run = as_path(source)
+        report.write(results, output, options=chosen, published=published, workdir=run)
 
 
 def score_weights(
@@ -239,11 +241,11 @@ def main() -> None:
     args = flags.FLAGS
     if not (args.workdir or args.encoder):
         raise UserError("pass --workdir with weights, or --encoder to check the benchmarks")
-    folder = Path(args.workdir or ".")
+    folder = as_path(args.workdir or ".")
     score(
         args.workdir or args.encoder,
         config_flags.get_override_values(args["eval"]),
-        Path(args.output or folder / "results.json"),
+        as_path(args.output or folder / "results.json"),
         config=args.config,
         step=args.step,
         shape=args.shape,

@@ -7,13 +7,12 @@ with its name and line. What goes out is whole, UTF-8, and json that every reade
 import csv
 import json
 import math
-import os
 import re
 from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from errors import FileError, MissingFileError, UserError
+from errors import UserError
+from paths import named, read_bytes, whole
 
 _MOST_LINES = 100  # of a quoted field: beyond, its quote is a stray one
 
@@ -26,14 +25,7 @@ def read_text(path) -> str:
       FileError: it cannot be read.
       UserError: it is not UTF-8.
     """
-    path = Path(path)
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise MissingFileError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:  # ValueError: no name of a file at all
-        reason = getattr(error, "strerror", None) or error
-        raise FileError(f"cannot read {path}: {reason}") from None
+    content = read_bytes(path)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -157,13 +149,8 @@ def write_text(path, text: str) -> None:
     Raises:
       FileError: it cannot be written; says where.
     """
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
+    with named(path, "write"), whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise FileError(f"cannot write {path}: {error.strerror}") from error
 
 
 def write_json(path, content: Any, **options) -> None:

@@ -8,9 +8,10 @@ VIDEO = ["av>=15,<19"]
 LANGUAGE = ["gguf>=0.17", "xllamacpp>=0.2"]
 TEACHING = ["sacrebleu>=2.5"]
 CAPTIONS = ["datatrove>=0.10.1"]  # carries python -m captions.generate
+GCS = ["gcsfs"]
 WANDB, MLFLOW = ["wandb>=0.19"], ["mlflow-skinny>=3"]
 TEST = ["playwright", "pytest", "pytest-xdist", "ruff", "tensorboard", *CAPTIONS, *LANGUAGE]
-TEST += TEACHING + VIDEO + WANDB + MLFLOW
+TEST += TEACHING + VIDEO + WANDB + MLFLOW + GCS + ["gcp-storage-emulator"]
 # open_clip needs torchvision; this pair of releases is known to import together.
 PARITY = ["torch==2.14.1", "torchvision==0.29.1", "open_clip_torch>=3.2"]
 
@@ -29,14 +30,16 @@ setup(
     },
     py_modules=[
         *("train", "eval", "teach", "trainer", "encoders", "dry_run", "experiment"),
-        *("errors", "files", "intervals", "options"),
+        *("errors", "files", "intervals", "options", "paths"),
     ],
     # Bounds are what was tested (CONTRIBUTING.md, Pythons): on 3.11 pip takes the lower releases of
     # jax and flax, on 3.12 and 3.13 the upper ones.
     install_requires=[
         "absl-py",
         "array_record",
+        "etils[epath]",
         "flax>=0.12.8,<0.13",
+        "fsspec",
         "ftfy",
         "grain>=0.2.18,<0.3",
         "HanTa>=1.2",
@@ -73,6 +76,7 @@ setup(
         "captions": CAPTIONS,
         "wandb": WANDB,
         "mlflow": MLFLOW,
+        "gcs": GCS,  # gs:// for run directories, weights and data
         "tpu": ["libtpu"],  # the TPU compiler, for perf/compile.py on a machine without a TPU
     },
 )

@@ -26,6 +26,7 @@ from errors import UserError
 from files import dump_json, read_text
 from language import base as language
 from language.cache import cached
+from paths import as_path, on_disk
 from teaching import results
 from teaching.base import Item, Record, write_atomically
 from teaching.students import ClipStudent
@@ -135,7 +136,7 @@ def teach(config: ConfigDict, workdir: Path, seeds: Sequence[int]) -> list[dict]
             print(f"{time.monotonic() - start:6.0f} s  seed {seed}: {line}", flush=True)
 
         cells = results.Cells(workdir / f"seed_{seed}", say)
-        data = Path(config.teach.data) if config.teach.data else None
+        data = as_path(config.teach.data) if config.teach.data else None
         by_seed[seed] = run(Lend(config, seed, cells, data), **options)
         left = (time.monotonic() - start) / (i + 1) * (len(seeds) - i - 1)
         say(f"done; some {left / 60:.0f} min left")
@@ -151,7 +152,8 @@ def teach(config: ConfigDict, workdir: Path, seeds: Sequence[int]) -> list[dict]
 def main() -> None:
     name = cli.experiment_name(config_flags.get_config_filename(flags.FLAGS["config"]))
     seeds = [int(seed) for seed in flags.FLAGS.seeds]
-    teach(flags.FLAGS.config, Path(flags.FLAGS.workdir or Path("runs", f"teach_{name}")), seeds)
+    workdir = flags.FLAGS.workdir or as_path("runs", f"teach_{name}")
+    teach(flags.FLAGS.config, on_disk(workdir, what="what teaching writes"), seeds)
 
 
 def define_flags() -> None:

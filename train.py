@@ -17,6 +17,7 @@ from data import pipeline, sources
 from dry_run import describe
 from eval import load_benchmarks
 from methods import base as methods
+from paths import as_path
 from pretrained import fingerprint
 from pretrained.find import RUN_FILE
 from report import run as report
@@ -97,7 +98,7 @@ def train(config: ConfigDict, workdir: Path, dry_run: bool = False) -> None:
 
 def main() -> None:
     name = cli.experiment_name(config_flags.get_config_filename(flags.FLAGS["config"]))
-    workdir = Path(flags.FLAGS.workdir or Path("runs", name))
+    workdir = as_path(flags.FLAGS.workdir or as_path("runs", name))
     train(flags.FLAGS.config, workdir, flags.FLAGS.dry_run)
 
 

@@ -12,6 +12,7 @@ from benchmarks.scorers import choice
 from data.rows import frozen_rows, rows
 from errors import UserError
 from intervals import Mean
+from paths import as_path
 
 ORDER = ("coco_order", "flickr30k_order")
 LEAST_CASES = 25  # of a pair of attributes that counts
@@ -51,7 +52,7 @@ def run(
     if not (vg_images or coco_images or flickr30k_images):
         raise UserError("benchmark aro needs images: pass --eval.aro.vg_images or another of them")
     if vg_images:
-        yield from visual_genome(Path(root), vg_images)
+        yield from visual_genome(as_path(root), vg_images)
     folders, hashes = (coco_images, flickr30k_images), (coco_hash, flickr30k_hash)
     for subset, images, expected in zip(ORDER, folders, hashes, strict=True):
         for row in frozen_rows(f"{root}/{subset}.json", expected) if images else ():

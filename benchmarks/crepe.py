@@ -1,13 +1,13 @@
 """CREPE, productivity: a caption among its hard negatives, by how long it is. Ma et al. 2023."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from benchmarks.base import Item, benchmark
 from benchmarks.scorers import choice
 from data.rows import rows
 from errors import MissingFileError
 from intervals import Mean
+from paths import as_path, glob
 
 KINDS = ("atom", "swap", "negate")
 AGGREGATES = {"average": Mean(KINDS)}
@@ -24,7 +24,7 @@ def run(root: str, images: str) -> Iterator[Item]:
       images: folder of Visual Genome's images, both parts in one.
     """
     for kind in KINDS:
-        files = sorted(Path(root, kind).glob("*.csv"))
+        files = glob(as_path(root, kind), "*.csv")
         if not files:
             raise MissingFileError(f"{root}/{kind}: no csv file of CREPE there")
         for file in files:

@@ -5,7 +5,6 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from data.array_cache import Cache
 from data.decoding import Decoder, batches_of, decoded_in_order
 from data.images import Crop, Stored, image_key
 from errors import UserError
+from paths import read_bytes
 
 # Threads that decode: as many whole pictures, of up to 89 million pixels, are in memory at once.
 _DECODERS = min(8, os.cpu_count() or 1)
@@ -176,11 +176,8 @@ def _image_hash(item) -> str:
     box = item.box if isinstance(item, Crop) else ()
     image = item.image if isinstance(item, Crop) else item
     image = image.read() if isinstance(image, Stored) else image
-    if isinstance(image, str | Path):
-        try:
-            image = Path(image).read_bytes()
-        except OSError as error:
-            raise UserError(f"cannot read {image}: {error.strerror}") from None
+    if isinstance(image, str | os.PathLike):
+        image = read_bytes(image)
     return f"{image_key(image)}{box}"
 
 

@@ -1,13 +1,13 @@
 """VL-CheckList: objects, attributes and relations, one replaced. Zhao et al. 2022."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from benchmarks.base import Item, benchmark, grouped
 from benchmarks.scorers import choice
 from data.rows import rows
 from errors import UserError
 from intervals import Mean
+from paths import glob
 
 
 def aggregates(counts) -> dict:
@@ -27,7 +27,7 @@ def run(root: str, images: str) -> Iterator[Item]:
       root: folder of <type>/<corpus>/<kind>.json, each a list of [image, {POS: [..], NEG: [..]}].
       images: folder that the images' paths start from.
     """
-    for file in sorted(Path(root).rglob("*.json")):
+    for file in glob(root, "**/*.json"):
         subset = file.relative_to(root).with_suffix("").as_posix()
         for row in rows(file, [0, 1]):
             texts = row[1]

@@ -14,6 +14,7 @@ from benchmarks.scorers import choice
 from data.images import Stored
 from errors import MissingFileError, UserError
 from intervals import Mean, Pooled
+from paths import as_path, glob
 
 # Set -> its name in TFDS, the split that is tested on, its heading in CLIP's prompts.md and its
 # name in CLIP_benchmark's files; of the metrics the one that papers give.
@@ -68,7 +69,7 @@ def run(
     """
     for entry in sets:
         name, _, folder = entry.strip().partition("=")
-        read = image_folder(Path(folder)) if folder else tfds_images(name, tfds_dir, split)
+        read = image_folder(as_path(folder)) if folder else tfds_images(name, tfds_dir, split)
         images, labels = read
         texts = class_texts(name, labels, prompts)
         for key, image, label in images:
@@ -79,7 +80,7 @@ def class_texts(name: str, labels: Sequence[str], prompts: str) -> tuple[tuple[s
     """For each class the texts that stand for it; raises as read_prompts()."""
     said, templates = [label.replace("_", " ") for label in labels], ["a photo of a {}."]
     if prompts and name in SETS:
-        said, templates = read_prompts(name, labels, Path(prompts))
+        said, templates = read_prompts(name, labels, as_path(prompts))
     return tuple(tuple(template.format(words) for template in templates) for words in said)
 
 
@@ -110,7 +111,7 @@ def image_folder(root: Path) -> tuple[list[tuple[str, str, int]], list[str]]:
     Raises:
       MissingFileError: there are none.
     """
-    paths = sorted(p for p in root.glob("*/*") if p.suffix.lower() in _IMAGES)
+    paths = [p for p in glob(root, "*/*") if p.suffix.lower() in _IMAGES]
     if not paths:
         raise MissingFileError(f"{root}: no images in folders of classes, such as {root}/cat/1.jpg")
     labels = list(dict.fromkeys(path.parent.name for path in paths))

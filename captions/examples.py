@@ -19,6 +19,7 @@ from captions.writers import Request
 from captions.writing import Item
 from captions.written import Written
 from errors import UserError, one_line_errors
+from paths import disk_argument
 
 
 def completions(
@@ -88,11 +89,15 @@ def main() -> None:
         prog="python -m captions.examples",
         description="Makes examples for a language model of what captions.generate wrote.",
     )
-    parser.add_argument("folder", type=Path, help="folder of captions.generate: what is right")
-    parser.add_argument("--rejected", type=Path, help="another one, of a language model's drafts")
+    parser.add_argument(
+        "folder", type=disk_argument, help="folder of captions.generate: what is right"
+    )
+    parser.add_argument(
+        "--rejected", type=disk_argument, help="another one, of a language model's drafts"
+    )
     parser.add_argument("--types", default="", help="with commas between; default: all")
     parser.add_argument("--shots", type=int, help="examples in a prompt; default: all")
-    parser.add_argument("--out", required=True, type=Path, help="jsonl to write")
+    parser.add_argument("--out", required=True, type=disk_argument, help="jsonl to write")
     args = parser.parse_args()
     names = tuple(filter(None, args.types.split(",")))
     with one_line_errors():

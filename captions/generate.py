@@ -21,6 +21,7 @@ from captions.run import Run, call
 from captions.writers import Writer
 from captions.writing import Limits, Tally
 from errors import UserError, one_line_errors
+from paths import disk_argument
 
 _PILOT = 100  # texts that the estimate is made from
 
@@ -144,14 +145,14 @@ def main() -> None:
     add = parser.add_argument
     add("--source", required=True, help="a source of data/sources.py or a file of data/")
     add("--writer", required=True, choices=("rules", "language"))
-    add("--out", required=True, type=Path, help="folder to write; or to go on in")
+    add("--out", required=True, type=disk_argument, help="folder to write; or to go on in")
     add("--model", help="a language model of language/")
     add("--types", default="", help="of captions/types/, with commas between")
     add("--teacher", default="", help="weights of a CLIP that looks at the images; default: none")
     add("--records", type=int, help="write for the first so many")
     add("--task_records", type=int, default=2000, help="records of a task")
     add("--executor", default="local", help="local, slurm or ray")
-    add("--json", type=Path, help="also write DeGLA's json, or a json of classes, there")
+    add("--json", type=disk_argument, help="also write DeGLA's json, or a json of classes, there")
     args, of_groups = _parse(parser, ("source", "model", "writer", "limits", "executor"))
     with one_line_errors():
         run = Run(

@@ -20,6 +20,7 @@ import files
 from captions.rules import ADJECTIVES, NOUNS, parse
 from data import frozen
 from errors import UserError, one_line_errors
+from paths import as_path
 
 MOST_WORDS = 30
 
@@ -82,7 +83,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, help="json to write, for benchmarks/aro.py")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    print(write(Path(options.annotations), Path(options.out), options.seed))
+    print(write(as_path(options.annotations), as_path(options.out), options.seed))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from captions import types
 from captions.checks import Pair, rejection
 from errors import UserError, one_line_errors
 from intervals import wilson
+from paths import disk_argument
 
 # SugarCrepe's files, by the type that each is an example of.
 SUGARCREPE = {
@@ -77,8 +78,10 @@ def main() -> None:
         prog="python -m captions.precision",
         description="Precision and recall of the checks on labelled pairs, with 95 % intervals.",
     )
-    parser.add_argument("pairs", type=Path, help="tsv with columns type, label, caption, draft")
-    parser.add_argument("--sugarcrepe", type=Path, help="folder of SugarCrepe's files")
+    parser.add_argument(
+        "pairs", type=disk_argument, help="tsv with columns type, label, caption, draft"
+    )
+    parser.add_argument("--sugarcrepe", type=disk_argument, help="folder of SugarCrepe's files")
     options = parser.parse_args()
     with one_line_errors():
         rows = read_pairs(options.pairs)

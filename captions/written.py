@@ -12,6 +12,7 @@ import numpy as np
 
 import files
 from errors import UserError
+from paths import on_disk
 
 INDEX = "index.npy"  # uint64 [rows], what stands for a row's image and caption
 _NAME, _SPLIT, _FORMAT = "negatives", "train", "array_record"
@@ -75,7 +76,7 @@ class Written:
     def __init__(self, folder: str | Path):
         import tensorflow_datasets as tfds
 
-        self.folder = Path(folder)
+        self.folder = on_disk(folder, what="written captions")
         if not (self.folder / INDEX).is_file() or not (self.folder / "features.json").is_file():
             hint = "python -m captions.generate writes such folders"
             if (self.folder / "run.json").is_file():

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from errors import UserError
+from paths import on_disk
 
 
 class Cache:
@@ -20,8 +21,9 @@ class Cache:
     """
 
     def __init__(self, folder: Path, weights: str):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        self.path = Path(folder) / f"{hashlib.sha256(weights.encode()).hexdigest()[:32]}.sqlite"
+        folder = on_disk(folder, what="the embeddings that are kept")
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / f"{hashlib.sha256(weights.encode()).hexdigest()[:32]}.sqlite"
         with self._open() as database:
             database.execute("create table if not exists rows (key text primary key, row blob)")
 

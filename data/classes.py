@@ -1,8 +1,7 @@
 """Names of classes alone, without videos or images: what descriptions are written for."""
 
-from pathlib import Path
-
 from data.video import read_classes
+from paths import as_path
 
 
 class Classes:
@@ -22,4 +21,4 @@ def load(root: str, classes="classes.json") -> Classes:
       UserError: it is no such json.
       MissingFileError: it is not there.
     """
-    return Classes(read_classes(Path(root, classes))[0])
+    return Classes(read_classes(as_path(root, classes))[0])

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from errors import UserError
+from paths import readable
 
 _LEAST_WHOLE = 0.9  # of what a header promises, or the file is cut short
 
@@ -38,7 +39,7 @@ class Film:
     def __init__(self, path: str):
         self._path = path
         with self._named(), contextlib.ExitStack() as stack:
-            self._container = stack.enter_context(pyav().open(path))
+            self._container = stack.enter_context(pyav().open(readable(path)))
             self._stream = self._film()
             rate = self._stream.average_rate or self._stream.guessed_rate
             self.rate = float(rate) if rate else None

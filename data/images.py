@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from errors import UserError
+from paths import readable
 
 # Pillow warns of a bomb and opens it all the same; only double the size is its error.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
@@ -216,7 +217,7 @@ def open_image(image):
             elif isinstance(image, np.ndarray):
                 opened = _of_array(image)
             else:
-                file = io.BytesIO(image) if isinstance(image, bytes) else image
+                file = io.BytesIO(image) if isinstance(image, bytes) else readable(image)
                 opened = stack.enter_context(Image.open(file))
             pixels, most = opened.width * opened.height, Image.MAX_IMAGE_PIXELS
             if not pixels:

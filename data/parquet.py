@@ -9,6 +9,7 @@ import pyarrow
 from pyarrow import parquet
 
 from errors import MissingFileError, UserError
+from paths import file_system, glob
 
 _CACHED_GROUPS = 4  # row groups that a process keeps; a record is read with its whole group
 
@@ -26,7 +27,7 @@ def load(root, files="**/*.parquet", image="image", text="text"):
       MissingFileError: no file is there.
       UserError: a file is no parquet or lacks a column, or its images are addresses.
     """
-    paths = sorted(Path(root).glob(files))
+    paths = glob(root, files)
     if not paths:
         raise MissingFileError(f"{root} holds no file {files}; set data.options.files")
     groups = [
@@ -43,7 +44,7 @@ def load(root, files="**/*.parquet", image="image", text="text"):
 def _row_groups(path: Path, image: str, text: str) -> list[int]:
     """Rows in each row group of a file whose columns are what they should be."""
     try:
-        with parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(path, filesystem=file_system(path)) as file:
             schema, metadata = file.schema_arrow, file.metadata
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{path} is no whole parquet file: {error}") from None
@@ -112,5 +113,5 @@ class Rows:
 
 @functools.lru_cache(maxsize=2 * _CACHED_GROUPS)
 def _column(path: str, group: int, name: str) -> pyarrow.ChunkedArray:
-    with parquet.ParquetFile(path) as file:
+    with parquet.ParquetFile(path, filesystem=file_system(path)) as file:
         return file.read_row_group(group, [name]).column(name)

@@ -1,9 +1,9 @@
 """Prompts with a better and a worse completion; batches as data/text.py makes them."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from data.text import Texts, train_batches
+from paths import as_path
 
 __all__ = ["batch_fields", "load", "train_batches"]
 
@@ -17,7 +17,7 @@ def load(root: str, file: str = "train.jsonl") -> Texts:
     Raises:
       UserError: a line that is no such record; names it.
     """
-    return Texts(Path(root, file), "preferences", ("chosen", "rejected"))
+    return Texts(as_path(root, file), "preferences", ("chosen", "rejected"))
 
 
 def batch_fields(num_negatives: int, texts: Sequence = ()) -> tuple[str, ...]:

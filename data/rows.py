@@ -6,13 +6,14 @@ json, jsonl, csv, tsv, and parquet as hubs serve it, whose cells may hold whole 
 import ast
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import files
 from data import frozen
 from data.images import Crop
-from errors import MissingFileError, UserError
+from errors import UserError
+from paths import names_in, open_binary
 
 
 class Row(dict):
@@ -93,7 +94,7 @@ def rows(path: Path | str, columns: Sequence[str] = ()) -> list[Row]:
     Raises:
       UserError: no such file, not of its kind, no rows, or a column that is missing.
     """
-    suffix = Path(path).suffix
+    suffix = PurePath(path).suffix
     if suffix in (".csv", ".tsv"):
         named = files.read_table(path, columns, "\t" if suffix == ".tsv" else ",")
     elif suffix == ".jsonl":
@@ -136,25 +137,19 @@ def _parquet(path) -> list[dict]:
     import pyarrow.parquet
 
     try:
-        return pyarrow.parquet.read_table(path).to_pylist()
-    except FileNotFoundError:
-        raise MissingFileError(f"{path}: no such file") from None
+        with open_binary(path) as file:
+            return pyarrow.parquet.read_table(file).to_pylist()
     except pyarrow.ArrowInvalid as error:
         raise UserError(f"{path}: not a parquet file ({error})") from None
 
 
 def missing_files(paths: set[str]) -> set[str]:
-    """One listing a folder: far cheaper than a stat for every file on a network disk."""
+    """Those that are not there."""
     folders: dict[str, set[str]] = {}
     for path in paths:
         folder, name = os.path.split(path)
         folders.setdefault(folder, set()).add(name)
     missing = set()
     for folder, names in folders.items():
-        try:
-            with os.scandir(folder or ".") as entries:
-                names = names.difference(entry.name for entry in entries)
-        except (FileNotFoundError, NotADirectoryError):
-            pass
-        missing |= {os.path.join(folder, name) for name in names}
+        missing |= {os.path.join(folder, name) for name in names - names_in(folder)}
     return missing

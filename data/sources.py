@@ -25,6 +25,7 @@ from pathlib import Path
 from errors import MissingFileError, UserError
 from files import read_json, read_table
 from options import Options, check_known, modules_that_define
+from paths import as_path, names_in
 
 _SHOWN = 3  # names that an error message lists before "..."
 
@@ -141,7 +142,7 @@ def captions(root, annotations="captions.json", images="images"):
     Also optionally with texts: {role: [..]}, one list a caption, of texts or of groups of texts.
     Karpathy's files, which call them `caption` or `image_name`, are read as well.
     """
-    file, folder = Path(root, annotations), Path(root, images)
+    file, folder = as_path(root, annotations), as_path(root, images)
     records = []
     for key, row in _rows(file, "[{image, captions: [..]}]"):
         field = "caption" if "caption" in row else "captions"
@@ -163,7 +164,7 @@ def captions(root, annotations="captions.json", images="images"):
 
 def coco(root, annotations="annotations/captions_train2014.json", images="train2014"):
     """COCO's captions json: annotations joined to images, those without a caption left out."""
-    file, folder = Path(root, annotations), Path(root, images)
+    file, folder = as_path(root, annotations), as_path(root, images)
     content = read_json(file)
     if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
         expected = "{images: [..], annotations: [..]}"
@@ -192,7 +193,7 @@ def degla(root, annotations="degla.json", images="train2014", pattern="COCO_trai
       pattern: file name of an image, filled with its number; an `image_id` that is not a number
         is a file name itself.
     """
-    file, folder = Path(root, annotations), Path(root, images)
+    file, folder = as_path(root, annotations), as_path(root, images)
     records = []
     for key, row in _rows(file, "[{image_id, original, enhanced: [..]}]"):
         image_id = str(_id(row, "image_id", key)).strip()
@@ -212,7 +213,7 @@ def degla(root, annotations="degla.json", images="train2014", pattern="COCO_trai
 
 def negclip(root, annotations="train_neg_clip.tsv", images="."):
     """NegCLIP's tsv: columns title, filepath, and neg_caption holding a Python list of captions."""
-    file, folder = Path(root, annotations), Path(root, images)
+    file, folder = as_path(root, annotations), as_path(root, images)
     records = []
     for key, row in read_table(file, {"title", "filepath", "neg_caption"}, "\t"):
         row["neg_caption"] = _python_literal(row["neg_caption"])
@@ -287,18 +288,13 @@ def image_name(record) -> str:
 
 
 def _check_images(paths):
-    """One listing a folder: far cheaper than a stat for every record on a network disk."""
     wanted = {}
     for path in paths:
         folder, name = os.path.split(path)
         wanted.setdefault(folder, {})[name] = None
     missing = []
     for folder, names in wanted.items():
-        try:
-            with os.scandir(folder) as entries:
-                names_there = {entry.name for entry in entries}
-        except (FileNotFoundError, NotADirectoryError, ValueError):  # no name of a folder at all
-            names_there = ()
+        names_there = names_in(folder)
         missing += [(folder, name) for name in names if name not in names_there]
     if missing:
         total = sum(map(len, wanted.values()))

@@ -17,6 +17,7 @@ from data import packing
 from data.pipeline import arranged, sampled_batches
 from errors import UserError
 from files import read_jsonl
+from paths import as_path
 
 
 class Texts:
@@ -54,7 +55,7 @@ def load(root: str, file: str = "train.jsonl") -> Texts:
     Raises:
       UserError: a line that is no such record; names it.
     """
-    return Texts(Path(root, file), "text", ("completion",))
+    return Texts(as_path(root, file), "text", ("completion",))
 
 
 def batch_fields(num_negatives: int, texts: Sequence = ()) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import tokenizers
 
 from errors import UserError
 from files import read_object, write_json
+from paths import local_copy, whole
 
 _FILE, _CONFIG = "tokenizer.json", "tokenizer_config.json"
 
@@ -52,10 +53,8 @@ class TextTokenizer:
 
     def save(self, folder: str | Path) -> None:
         """Writes a new folder that transformers and load_text_tokenizer read."""
-        # Whole or not at all: a run may be killed here.
-        temporary = Path(f"{folder}.tmp")
-        self.write(temporary)
-        temporary.replace(folder)
+        with whole(folder) as temporary:  # a run may be killed here
+            self.write(temporary)
 
     def write(self, folder: Path) -> None:
         """Adds the tokenizer's files to a folder."""
@@ -84,7 +83,7 @@ def load_text_tokenizer(folder: str | Path) -> TextTokenizer:
     Raises:
       UserError: no tokenizer.json there, or one that cannot be read.
     """
-    file = Path(folder) / _FILE
+    file = local_copy(folder) / _FILE
     if not file.is_file():
         raise UserError(f"{folder} holds no {_FILE}; transformers' save_pretrained writes one")
     try:

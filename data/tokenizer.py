@@ -13,7 +13,6 @@ import html
 import json
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import ftfy
 import numpy as np
@@ -23,6 +22,7 @@ from tokenizers import models, pre_tokenizers, trainers
 
 from data.siglip_tokenizer import SiglipTokenizer, is_siglip, load_siglip_tokenizer
 from errors import FileError, UserError
+from paths import as_path, local_copy, read_bytes, whole
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 _WORD_END = "</w>"
@@ -87,13 +87,11 @@ class Tokenizer:
           FileError: it cannot be written.
         """
         tokenizer = _clip_tokenizer()(vocab=self._vocab, merges=self._merges, model_max_length=77)
-        # Whole or not at all: a run may be killed here.
-        temporary = Path(f"{folder}.tmp")
-        try:
-            tokenizer.save_pretrained(str(temporary))
-        except Exception as error:  # the libraries raise it bare
-            raise FileError(f"cannot write {temporary}: {error}") from None
-        temporary.replace(folder)
+        with whole(folder) as temporary:  # a run may be killed here
+            try:
+                tokenizer.save_pretrained(str(temporary))
+            except Exception as error:  # the libraries raise it bare
+                raise FileError(f"cannot write {folder}: {error}") from None
 
     def fingerprint(self) -> str:
         """SHA-256 of vocabulary, merges and cleaning."""
@@ -122,9 +120,8 @@ def load_tokenizer(name_or_folder) -> Tokenizer | SiglipTokenizer:
     Raises:
       UserError: the folder holds no such tokenizer, or the hub cannot be reached.
     """
-    folder = Path(name_or_folder)
-    if not folder.is_dir():
-        folder = _download(str(name_or_folder))
+    folder = as_path(name_or_folder)
+    folder = local_copy(folder) if folder.is_dir() else _download(str(name_or_folder))
     files = {path.name for path in folder.iterdir()}
     if "tokenizer.json" not in files and "spiece.model" in files:
         raise UserError(
@@ -182,7 +179,7 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int) -> Tokenizer:
 def from_merges(path) -> Tokenizer:
     """Returns OpenAI's tokenizer from its bpe_simple_vocab_16e6.txt.gz (49,408 ids)."""
     try:
-        lines = gzip.decompress(Path(path).read_bytes()).decode("utf-8").split("\n")
+        lines = gzip.decompress(read_bytes(path)).decode("utf-8").split("\n")
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read BPE merges from {path}: {error}") from None
     count = 49152 - 256 - 2  # what simple_tokenizer.py uses of a longer list, after its heading
@@ -222,7 +219,7 @@ def _download(name):
 
     files = ["tokenizer*.json", "vocab.json", "merges.txt", "special_tokens_map.json"]
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=files))
+        return as_path(huggingface_hub.snapshot_download(name, allow_patterns=files))
     except (OSError, ValueError):
         raise UserError(
             f"tokenizer {name!r} is neither a folder nor within reach on the Hugging Face hub; "

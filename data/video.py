@@ -20,8 +20,10 @@ from PIL import Image
 
 from data import film
 from data.pipeline import CONTEXT_LENGTH, arranged, sampled_batches
+from data.rows import missing_files
 from errors import MissingFileError, UserError
 from files import lines, read_object, read_text
+from paths import as_path
 
 TARGET_FPS = 30
 _VERBS = ("", "using ", "doing ", "during ", "performing ", "practicing ")
@@ -51,7 +53,8 @@ class Videos:
         for _, label, key in self._rows:
             if not 0 <= label < len(self.classes):
                 raise UserError(f"{key}: label {label}, but there are {len(self.classes)} classes")
-        missing = [(path, key) for path, _, key in self._rows if not Path(path).is_file()]
+        absent = missing_files({str(path) for path, _, _ in self._rows})
+        missing = [(path, key) for path, _, key in self._rows if str(path) in absent]
         if missing:
             path, key = missing[0]
             raise MissingFileError(
@@ -79,9 +82,9 @@ def load(root: str, annotations="train.csv", videos=".", classes="classes.json")
       UserError: a file that is not what it should be; names the row.
       MissingFileError: a file or videos that are not there.
     """
-    names, descriptions = read_classes(Path(root, classes))
-    rows = read_list(Path(root, annotations))
-    rows = ((Path(root, videos, path), label, key) for path, label, key in rows)
+    names, descriptions = read_classes(as_path(root, classes))
+    rows = read_list(as_path(root, annotations))
+    rows = ((as_path(root, videos, path), label, key) for path, label, key in rows)
     return Videos(rows, names, descriptions)
 
 

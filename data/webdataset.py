@@ -6,7 +6,6 @@ it lies: a run over hundreds of millions of pairs starts within seconds.
 """
 
 import functools
-import os
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -17,6 +16,7 @@ from tqdm import tqdm
 
 from errors import MissingFileError, UserError
 from files import parse_json, read_object, write_json
+from paths import as_path, file_size, glob, local_copy, open_binary, read_range, whole
 
 IMAGES = ("jpg", "jpeg", "png", "webp")
 TEXTS = ("txt", "json")  # of a sample with both, the first
@@ -46,12 +46,12 @@ def load(root, shards="*.tar", index="", caption="caption"):
       MissingFileError: no shard is there.
       UserError: a shard is not whole or compressed, or a sample lacks its image or caption.
     """
-    paths = sorted(Path(root).glob(shards))
+    paths = glob(root, shards)
     if not paths:
         raise MissingFileError(f"{root} holds no shard {shards}; set data.options.shards")
-    folder = Path(index or root)
+    folder = as_path(index or root)
     names, table = folder / "index.json", folder / "index.bin"
-    about = {"shards": {path.name: path.stat().st_size for path in paths}}
+    about = {"shards": {path.name: file_size(path) for path in paths}}
     if not names.is_file() or read_object(names) != about or not table.is_file():
         _write_index(paths, table)
         write_json(names, about)
@@ -66,7 +66,7 @@ class Shards:
 
     @functools.cached_property
     def _rows(self) -> np.ndarray:
-        return np.memmap(self._table, _ROW, "r")
+        return np.memmap(local_copy(self._table), _ROW, "r")
 
     def __getstate__(self):
         return {key: value for key, value in self.__dict__.items() if key != "_rows"}
@@ -104,7 +104,7 @@ class Shards:
         return captions
 
     def _read(self, shard, offset, size) -> bytes:
-        content = os.pread(_opened(self._paths[shard]), int(size), int(offset))
+        content = read_range(self._paths[shard], int(offset), int(size))
         if len(content) < size:
             raise UserError(f"{self._paths[shard]} was cut short since its index was made")
         return content
@@ -113,12 +113,7 @@ class Shards:
         """Shard and name of a sample, for messages and for splitting."""
         header = self._read(row["shard"], row["image"] - _BLOCK, _BLOCK)
         name = header[:100].rstrip(b"\0").decode(errors="replace")
-        return f"{Path(self._paths[row['shard']]).name}/{_key_and_ending(name)[0]}"
-
-
-@functools.lru_cache(maxsize=512)
-def _opened(path: str) -> int:
-    return os.open(path, os.O_RDONLY)
+        return f"{PurePosixPath(self._paths[row['shard']]).name}/{_key_and_ending(name)[0]}"
 
 
 def _is_text(value) -> bool:
@@ -133,28 +128,24 @@ def _key_and_ending(name: str) -> tuple[str, str]:
 
 
 def _write_index(paths: list[Path], table: Path) -> None:
-    # Threads: a shard is mostly waited for. A temporary file for each process, which all may index.
-    temporary = table.with_name(f"{table.name}.{os.getpid()}.tmp")
+    # Threads: a shard is mostly waited for. All processes may index at the same time.
     try:
-        with ThreadPoolExecutor(8) as pool, open(temporary, "wb") as file:
+        with ThreadPoolExecutor(8) as pool, whole(table) as temporary, temporary.open("wb") as file:
             rows = pool.map(_index_shard, range(len(paths)), paths)
             for shard in tqdm(rows, f"indexing the shards in {paths[0].parent}", len(paths)):
                 file.write(shard.tobytes())
-        os.replace(temporary, table)
     except OSError as error:
         raise UserError(
-            f"cannot write the index {table}: {error.strerror}; name a folder for it in "
+            f"cannot write the index {table}: {error.strerror or error}; name a folder for it in "
             "data.options.index"
         ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _index_shard(number: int, path: Path) -> np.ndarray:
     """The rows of a shard's samples: consecutive members of one key."""
     samples = {}
     try:
-        with tarfile.open(path, "r:") as tar:
+        with open_binary(path) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
                 key, ending = _key_and_ending(member.name)
                 if member.isfile() and key and ending in (*IMAGES, *TEXTS):
@@ -168,7 +159,7 @@ def _index_shard(number: int, path: Path) -> np.ndarray:
             f"{path} is no whole tar file that is not compressed ({error}); fetch it again, or "
             "decompress it"
         ) from None
-    size, rows = path.stat().st_size, []
+    size, rows = file_size(path), []
     for key, sample in samples.items():
         if "image" not in sample or not sample.keys() & set(TEXTS):
             lacking = f"text ({', '.join(TEXTS)})" if "image" in sample else "image"

@@ -20,6 +20,7 @@ import numpy as np
 
 from errors import FileError
 from language.base import Completion, LanguageModel, Score
+from paths import on_disk
 
 
 class Cached(LanguageModel):
@@ -123,7 +124,7 @@ class _Store:
     def __init__(self, folder: str | Path, model_name: str):
         slug = re.sub(r"[^\w.-]+", "_", model_name)[:80]
         # Two names may have one slug.
-        self._folder = Path(folder) / f"{slug}-{_digest(model_name)[:8]}"
+        self._folder = on_disk(folder, f"{slug}-{_digest(model_name)[:8]}", what="answers")
         self._folder.mkdir(parents=True, exist_ok=True)
         self._model_name = model_name
         self._offsets: dict[str, dict[str, int]] = {}

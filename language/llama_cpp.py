@@ -2,10 +2,11 @@
 
 import contextlib
 import socket
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from errors import UserError
 from language.endpoint import Endpoint
+from paths import as_path, local_copy
 
 
 class LlamaCpp(Endpoint):
@@ -53,10 +54,10 @@ def open(
         import xllamacpp
     except ImportError:
         raise UserError("llama.cpp needs xllamacpp: pip install -e '.[language]'") from None
-    if not Path(weights).is_file():
+    if not as_path(weights).is_file():
         raise UserError(f"{weights} is no file; llama.cpp reads GGUF files")
     parameters = xllamacpp.CommonParams()
-    parameters.model.path = str(weights)
+    parameters.model.path = str(local_copy(weights))
     parameters.n_parallel, parameters.n_ctx = slots, slots * context
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
     parameters.hostnames, parameters.port = ["127.0.0.1"], _free_port()
@@ -70,10 +71,10 @@ def open(
     return LlamaCpp(
         server,
         f"http://127.0.0.1:{parameters.port}/v1",
-        model=name or Path(weights).stem,
+        model=name or PurePath(weights).stem,
         concurrency=slots,
         largest_n=slots,  # each takes a slot, and more are refused
-        embedding_model=(name or Path(weights).stem) if embeddings else None,
+        embedding_model=(name or PurePath(weights).stem) if embeddings else None,
         top_n=top_n,
     )
 

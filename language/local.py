@@ -4,7 +4,7 @@ import collections
 import functools
 import zlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import jax
 import jax.numpy as jnp
@@ -258,7 +258,7 @@ def open(
         loaded.config,
         loaded.params,
         tokenizer,
-        name=name or Path(weights).stem,
+        name=name or PurePath(weights).stem,
         batch_size=batch_size,
         context=context,
         block=block,

@@ -15,6 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from errors import UserError
 from models import parameters
+from paths import absolute
 
 
 @contextlib.contextmanager
@@ -60,7 +61,8 @@ def read_parameters(step: Path, shardings: Mapping[str, Sharding]) -> Any:
 
 def _stored(step: Path) -> dict[Path, Any]:
     """Shapes and dtypes of the parameters that learn and of those that do not, by folder."""
-    folders = step.absolute() / "params", step.absolute().parent.parent / "fixed" / "params"
+    step = absolute(step)
+    folders = step / "params", step.parent.parent / "fixed" / "params"
 
     def metadata(folder):
         tree = ocp.PyTreeCheckpointHandler().metadata(folder).tree

@@ -12,6 +12,7 @@ from errors import MissingFileError, UserError
 from files import read_object
 from models.clip import CLIPConfig
 from models.llama import LlamaConfig
+from paths import as_path
 from pretrained import configs, fingerprint, llama, tensors
 from pretrained.gguf import open_gguf
 
@@ -77,7 +78,7 @@ def find_weights(name: str | Path) -> WeightsSource:
       MissingFileError: nothing is there, or the hub is out of reach.
       UserError: a config file is not what its name says, or belongs to other weights.
     """
-    source = _find(str(name), Path(name))
+    source = _find(str(name), as_path(name))
     if source.config is not None:
         fingerprint.check_shape(source.config, source.name)
     return source
@@ -124,7 +125,7 @@ def _in_package(name: str) -> Path:
     weights = [file for file in files if file.suffix in (".gguf", ".safetensors")]
     if len(weights) != 1:
         raise MissingFileError(f"the package {name} holds {len(weights)} files of weights, not one")
-    return Path(weights[0].locate())
+    return as_path(weights[0].locate())
 
 
 def _find_in_folder(name: str, folder: Path, fetch: Callable[[str], Path]) -> WeightsSource:
@@ -257,7 +258,7 @@ def _download(hub_id: str, patterns) -> Path:
     import huggingface_hub  # slow to import, and most sources are folders
 
     try:
-        return Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=list(patterns)))
+        return as_path(huggingface_hub.snapshot_download(hub_id, allow_patterns=list(patterns)))
     except Exception as error:  # of many types: no network, no such model, no right to it
         reason = str(error).strip().split("\n")[0]
         raise MissingFileError(

@@ -19,6 +19,7 @@ from tokenizers import decoders, models, pre_tokenizers
 from data.text_tokenizer import TextTokenizer
 from errors import UserError, one_line_errors
 from models.llama import LlamaConfig
+from paths import local_copy
 
 # general.architecture -> whether the rows of q and k are interleaved pairs, as Llama's are.
 _ARCHITECTURES = {"llama": True, "qwen2": False}
@@ -181,7 +182,7 @@ def open_gguf(path: str | Path) -> GGUFTensors:
     Raises:
       UserError: it is not whole, or of a kind that models/llama.py does not have.
     """
-    path = Path(path)
+    path = local_copy(path)
     return _opened(path, path.stat().st_mtime_ns)
 
 
@@ -211,7 +212,7 @@ def write_f16(source: str | Path, destination: str | Path) -> None:
     """
     import gguf
 
-    reader = _open(Path(source))
+    reader = _open(local_copy(source))
     kind = reader.get_field("general.architecture").contents()
     writer = gguf.GGUFWriter(destination, kind)
     own = {"GGUF.version", "GGUF.tensor_count", "GGUF.kv_count", "general.architecture"}

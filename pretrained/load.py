@@ -26,6 +26,7 @@ from files import dump_json, write_json
 from models.clip import CLIPConfig
 from models.llama import LlamaConfig
 from models.projection import MAPS
+from paths import as_path, local_copy, make_folder, whole
 from pretrained import checkpoint, configs, fingerprint, llama, names, spellings, tensors
 from pretrained.find import FILES, WeightsSource, find_weights, tokenizer_files
 from pretrained.gguf import open_gguf
@@ -135,7 +136,7 @@ def save_weights(
     Raises:
       UserError: the layout cannot hold the model, or the folder is not empty.
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is there and not empty; give another folder")
     names.table(layout, config)  # refuses what it has no names for
@@ -150,21 +151,23 @@ def save_weights(
             # Else open_clip would take OpenAI's; the name makes it look into the folder.
             stored["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = folder.name
     state = names.to_torch(params, config, layout)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     stamp = dump_json(fingerprint.fingerprint(config, tokenizer_hash), folder)
     # In the weights file, so that it cannot be parted from them; transformers asks for a format.
     metadata = {"format": "pt", tensors.METADATA_KEY: stamp}
-    safetensors.numpy.save_file(state, folder / FILES[layout][1][0], metadata=metadata)
-    for name, content in files.items():
-        write_json(folder / name, content)
-    if tokenizer and tokenizer.suffix == ".gguf":
-        open_gguf(tokenizer).tokenizer().write(folder)
-    elif tokenizer:
-        for file in tokenizer_files(tokenizer):
-            shutil.copy(file, folder / file.name)
-        if layout == "open_clip" and is_siglip(tokenizer):
-            # With its own cleaning: open_clip's own is another than transformers'.
-            load_tokenizer(tokenizer).write(folder)
+    with whole(folder) as new:
+        new.mkdir()
+        safetensors.numpy.save_file(state, new / FILES[layout][1][0], metadata=metadata)
+        for name, content in files.items():
+            write_json(new / name, content)
+        if tokenizer and tokenizer.suffix == ".gguf":
+            open_gguf(tokenizer).tokenizer().write(new)
+        elif tokenizer:
+            for file in tokenizer_files(local_copy(tokenizer)):
+                shutil.copy(file, new / file.name)
+            if layout == "open_clip" and is_siglip(tokenizer):
+                # With its own cleaning: open_clip's own is another than transformers'.
+                load_tokenizer(tokenizer).write(new)
 
 
 def _read_file(source: WeightsSource, stored: CLIPConfig, config: CLIPConfig, shardings: Mapping):

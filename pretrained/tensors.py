@@ -5,7 +5,7 @@ Nothing is ever executed from a file: torch's pickles are read with weights_only
 
 import re
 import warnings
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from safetensors import safe_open
 
 from errors import MissingFileError, UserError
 from files import parse_json, read_object
+from paths import local_copy
 from pretrained.gguf import open_gguf
 
 _FLOATS = {"F64", "F32", "F16", "BF16", "float64", "float32", "float16", "bfloat16"}
@@ -67,7 +68,7 @@ class _Safetensors:
     def __init__(self, path: Path):
         self._path = path
         try:
-            with safe_open(path, "numpy") as file:
+            with safe_open(local_copy(path), "numpy") as file:
                 stored = (file.metadata() or {}).get(METADATA_KEY)
                 slices = {name: file.get_slice(name) for name in file.keys()}
                 self.shapes = {name: tuple(s.get_shape()) for name, s in slices.items()}
@@ -80,7 +81,7 @@ class _Safetensors:
 
     def take(self, name: str) -> np.ndarray:
         # Opened anew for each, or the pages that are read would stay in memory together.
-        with safe_open(self._path, "numpy") as file:
+        with safe_open(local_copy(self._path), "numpy") as file:
             return file.get_tensor(name).astype(np.float32, copy=False)
 
 
@@ -93,7 +94,7 @@ class _Several:
             raise UserError(f"{index}: weight_map should name the file of each tensor")
         files = {}
         for name in sorted(set(places.values())):
-            if Path(name).name != name or not name.endswith(".safetensors"):
+            if PurePath(name).name != name or not name.endswith(".safetensors"):
                 raise UserError(f"{index}: {name!r} is no safetensors file beside it")
             if not (index.parent / name).is_file():
                 raise MissingFileError(f"{index.parent / name}: no such file, and {index} names it")
@@ -134,7 +135,7 @@ def _read_torch(path: Path) -> dict[str, Any]:
         ) from None
     try:
         with warnings.catch_warnings(action="ignore"):  # torch's advice to those who wrote it
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(local_copy(path), map_location="cpu", weights_only=True)
     except Exception as error:  # a broken file makes torch raise almost anything
         forbidden = re.search(r"(?:GLOBAL|Unsupported class) (\S+)", str(error))
         if forbidden:

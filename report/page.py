@@ -11,6 +11,7 @@ from markupsafe import Markup
 import files
 from benchmarks.base import Scores
 from errors import UserError
+from paths import as_path
 from report import figures, gallery
 from report.axes import COMPOSITION, HEADLINES, RETENTION, on_axis
 from report.results import Results
@@ -81,7 +82,7 @@ def scoreboard(results: Results, published: str = "") -> list[tuple[str, str, li
         figures_cited = [values.get((h.benchmark, h.figure)) for h in headlines]
         if any(value is not None for value in figures_cited):
             rows.append((model, source, figures_cited))
-    return rows + list(_others(Path(published), headlines) if published else ())
+    return rows + list(_others(as_path(published), headlines) if published else ())
 
 
 PUBLISHED_COLUMNS = ("model", "benchmark", "figure", "value", "source")

@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks.base import Score, Scores
 from data.images import image_key
 from intervals import Difference
+from paths import whole
 
 COLUMNS = ("model", "benchmark", *(f.name for f in dataclasses.fields(Score)))
 
@@ -128,4 +129,5 @@ def write_examples(results: Results, path: Path) -> None:
         name: pyarrow.array(values, pyarrow.list_(lists[name]) if name in lists else None)
         for name, values in columns.items()
     }
-    pyarrow.parquet.write_table(pyarrow.table(arrays), path, compression="zstd")
+    with whole(path) as temporary:
+        pyarrow.parquet.write_table(pyarrow.table(arrays), temporary, compression="zstd")

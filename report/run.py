@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from errors import UserError
 from eval import score
+from paths import as_path, whole
 from training import cli
 from training.checkpoints import read_config
 from training.logging import METRICS_FILE, read_metrics
@@ -33,11 +34,12 @@ def write(workdir: Path) -> None:
     Raises:
       UserError: the run has no scores before its first step and after its last.
     """
-    workdir = Path(workdir)
+    workdir = as_path(workdir)
     start = read_config(workdir)["init"]["from"]
     before, after = read_scores(workdir)
     print(f"\n{table(before, after)}")
-    figure(before, after).savefig(workdir / "report.png", dpi=110)
+    with whole(workdir / "report.png") as path:
+        figure(before, after).savefig(path, dpi=110, format="png")
     print(f"\nExample by example, {'before and after' if start else 'after'}:")
     score(str(workdir), {}, workdir / "results.json", against=start or None)
     print(NEXT.format(workdir=workdir, source=start))
@@ -49,7 +51,7 @@ def read_scores(workdir: Path) -> tuple[dict[str, float], dict[str, float]]:
     Raises:
       UserError: the run did not score both.
     """
-    rows = read_metrics(Path(workdir) / METRICS_FILE)
+    rows = read_metrics(as_path(workdir) / METRICS_FILE)
     scored = [
         (row["step"], {name: value for name, value in row.items() if "/" in name}) for row in rows
     ]
@@ -92,7 +94,7 @@ def figure(before: Mapping[str, float], after: Mapping[str, float]) -> Figure:
 
 
 def main() -> None:
-    write(Path(flags.FLAGS.workdir))
+    write(as_path(flags.FLAGS.workdir))
 
 
 def define_flags() -> None:

@@ -21,6 +21,7 @@ import numpy as np
 from scipy import stats
 
 from errors import UserError, one_line_errors
+from paths import disk_argument
 
 RESAMPLES = 1000
 COLLAPSED = 0.7  # above this share of one value, a correlation rests on the few other ratings
@@ -345,9 +346,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("ratings", type=Path)
-    parser.add_argument("scores", type=Path)
-    parser.add_argument("--output", type=Path, help="json to write beside the table")
+    parser.add_argument("ratings", type=disk_argument)
+    parser.add_argument("scores", type=disk_argument)
+    parser.add_argument("--output", type=disk_argument, help="json to write beside the table")
     parser.add_argument("--resamples", type=int, default=RESAMPLES)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)

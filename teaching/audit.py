@@ -21,6 +21,7 @@ from errors import UserError, one_line_errors
 from files import read_json
 from language import base as language
 from language.base import LanguageModel
+from paths import disk_argument
 
 # Examples before the question: a small model continues a pattern better than it obeys.
 RUBRIC = {
@@ -269,8 +270,10 @@ def main(arguments: Sequence[str] | None = None, load: Callable = language.load)
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("negatives", type=Path)
-    parser.add_argument("captions", type=Path, nargs="?", help="[{image, captions}], for 'false'")
+    parser.add_argument("negatives", type=disk_argument)
+    parser.add_argument(
+        "captions", type=disk_argument, nargs="?", help="[{image, captions}], for 'false'"
+    )
     parser.add_argument("--model", required=True, help="a backend of language/")
     parser.add_argument(
         "--option",
@@ -279,10 +282,12 @@ def main(arguments: Sequence[str] | None = None, load: Callable = language.load)
         type=language.named_value,
         help="name=value of the backend",
     )
-    parser.add_argument("--usefulness", type=Path, help="csv of python -m teaching.arte score")
+    parser.add_argument(
+        "--usefulness", type=disk_argument, help="csv of python -m teaching.arte score"
+    )
     parser.add_argument("--sample", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, required=True, help="a folder")
+    parser.add_argument("--out", type=disk_argument, required=True, help="a folder")
     options = parser.parse_args(arguments)
     negatives = read_negatives(options.negatives, options.captions)
     rng = np.random.default_rng(options.seed)

@@ -16,6 +16,7 @@ import numpy as np
 
 from errors import UserError, one_line_errors
 from files import lines, read_text
+from paths import disk_argument
 from teaching.agreement import RESAMPLES, Agreement, Estimate, Rated, agreement, difference
 
 STATISTIC = "kendall_tau_c"  # over single ratings, as the literature reports Flickr8k-Expert
@@ -115,7 +116,7 @@ def main(arguments: Sequence[str] | None = None, open_encoder: Callable = open_e
     parser.add_argument("model", help="a run directory or pretrained weights")
     parser.add_argument("--reference", required=True, help="the weights that it came from")
     for name in ("ratings", "captions", "images"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
+        parser.add_argument(f"--{name}", type=disk_argument, required=True)
     parser.add_argument("--resamples", type=int, default=RESAMPLES)
     options = parser.parse_args(arguments)
     captions, left_out = read_expert(options.ratings, options.captions)

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from errors import UserError, one_line_errors
 from language import base as language
 from language.base import LanguageModel
+from paths import disk_argument
 from teaching.base import read_jsonl
 
 MOST_POINTS = 5  # examples of a kind, or suggestions
@@ -341,7 +342,7 @@ def main(arguments: Sequence[str] | None = None, load: Callable = language.load)
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("transcripts", type=Path)
+    parser.add_argument("transcripts", type=disk_argument)
     parser.add_argument("--aspect", required=True, choices=ASPECTS)
     parser.add_argument("--style", default=STYLES[0], choices=STYLES)
     parser.add_argument("--model", required=True, help="a backend of language/")
@@ -352,7 +353,7 @@ def main(arguments: Sequence[str] | None = None, load: Callable = language.load)
         type=language.named_value,
         help="name=value of the backend",
     )
-    parser.add_argument("--out", type=Path, required=True, help="csv of item, key, score")
+    parser.add_argument("--out", type=disk_argument, required=True, help="csv of item, key, score")
     options = parser.parse_args(arguments)
     transcripts = read_transcripts(options.transcripts)
     model = load(options.model, **dict(options.option))

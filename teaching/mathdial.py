@@ -19,6 +19,7 @@ from errors import UserError, one_line_errors
 from files import dump_json
 from language import base as language
 from language.base import LanguageModel
+from paths import disk_argument
 from teaching.base import read_jsonl, write_atomically
 
 MOVES = ("focus", "probing", "telling", "generic")
@@ -326,9 +327,9 @@ def main(arguments: Sequence[str] | None = None, load: Callable = language.load)
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("command", choices=("report", "sft", "converse"))
-    parser.add_argument("dialogues", type=Path)
+    parser.add_argument("dialogues", type=disk_argument)
     parser.add_argument("--field", default="conversation", help="which conversation of a row")
-    parser.add_argument("--out", type=Path, help="json lines to write (sft, converse)")
+    parser.add_argument("--out", type=disk_argument, help="json lines to write (sft, converse)")
     parser.add_argument("--moves", action="store_true", help="name moves in the prompts (sft)")
     parser.add_argument("--model", help="a backend of language/, of both speakers (converse)")
     parser.add_argument(

@@ -18,6 +18,7 @@ import numpy as np
 
 from errors import UserError, one_line_errors
 from losses import grounded
+from paths import disk_argument
 from teaching.audit import Negative, read_negatives
 from teaching.base import Record, write_atomically
 
@@ -237,9 +238,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("command", choices=("score",))
     parser.add_argument("--workdir", required=True, help="a run directory or pretrained weights")
     parser.add_argument("--step", type=int, help="of a run")
-    parser.add_argument("--negatives", type=Path, required=True, help="json in DeGLA's layout")
-    parser.add_argument("--images", type=Path, required=True, help="folder of the images")
-    parser.add_argument("--out", type=Path, required=True, help="csv, the most useful first")
+    parser.add_argument(
+        "--negatives", type=disk_argument, required=True, help="json in DeGLA's layout"
+    )
+    parser.add_argument("--images", type=disk_argument, required=True, help="folder of the images")
+    parser.add_argument(
+        "--out", type=disk_argument, required=True, help="csv, the most useful first"
+    )
     options = parser.parse_args(arguments)
     negatives = read_negatives(options.negatives)
     drafts, useful, size = score(options.workdir, negatives, options.images, options.step)

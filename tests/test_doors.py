@@ -35,6 +35,7 @@ DIRECT = {
     "data/film.py": DOOR,
     "data/tokenizer.py": DOOR,
     "pretrained/tensors.py": DOOR,
+    "paths.py": DOOR,
     "pretrained/gguf.py": DOOR,
     "training/lock.py": DOOR,
     "training/logging.py": "metrics.jsonl, whose torn lines are named and left out",
@@ -99,6 +100,37 @@ def test_files_are_opened_at_a_door(path):
     opened = calls(tree) - imported
     listed = name in DIRECT or path.relative_to(ROOT).parts[0] in FOLDERS
     assert not opened or listed, f"{name} calls {', '.join(sorted(opened))} itself"
+
+
+# Where pathlib.Path is called on something else than what a user gives.
+PATHS = {
+    "options.py": OURS,
+    "paths.py": DOOR,
+    "setup.py": OURS,
+    "training/cli.py": "experiments, which are Python files",
+    "training/lock.py": "/proc",
+}
+BELOW = {
+    "perf": SPEED,
+    "studies": OURS,
+    "teaching": "below a folder that its command has found on a disk",
+}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_paths_come_in_at_one_door(path):
+    """Else gs://bucket/x is a folder of this disk."""
+    name = str(path.relative_to(ROOT))
+    made = [
+        ast.unparse(node)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("Path", "pathlib.Path", "epath.Path")
+        and "__file__" not in ast.unparse(node)
+    ]
+    listed = name in PATHS or path.relative_to(ROOT).parts[0] in BELOW
+    assert not made or listed, f"{name} calls {', '.join(made)}: use paths.as_path()"
+    assert made or name not in PATHS
 
 
 def test_the_list_is_no_longer_than_it_must_be():

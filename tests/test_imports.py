@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "dry_run": EVERYTHING,
     "errors": (),
     "files": (),
+    "paths": (),
     "options": (),
     "intervals": (),
 }
@@ -77,7 +78,15 @@ def below(name: str, prefixes: tuple[str, ...]) -> bool:
 def test_imports(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     command = COMMANDS.get(str(path.relative_to(ROOT)), ())
-    allowed = (*MAY_IMPORT[owner(path)], owner(path), "errors", "files", "options", *command)
+    allowed = (
+        *MAY_IMPORT[owner(path)],
+        owner(path),
+        "errors",
+        "files",
+        "options",
+        "paths",
+        *command,
+    )
     if owner(path) == "tpu_configs":
         allowed = ("tpu_configs.base", "options")
     ours = {name for name in imported(tree) if name.split(".")[0] in MAY_IMPORT}

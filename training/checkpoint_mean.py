@@ -17,8 +17,9 @@ import orbax.checkpoint as ocp
 from absl import flags
 
 from errors import FileError, MissingFileError, UserError
-from files import read_object
+from files import read_object, read_text, write_text
 from models import parameters
+from paths import absolute, glob, local_copy, whole
 from training import cli
 from training.checkpoints import DATA_FILE, FIXED, read_config
 
@@ -50,7 +51,7 @@ def average_run(workdir: Path, output: Path, first_epoch: int, last_epoch: int) 
       MissingFileError: workdir is no run, or a checkpoint of the range is not there.
       FileExistsError: output is there.
     """
-    workdir, output = Path(workdir).absolute(), Path(output).absolute()
+    workdir, output = absolute(workdir), absolute(output)
     read_config(workdir)
     per_epoch = read_object(workdir / DATA_FILE)["steps_per_epoch"]
     steps = [epoch * per_epoch for epoch in range(first_epoch, last_epoch + 1)]
@@ -70,10 +71,11 @@ def average_run(workdir: Path, output: Path, first_epoch: int, last_epoch: int) 
     with ocp.StandardCheckpointer() as writer:
         writer.save(output / "checkpoints" / str(steps[-1]) / "params", averaged)
         writer.wait_until_finished()
-    for path in workdir.glob("*.json"):
+    for path in glob(workdir, "*.json"):
         if path.name != "results.json":
-            shutil.copy(path, output)
-    shutil.copytree(workdir / "tokenizer", output / "tokenizer")
+            write_text(output / path.name, read_text(path))
+    with whole(output / "tokenizer") as folder:
+        shutil.copytree(local_copy(workdir / "tokenizer"), folder)
     return steps
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from errors import FileError, MissingFileError, UserError
 from files import finite_or_none, read_object, write_json
+from paths import absolute, as_path, free_bytes, make_folder, move
 from pretrained.checksums import checksums, differing
 from training.lock import RunLock
 from training.state import TrainState
@@ -35,7 +35,7 @@ def read_config(workdir: Path) -> dict[str, Any]:
       MissingFileError: the directory holds no run.
       UserError: its config is not readable.
     """
-    path = Path(workdir) / CONFIG_FILE
+    path = as_path(workdir, CONFIG_FILE)
     if not path.is_file():
         raise MissingFileError(f"{workdir} is not a run directory: it has no {CONFIG_FILE}")
     return read_object(path)
@@ -66,8 +66,8 @@ def claim_run_directory(
         process writes there.
       FileError: it cannot be written.
     """
-    workdir = Path(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
+    workdir = as_path(workdir)
+    make_folder(workdir)
     lock = RunLock(workdir) if jax.process_index() == 0 else contextlib.nullcontext()
     files = {CONFIG_FILE: config, **stamps}
     different = [
@@ -182,9 +182,9 @@ class Checkpoints:
             policies.append(
                 preservation_policy.BestN(get_metric_fn=best_fn, reverse=descending, n=1)
             )
-        self._fixed = Path(workdir).absolute() / FIXED
+        self._fixed = absolute(workdir) / FIXED
         self._manager = ocp.CheckpointManager(
-            (Path(workdir) / "checkpoints").absolute(),
+            absolute(workdir) / "checkpoints",
             options=ocp.CheckpointManagerOptions(
                 best_fn=best_fn if best_metric else None,
                 best_mode=best_mode,
@@ -248,7 +248,7 @@ class Checkpoints:
             if self.latest_step is None or not (self._fixed / name).exists()
         }
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves((_items(state), list(fixed.values()))))
-        free = shutil.disk_usage(self._manager.directory).free
+        free = free_bytes(self._manager.directory)
         with self._writing():
             if free < needed:
                 raise FileError(f"{free / 1e6:.0f} MB are free and it takes {needed / 1e6:.0f} MB")
@@ -336,10 +336,8 @@ class Checkpoints:
     def _put_aside(self, steps: Iterable[int]) -> None:
         if jax.process_index() == 0:
             for step in steps:
-                aside = self._manager.directory.parent / "damaged"
-                aside.mkdir(exist_ok=True)
-                name = f"{step}-{time.time_ns()}"
-                (self._manager.directory / str(step)).rename(aside / name)
+                aside = self._manager.directory.parent / "damaged" / f"{step}-{time.time_ns()}"
+                move(self._manager.directory / str(step), aside)
         _all_processes(True)  # none goes on before they are gone
         self._manager.reload()
 

@@ -11,15 +11,26 @@ import jax
 from absl import logging
 from tensorboardX import summary
 from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.record_writer import RecordWriter
+from tensorboardX.record_writer import RecordWriter, register_writer_factory
 from tqdm import tqdm
 
 from errors import FileError
 from files import dump_json, finite_or_none, write_text
+from paths import SCHEMES, Growing, as_path, make_folder, read_bytes
 from training.goodput import Clock
 from training.trackers import open_trackers
 
 METRICS_FILE = "metrics.jsonl"
+
+
+class _Boards:
+    """Where tensorboardX writes events whose name has one of our schemes."""
+
+    open = Growing
+
+
+for _scheme in SCHEMES:
+    register_writer_factory(_scheme, _Boards)
 
 
 class MetricLogger:
@@ -49,7 +60,7 @@ class MetricLogger:
         self._start_time = self._last_time = time.monotonic()
         if not self._active:
             return
-        self._workdir = Path(workdir)
+        self._workdir = as_path(workdir)
         path, board = self._workdir / METRICS_FILE, self._workdir / "tensorboard"
         if path.exists():
             rows = read_metrics(path)
@@ -58,8 +69,8 @@ class MetricLogger:
             rows = (dump_json(finite_or_none(row), path) for row in kept if start_step)
             write_text(path, "".join(f"{row}\n" for row in rows))
         self._trackers = open_trackers(trackers, self._workdir, config or {})
-        self._file = path.open("a", buffering=1)
-        board.mkdir(exist_ok=True)
+        self._file = Growing(path)
+        make_folder(board)
         # Not a SummaryWriter: on a full disk its thread dies, and the next metric waits for ever.
         self._board = RecordWriter(str(board / f"events.out.tfevents.{time.time_ns()}"))
         self._event(file_version="brain.Event:2")
@@ -99,7 +110,8 @@ class MetricLogger:
         metrics = {name: float(value) for name, value in metrics.items()}
         try:
             row = {"step": step, **finite_or_none(metrics)}
-            self._file.write(dump_json(row, METRICS_FILE) + "\n")
+            self._file.write(f"{dump_json(row, METRICS_FILE)}\n".encode())
+            self._file.flush()
             for name, value in metrics.items():
                 self._event(step=step, summary=summary.scalar(name, value))
             self._board.flush()
@@ -134,7 +146,7 @@ class MetricLogger:
 def read_metrics(path: Path) -> list[dict[str, float]]:
     """The rows of a metrics file, without lines that a kill or a full disk has torn."""
     rows = []
-    for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
+    for number, line in enumerate(read_bytes(path).decode(errors="replace").splitlines(), 1):
         try:
             row = json.loads(line)
             rows.append(row | {"step": int(row["step"])})

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from errors import UserError
+from files import read_text, write_text
 from options import check_known
+from paths import absolute, is_remote
 from training.checkpoints import flatten
 
 
@@ -41,7 +43,7 @@ def open_trackers(
     wanted = [name.strip() for entry in names for name in entry.split(",") if name.strip()]
     for name in wanted:
         check_known("tracker in config.track", name, _TRACKERS)
-    return tuple(_installed(name)(Path(workdir).absolute(), config) for name in wanted)
+    return tuple(_installed(name)(absolute(workdir), config) for name in wanted)
 
 
 def _installed(name: str):
@@ -59,7 +61,7 @@ def _wandb(workdir: Path, config) -> Tracker:
 
     run = wandb.init(
         project="tutelage", name=workdir.name, id=_run_id(workdir), resume="allow",
-        dir=workdir, config=dict(config),
+        dir=None if is_remote(workdir) else workdir, config=dict(config),
     )  # fmt: skip
     return Tracker(lambda step, metrics: run.log(dict(metrics), step=step), run.finish)
 
@@ -92,5 +94,5 @@ def _run_id(workdir: Path) -> str:
     """The same for a run that goes on, another for another directory of the same name."""
     path = workdir / "tracker_id"
     if not path.is_file():
-        path.write_text(f"{workdir.name[:40]}-{secrets.token_hex(4)}")
-    return path.read_text()
+        write_text(path, f"{workdir.name[:40]}-{secrets.token_hex(4)}")
+    return read_text(path)

@@ -73,7 +73,7 @@ def test_a_disk_that_is_full_is_one_line(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))  # what a quota does
     try:
-        with pytest.raises(OSError, match=r"cannot write .*tokenizer.tmp: File too large[^\n]*$"):
+        with pytest.raises(OSError, match=r"cannot write .*tokenizer: File too large[^\n]*$"):
             small.save(tmp_path / "tokenizer")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

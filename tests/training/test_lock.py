@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -99,7 +101,7 @@ def test_the_same_process_may_ask_again(tmp_path):
         ({}, True),
         ({"started": "1"}, False),  # the number was used again
         ({"pid": 2**22 + 1}, False),
-        ({"host": "elsewhere"}, True),
+        ({"host": "elsewhere"}, False),  # which nobody renews
         ({"pid": "x"}, False),
     ],
 )
@@ -112,11 +114,39 @@ def test_without_locks_of_the_disk_the_process_is_looked_for(tmp_path, monkeypat
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", none)
+    quickly(monkeypatch)
     if taken:
         with pytest.raises(UserError, match="is in use by process"):
             lock.RunLock(tmp_path)
     else:
         lock.RunLock(tmp_path).close()
+
+
+def quickly(monkeypatch):
+    monkeypatch.setattr(lock, "RENEWED_EVERY_S", 0.2)
+    monkeypatch.setattr(lock, "GONE_AFTER_S", 2)
+
+
+@pytest.mark.parametrize("renewed, taken", [("1", True), ("", False)])
+def test_a_process_elsewhere_is_waited_for(tmp_path, monkeypatch, renewed, taken):
+    """It renews its name, or lets go."""
+    quickly(monkeypatch)
+    monkeypatch.setattr(lock.fcntl, "flock", lambda *_: 1 / 0)
+    monkeypatch.setattr(lock, "is_remote", lambda _: True)
+    holder = {"host": "elsewhere", "pid": 1}
+    path = tmp_path / lock.LOCK_FILE
+    path.write_text(json.dumps(holder))
+    change = json.dumps(holder | {"renewed": renewed}) if renewed else ""
+    threading.Timer(0.5, path.write_text, [change]).start()
+    if taken:
+        with pytest.raises(UserError, match="is in use by process 1 on elsewhere"):
+            lock.RunLock(tmp_path)
+    else:
+        with lock.RunLock(tmp_path):
+            first = path.read_text()
+            time.sleep(1)
+            assert path.read_text() not in ("", first), "it is renewed"
+        assert not path.read_text()
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff", b'{"pid": null}'])
