@@ -22,8 +22,8 @@ from models.clip import CLIP, init_params
 from models.transformer import VisionConfig
 from paths import as_path
 from pretrained import fingerprint
-from pretrained.find import RUN_FILE, WeightsSource, find_weights
-from pretrained.load import load_weights
+from pretrained.find import RUN_FILE, WeightsSource, checkpoints_of, find_weights
+from pretrained.load import Pretrained, load_weights
 from training import mesh as meshes
 from training.checkpoints import Checkpoints, read_config
 
@@ -38,9 +38,13 @@ def make_encoder(
     batch_size: int,
     *,
     decoder: Decoder | None = None,
-    cache: Cache | None = None,
+    **options,
 ) -> Encoder:
-    """The benchmarks' encoder for a model; its batches are spread over the mesh."""
+    """The benchmarks' encoder for a model; its batches are spread over the mesh.
+
+    Args:
+      options: cache and check, see Encoder.
+    """
     vision, text = model.config.vision, model.config.text
     # SigLIP's text tower sees the padding, so its texts must not be cut.
     shorter = TEXT_LENGTHS if text.pool == "end" else ()
@@ -54,7 +58,7 @@ def make_encoder(
         # Batches are filled up anyhow: a size that the mesh does not divide is rounded up.
         batch_size=-(-batch_size // ways) * ways,
         put=lambda batch: jax.device_put(batch, meshes.batch_sharding(mesh)),
-        cache=cache,
+        **options,
     )
 
 
@@ -120,7 +124,12 @@ def find_model(name: str, step: int | None) -> tuple[WeightsSource, str]:
             raise MissingFileError(f"{name} has no checkpoint of step {chosen}; there are: {steps}")
         default = f"best by {metric}" if checkpoints.best_step else "the newest"
     words = f"step {chosen}, {'as asked' if step else default}"
-    return find_weights(as_path(name, "checkpoints", str(chosen))), words
+    weights = find_weights(as_path(name, "checkpoints", str(chosen)))
+    if not step:
+        steps = checkpoints_of(as_path(name))
+        others = tuple(path for path in steps if path != weights.path)
+        weights = dataclasses.replace(weights, others=others)
+    return weights, words
 
 
 class Loaded(NamedTuple):
@@ -153,7 +162,10 @@ def open_model(
     tokens = load_tokenizer(folder)
     is_run = as_path(name, RUN_FILE).is_file()
     dtype = read_config(name)["model"]["dtype"] if is_run else "auto"
-    return Loaded(*restore(weights, mesh, tokens, shape, dtype), tokens, words)
+    model, loaded = _restore(weights, mesh, tokens, shape, dtype)
+    if loaded.path != weights.path:
+        words = f"step {loaded.path.name}, because step {weights.path.name} is damaged"
+    return Loaded(model, loaded.params, tokens, words)
 
 
 def restore(
@@ -170,6 +182,11 @@ def restore(
       shape: a name of models/zoo.py, for a bare state dict, which cannot say its own.
       dtype: of the computation.
     """
+    model, loaded = _restore(source, mesh, tokenizer, shape, dtype)
+    return model, loaded.params
+
+
+def _restore(source, mesh, tokenizer, shape, dtype) -> tuple[CLIP, Pretrained]:
     config = source.config or (zoo.shape(shape) if shape else None)
     if config is None:
         raise UserError(f"{source.name} is a bare state dict: name its shape with --shape")
@@ -184,4 +201,4 @@ def restore(
         config=config,
         tokenizer_hash=tokenizer.fingerprint(),
     )
-    return model, loaded.params
+    return model, loaded

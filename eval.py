@@ -59,17 +59,19 @@ def evaluate(
     tokenizer: Tokenizer,
     *,
     quick: bool = False,
+    check: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
     """Percent by name, such as sugarcrepe/macro, for the log of a run.
 
     Args:
       options: config.eval; quick: of its benchmarks, those of config.eval.quick.
       params: of the model, laid out on the mesh.
+      check: see Encoder.
     """
     runs = load_benchmarks(options, options.quick if quick else options.benchmarks)
     if not runs:
         return {}
-    encoder = make_encoder(model, params, mesh, tokenizer, options.batch_size)
+    encoder = make_encoder(model, params, mesh, tokenizer, options.batch_size, check=check)
     results = {name: run(encoder) for name, run in runs.items()}
     for name, scores in results.items():
         for warning in scores.warnings():

@@ -26,6 +26,7 @@ from trainer import Run, open_tokenizer
 from training import cli, loop
 from training.checkpoints import DATA_FILE, Checkpoints, claim_run_directory
 from training.logging import MetricLogger
+from training.processes import StopSignal
 
 
 def train(config: ConfigDict, workdir: Path, dry_run: bool = False) -> None:
@@ -63,7 +64,7 @@ def train(config: ConfigDict, workdir: Path, dry_run: bool = False) -> None:
         state = checkpoints.restore(course.abstract)
     else:
         state = run.first_state(course, run.first_params(), config.seed)
-    start = int(state.step)
+    start, mesh = int(state.step), run.mesh
     batches = run.batches(source, extras, start_step=start, seed=config.seed)
 
     logger = MetricLogger(
@@ -74,23 +75,24 @@ def train(config: ConfigDict, workdir: Path, dry_run: bool = False) -> None:
         trackers=config.track,
         config=config.to_dict(),
     )
+    stop = StopSignal()
     with claim, contextlib.closing(checkpoints), contextlib.closing(logger):
-        devices = run.mesh.size
-        logger.say(f"{len(source)} records, steps {start} to {total_steps}, {devices} devices")
+        logger.say(f"{len(source)} records, steps {start} to {total_steps}, {mesh.size} devices")
         state = loop.fit(
             course.step,
             state,
             batches,
-            mesh=run.mesh,
+            mesh=mesh,
             total_steps=total_steps,
             log_every=config.log_every_steps,
             checkpoints=checkpoints,
             logger=logger,
             config=config.to_dict() | {"fingerprint": stamp},
             learning_rate=course.learning_rate,
-            evaluate=lambda state, **how: run.evaluate(state.student(), **how),
+            evaluate=lambda state, **how: run.evaluate(state.student(), check=stop.check, **how),
             quick_every=config.eval.quick_every_steps,
             evaluate_first=config.eval.before_and_after,
+            stop=stop,
         )
     if config.eval.before_and_after and jax.process_count() == 1 and state.step == total_steps:
         report.write(workdir)

@@ -233,9 +233,10 @@ class Run:
         """fit() on batches of one's own, with the fields that the method needs."""
         course = self.course(steps)
         state = self.first_state(course, params, seed)
-        for batch in itertools.islice(batches, steps):
+        for done, batch in enumerate(itertools.islice(batches, steps), 1):
             fields = {name: rows for name, rows in batch.items() if name not in loop.COUNTERS}
-            state, metrics = course.step(state, meshes.put_batch(self.mesh, fields))
+            last = done == steps
+            state, metrics = course.step(state, meshes.put_batch(self.mesh, fields), last)
         values = {name: float(metrics[name]) for name in ("loss", "grad_norm")}
         if not all(map(math.isfinite, values.values())):
             raise UserError(f"after {steps} steps {values}: lower config.optimizer.learning_rate")

@@ -35,6 +35,7 @@ class Encoder:
       batch_size: B, always: the last batch is filled up, so that every shape compiles once.
       put: lays a numpy batch out on the devices.
       cache: on disk.
+      check: called before each batch; it may raise, to end a long evaluation.
 
     Attributes:
       truncated: how many distinct texts so far were cut to fit the context.
@@ -54,11 +55,13 @@ class Encoder:
         batch_size: int = 64,
         put: Callable = lambda batch: batch,
         cache: Cache | None = None,
+        check: Callable[[], None] = lambda: None,
     ):
         self._encode_image, self._encode_text, self._put = encode_image, encode_text, put
         self._encode_video, self._load_video = encode_video, load_video
         self._decoder, self._batch_size, self._cache = decoder, batch_size, cache
         self._tokenizer, self._text_lengths = tokenizer, text_lengths
+        self._check = check
         self._images: dict[str, np.ndarray] = {}
         self._texts: dict[str, np.ndarray] = {}
         self.truncated, self.encoded = 0, {"images": 0, "texts": 0}
@@ -159,6 +162,7 @@ class Encoder:
         return dict(zip(new, embeddings, strict=True))
 
     def _embed(self, encode: Callable, batch: np.ndarray, what: str) -> np.ndarray:
+        self._check()
         missing = self._batch_size - len(batch)
         full = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
         rows = np.asarray(encode(self._put(full)), np.float32)[: len(batch)]

@@ -3,8 +3,7 @@
 The second are kept once, in the run's folder fixed; a run in which all parameters learn has none.
 """
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +13,25 @@ from flax import traverse_util
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from errors import UserError
+from files import read_object
 from models import parameters
 from paths import absolute
+from pretrained.checksums import CHECKSUMS, differing
 
 
-@contextlib.contextmanager
-def one_line(step: Path) -> Iterator[None]:
-    """What goes wrong while Orbax reads, in one line."""
-    try:
-        yield
-    except Exception as error:  # of many types, with TensorStore's whole specification
-        reason = str(error).split("\n")[0].split(" [tensorstore_spec")[0]
-        raise UserError(
-            f"cannot read the checkpoint {step} ({reason}); where a file of it is missing or "
-            "broken, give another step of the run"
-        ) from error
+def about(step: Path) -> dict[str, Any]:
+    """What a run wrote beside a checkpoint: its config, and what CHECKSUMS says; {} of an average.
+
+    Raises:
+      UserError: it is torn.
+    """
+    path = step / "config" / "metadata"
+    return read_object(path) if path.is_file() else {}
+
+
+def one_line(error: Exception) -> str:
+    """What went wrong while Orbax read, of which TensorStore tells its whole specification."""
+    return str(error).split("\n")[0].split(" [tensorstore_spec")[0] or type(error).__name__
 
 
 def parameter_shapes(step: Path) -> dict[str, tuple[int, ...]]:
@@ -43,8 +46,11 @@ def read_parameters(step: Path, shardings: Mapping[str, Sharding]) -> Any:
     Args:
       step: folder of a checkpoint, RUN/checkpoints/STEP.
       shardings: by path of the whole parameters.
+
+    Raises:
+      UserError: a value is not the one that was written.
     """
-    parts = []
+    parts, written = [], about(step).get(CHECKSUMS, {}).get("params", {})
     for folder, stored in _stored(step).items():
         flat = traverse_util.flatten_dict(stored, sep="/")
         abstract = {
@@ -52,7 +58,10 @@ def read_parameters(step: Path, shardings: Mapping[str, Sharding]) -> Any:
             for path, leaf in flat.items()
             if (sharding := _sharding(path, shardings)) is not None
         }
-        parts.append(_restore(folder, traverse_util.unflatten_dict(abstract, sep="/")))
+        part = _restore(folder, traverse_util.unflatten_dict(abstract, sep="/"))
+        if part and (wrong := differing(part, written)):
+            raise UserError(f"the values of params{wrong[0]} are not those that were saved")
+        parts.append(part)
     if not parts[1]:
         return parts[0]
     whole = traverse_util.unflatten_dict(dict(shardings), sep="/")

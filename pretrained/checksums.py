@@ -4,6 +4,7 @@ The files of a checkpoint carry none: a byte that flips on a disk, or on the way
 read as another number, in silence.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
 
 import jax
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+CHECKSUMS = "checksums"  # their key beside a checkpoint's config, by item and path
 _MULTIPLIER = np.uint32(2654435761)  # Knuth's, 2^32 over the golden ratio
 
 
@@ -33,8 +35,14 @@ def _checksum(x: jax.Array) -> jax.Array:
 
 def checksums(tree) -> dict[str, int]:
     """32 bits for each array, by its path, such as "['vision']['ln_post']['scale']"."""
-    paths, leaves = _flatten(tree)
-    return dict(zip(paths, map(int, jax.device_get(_checksums(leaves))), strict=True))
+    groups = defaultdict(dict)  # a program runs on one set of devices
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        devices = leaf.sharding.device_set if isinstance(leaf, jax.Array) else ()
+        groups[frozenset(devices)][jax.tree_util.keystr(path)] = leaf
+    sums = {}
+    for leaves in groups.values():
+        sums |= zip(leaves, map(int, jax.device_get(_checksums([*leaves.values()]))), strict=True)
+    return sums
 
 
 def differing(tree, stored: Mapping[str, int]) -> list[str]:
@@ -43,8 +51,3 @@ def differing(tree, stored: Mapping[str, int]) -> list[str]:
     An array of which none is stored counts as unchanged.
     """
     return [path for path, sum_ in checksums(tree).items() if stored.get(path, sum_) != sum_]
-
-
-def _flatten(tree) -> tuple[list[str], list[jax.Array]]:
-    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return [jax.tree_util.keystr(path) for path, _ in flat], [leaf for _, leaf in flat]

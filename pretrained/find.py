@@ -1,5 +1,6 @@
 """Where weights are, and what is known of them before they are read."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import re
@@ -13,7 +14,7 @@ from files import read_object
 from models.clip import CLIPConfig
 from models.llama import LlamaConfig
 from paths import as_path
-from pretrained import configs, fingerprint, llama, tensors
+from pretrained import checkpoint, configs, fingerprint, llama, tensors
 from pretrained.gguf import open_gguf
 
 # Layout -> (config file, weights files, the first that is there).
@@ -46,6 +47,8 @@ class WeightsSource:
       name: as it was given, for messages.
       layout: one of names.LAYOUTS, 'gguf', or 'run' for a run directory.
       path: the weights file, or a run's checkpoint.
+      others: the run's other checkpoints, to read in this order where that one is damaged; none
+        where a step was asked for.
       config: the shape; None for a bare state dict, which cannot say.
       tokenizer: a folder, the GGUF file itself, or None where there is none.
       tokenizer_hash: as stored by save_weights() or by a run, or None.
@@ -57,6 +60,7 @@ class WeightsSource:
     config: CLIPConfig | LlamaConfig | None = None
     tokenizer: Path | None = None
     tokenizer_hash: str | None = None
+    others: tuple[Path, ...] = ()
 
     @property
     def crop_corner(self) -> str:
@@ -234,18 +238,28 @@ def _read_image_processor(folder: Path) -> dict[str, Any]:
 
 def _find_run(name: str, run: Path, path: Path) -> WeightsSource:
     stored = read_object(run / RUN_FILE)
+    others = ()
     if path == run:
-        steps = [int(step.name) for step in (run / "checkpoints").iterdir() if step.name.isdigit()]
+        steps = checkpoints_of(run)
         if not steps:
             raise MissingFileError(f"{run} has no checkpoint yet")
-        path = run / "checkpoints" / str(max(steps))
+        path, *others = steps
     config = fingerprint.config_of(stored, run / RUN_FILE)
-    own = path / "config" / "metadata"  # of the run when the checkpoint was written
-    if own.is_file() and (trained_with := read_object(own).get("fingerprint")):
+    trained_with = None
+    with contextlib.suppress(UserError):  # torn, which reading will say
+        trained_with = checkpoint.about(path).get("fingerprint")
+    if trained_with:
         fingerprint.check(trained_with, stored, f"{path} (there; {run / RUN_FILE}: here)")
     tokenizer = run / "tokenizer"
     folder = tokenizer if tokenizer.is_dir() else None
-    return WeightsSource(name, "run", path, config, folder, stored.get("tokenizer_hash"))
+    hashed = stored.get("tokenizer_hash")
+    return WeightsSource(name, "run", path, config, folder, hashed, tuple(others))
+
+
+def checkpoints_of(run: Path) -> list[Path]:
+    """The folders of a run's checkpoints, the newest first."""
+    folders = [path for path in (run / "checkpoints").iterdir() if path.name.isdigit()]
+    return sorted(folders, key=lambda path: -int(path.name))
 
 
 def tokenizer_files(folder: Path) -> list[Path]:

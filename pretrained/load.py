@@ -6,9 +6,10 @@
 docs/weights.md says what was verified how.
 """
 
+import contextlib
 import dataclasses
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,17 @@ TRAINING_ONLY = ("image_head", "text_head", MAPS)
 
 @dataclasses.dataclass(frozen=True)
 class Pretrained:
-    """Weights that were read: the shape, float32 parameters, where the tokenizer is or None."""
+    """Weights that were read: the shape, float32 parameters, where the tokenizer is or None.
+
+    Attributes:
+      path: the file, or the checkpoint: another than the source's own where that was damaged.
+    """
 
     config: CLIPConfig | LlamaConfig
     params: Any
     tokenizer: Path | None
     tokenizer_hash: str | None
+    path: Path
 
 
 def load_weights(
@@ -95,11 +101,12 @@ def load_weights(
             config.vision.image_size,
         )
     flat_shardings = traverse_util.flatten_dict(shardings, sep="/") if shardings else {}
+    path = source.path
     if source.layout == "run":
-        params = _read_run(source, stored, config, flat_shardings)
+        path, params = _read_run(source, stored, config, flat_shardings)
     else:
         params = _read_file(source, stored, config, flat_shardings)
-    return Pretrained(config, params, source.tokenizer, source.tokenizer_hash)
+    return Pretrained(config, params, source.tokenizer, source.tokenizer_hash, path)
 
 
 def load_tokenizer_of(source: WeightsSource) -> Tokenizer | TextTokenizer | None:
@@ -210,17 +217,49 @@ def _place(path: str, value: np.ndarray, config: CLIPConfig, shardings: Mapping)
     return jax.make_array_from_callback(value.shape, shardings[path], lambda index: value[index])
 
 
-def _read_run(source: WeightsSource, stored: CLIPConfig, config: CLIPConfig, shardings: Mapping):
+def _read_run(source: WeightsSource, *how) -> tuple[Path, Any]:
+    """The first of a run's checkpoints that is whole, and its parameters; damage is said aloud."""
+    problems = {}
+    for step in (source.path, *source.others):
+        try:
+            params = _read_step(step, *how)
+        except _Damaged as error:
+            problems[step] = str(error)
+            logging.warning("the checkpoint %s is damaged (%s)", step, error)
+            continue
+        if problems:
+            logging.warning("%s: read step %s instead", source.name, step.name)
+        return step, params
+    if len(problems) > 1:
+        each = "; ".join(f"step {step.name}: {problem}" for step, problem in problems.items())
+        raise UserError(f"no checkpoint of {source.name} is whole ({each}): get it from a copy")
+    raise UserError(
+        f"cannot read the checkpoint {source.path} ({problems[source.path]}); where a file of it "
+        "is missing or broken, give another step of the run"
+    )
+
+
+class _Damaged(Exception):
+    """A checkpoint that cannot be read, or whose values are not those that were written."""
+
+
+@contextlib.contextmanager
+def _damage() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # of many types
+        raise _Damaged(checkpoint.one_line(error)) from error
+
+
+def _read_step(step: Path, stored: CLIPConfig, config: CLIPConfig, shardings: Mapping):
     shapes = names.parameter_shapes(stored)
-    with checkpoint.one_line(source.path):
-        stored_shapes = checkpoint.parameter_shapes(source.path)
+    with _damage():
+        stored_shapes = checkpoint.parameter_shapes(step)
     extra = sorted({path.split("/")[0] for path in stored_shapes} & set(TRAINING_ONLY))
     if extra:
-        logging.warning(
-            "%s: %s left out, which only training uses", source.path, " and ".join(extra)
-        )
+        logging.warning("%s: %s left out, which only training uses", step, " and ".join(extra))
     kept = {path: shape for path, shape in stored_shapes.items() if path.split("/")[0] not in extra}
-    spellings.check_shapes(source.path, shapes, kept)
+    spellings.check_shapes(step, shapes, kept)
 
     resized = _resized(stored, config)
     first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -229,8 +268,8 @@ def _read_run(source: WeightsSource, stored: CLIPConfig, config: CLIPConfig, sha
         path: first if resized and path == position else shardings.get(path, first)
         for path in shapes
     }
-    with checkpoint.one_line(source.path):
-        params = checkpoint.read_parameters(source.path, places)
+    with _damage():
+        params = checkpoint.read_parameters(step, places)
     if resized:
         table = np.asarray(params["vision"]["position_embedding"])
         params["vision"]["position_embedding"] = _place(position, table, config, shardings)

@@ -47,6 +47,7 @@ DIRECT = {
     "captions/written.py": OURS,
     "data/frozen.py": KEY,
     "data/glyphs.py": OURS,
+    "data/text_tokenizer.py": KEY,
     "data/webdataset.py": ELSEWHERE,
     "encoders.py": KEY,
     "language/base.py": "open() is a function of its own",

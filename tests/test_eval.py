@@ -3,6 +3,9 @@
 import dataclasses
 import functools
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 from flax.core import meta
 from ml_collections import ConfigDict
@@ -21,6 +25,7 @@ import eval as evaluation
 from data import images
 from data.moving import Moving
 from data.tokenizer import load_tokenizer, train_tokenizer
+from errors import UserError
 from methods import base as methods
 from models import zoo
 from models.clip import init_params
@@ -31,6 +36,7 @@ from tpu_configs import base
 from tpu_configs.moving import froster as moving_froster
 from training import mesh as meshes
 from training.checkpoints import Checkpoints, claim_run_directory
+from training.processes import Stopped, StopSignal
 from training.state import create_state
 
 CAPTIONS = ["two dogs run on the grass", "a man in a red shirt rides a bike", "the cat sleeps"]
@@ -113,6 +119,47 @@ def test_a_run_without_a_checkpoint_yet(run, shared, tmp_path):
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(FileNotFoundError, match="no checkpoint yet"):
         evaluation.score(str(tmp_path), sugarcrepe(shared), tmp_path / "results.json")
+
+
+def damaged(run, folder, *steps):
+    """A copy of a run in whose checkpoints a parameter is another, whole as Orbax sees it."""
+    shutil.copytree(run, folder)
+    for step in steps:
+        path = folder / "checkpoints" / str(step) / "params"
+        with ocp.StandardCheckpointer() as orbax:
+            tree = orbax.restore(path)
+            scale = tree["vision"]["ln_post"]["scale"]
+            tree["vision"]["ln_post"]["scale"] = scale.at[3].add(1e-6)
+            orbax.save(path, tree, force=True)
+    return folder
+
+
+def test_a_damaged_checkpoint_is_named_and_another_one_scored(run, shared, tmp_path, caplog):
+    options, output = sugarcrepe(shared), tmp_path / "results.json"
+    evaluation.score(str(run), options, output, step=2)
+    second = json.loads(output.read_text())["benchmarks"]
+    copy = damaged(run, tmp_path / "one", 1)  # the best one
+    evaluation.score(str(copy), options, output)
+    results = json.loads(output.read_text())
+    assert results["weights"] == "step 2, because step 1 is damaged"
+    assert results["benchmarks"] == second
+    assert "checkpoints/1 is damaged (the values of params['vision']['ln_post']" in caplog.text
+    with pytest.raises(UserError, match=r"cannot read the checkpoint .*/1 \(the values of params"):
+        evaluation.score(str(copy), options, output, step=1)
+    copy = damaged(run, tmp_path / "all", 1, 2)
+    with pytest.raises(UserError, match=r"is whole \(step 1: [^\n]*; step 2: [^\n]*\): get"):
+        evaluation.score(str(copy), options, output)
+
+
+def test_an_evaluation_that_is_told_to_stop_does(run, shared):
+    mesh, tokenizer = meshes.make_mesh(), load_tokenizer(run / "tokenizer")
+    model, params = encoders.restore(encoders.find_model(str(run), 1)[0], mesh, tokenizer)
+    options = base.get_config().eval
+    options.update_from_flattened_dict(sugarcrepe(shared))
+    stop = StopSignal()
+    os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(Stopped):
+        evaluation.evaluate(options, model, params, mesh, tokenizer, check=stop.check)
 
 
 def test_the_best_checkpoint_is_the_default(run, shared, tmp_path, capsys):

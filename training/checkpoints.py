@@ -17,15 +17,14 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from errors import FileError, MissingFileError, UserError
 from files import finite_or_none, read_object, write_json
 from paths import absolute, as_path, free_bytes, make_folder, move
-from pretrained.checksums import checksums, differing
+from pretrained.checksums import CHECKSUMS, checksums, differing
 from training.lock import RunLock
 from training.state import TrainState
 
 CONFIG_FILE = "config.json"
 FIXED = "fixed"  # folder of what never changes and is kept once (TrainState.fixed)
 DATA_FILE = "data.json"  # what a run was trained on: records, steps_per_epoch
-CHECKSUMS = "checksums"  # beside a checkpoint's config, of every array by item and path
-SCORED = "scored"  # there, too: whether the run had evaluated when it was written
+SCORED = "scored"  # beside a checkpoint's config: whether the run had evaluated when it was written
 
 
 def read_config(workdir: Path) -> dict[str, Any]:
@@ -257,7 +256,9 @@ class Checkpoints:
                     writer.save(folder, item, force=True)
                     writer.wait_until_finished()
             items, numbers = _items(state), finite_or_none(metrics)
-            sums = {name: checksums(item) for name, item in (items | _fixed_items(state)).items()}
+            sums = {name: checksums(item) for name, item in items.items()}
+            for name, item in _fixed_items(state).items():  # other arrays of perhaps the same item
+                sums[name] = sums.get(name, {}) | checksums(item)
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -321,7 +322,7 @@ class Checkpoints:
         with ocp.StandardCheckpointer() as reader:
             fixed = {name: reader.restore(self._fixed / name, item) for name, item in fixed.items()}
         stored = restored["config"].get(CHECKSUMS, {})  # none before there were any
-        for name, item in (items | fixed).items():
+        for name, item in (*items.items(), *fixed.items()):
             if wrong := differing(item, stored.get(name, {})):
                 raise ValueError(f"the values of {name}{wrong[0]} are not those that were saved")
         if abstract_state.teacher is None and "teacher" in items:

@@ -117,8 +117,8 @@ class MetricLogger:
             self._board.flush()
         except OSError as error:
             raise FileError(
-                f"cannot log step {step} in {self._workdir}: {error.strerror}; make room, and the "
-                "same command goes on from the last checkpoint"
+                f"cannot log step {step} in {self._workdir}: {error.strerror or error}; make room, "
+                "and the same command goes on from the last checkpoint"
             ) from error
         for tracker in self._trackers:
             tracker.log(step, metrics)

@@ -15,6 +15,7 @@ from training.logging import MetricLogger
 from training.mesh import put_batch
 from training.processes import Stopped, StopSignal
 from training.state import TrainState
+from training.step import MEASURED
 
 # Times the norm of the first parameters, beyond which they have exploded: no training goes so far.
 EXPLODED = 1000
@@ -57,7 +58,7 @@ def fit(
     """Trains from state.step to the end, or to the step at which the run is told to stop.
 
     Args:
-      step: the compiled (state, batch) -> (state, metrics).
+      step: the compiled (state, batch, measured) -> (state, metrics), see training/step.py.
       total_steps, log_every: in updates.
       batches: this process's rows, from step state.step on; with fields of COUNTERS, if any.
       config: the resolved config, for the checkpoints.
@@ -105,7 +106,11 @@ def fit(
         logger.clock.lap("data")
         counts.update({name: int(batch.pop(name).sum()) for name in COUNTERS if name in batch})
         programs = _programs(step)
-        state, metrics = step(state, put_batch(mesh, batch))
+        due = done + 1 == total_steps or checkpoints.due(done + 1)
+        measured = due or (done + 1) % log_every == 0
+        state, metrics = step(state, put_batch(mesh, batch), measured)
+        if not measured:
+            metrics = {k: v for k, v in metrics.items() if not k.startswith(MEASURED)}
         logger.clock.lap("compile" if _programs(step) > programs else "step")
         done += 1
         # The device is busy with this step while the host reads the one before.
@@ -114,7 +119,7 @@ def fit(
         previous = metrics
 
         stopping = stop.requested()
-        saving = stopping or done == total_steps or checkpoints.due(done)
+        saving = stopping or due
         if saving or done % log_every == 0:
             _check_finite(done, metrics, checkpoints)
             logger.clock.lap("step")
@@ -147,8 +152,9 @@ def _programs(step: Callable) -> int:
 
 
 def _check_finite(step: int, metrics: Mapping, checkpoints: Checkpoints) -> None:
+    # A gradient that is not finite and was not measured is that of the next step's loss.
     for name in ("loss", "grad_norm"):
-        value = float(metrics[name])
+        value = float(metrics.get(name, 0))
         if not math.isfinite(value):
             raise _diverged(f"{name} is {value} at step {step}", checkpoints)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import traverse_util
 
@@ -10,6 +11,9 @@ from models import parameters
 from training.state import TrainState
 from training.teacher import TeacherPolicy, each
 from training.trainable import ALL, Trainable
+
+# The names that metrics over all parameters start with.
+MEASURED = ("grad_norm", "param_norm", "teacher_distance")
 
 
 def make_train_step(
@@ -20,7 +24,7 @@ def make_train_step(
     trainable: Trainable = ALL,
     norms: bool = False,
 ) -> Callable[[TrainState, dict], tuple[TrainState, dict]]:
-    """Builds `(state, batch) -> (state, metrics)`; jit it with the state donated.
+    """Builds `(state, batch, measured=True) -> (state, metrics)`; jit it with the state donated.
 
     Args:
       student_apply: (params, batch) -> what the method's loss takes, such as Embeddings.
@@ -32,16 +36,17 @@ def make_train_step(
       norms: measure every parameter that learns and its gradient, param_norm/PATH, grad_norm/PATH.
 
     Returns:
-      The step. Its metrics are float32 scalars: the method's own terms and what it observes, loss,
-      grad_norm (before clipping) and, where there is a teacher, teacher_distance (L2 distance of
-      its parameters from the student's, relative to the teacher's norm).
+      The step. Its metrics are float32 scalars: the method's own terms and what it observes, and
+      loss; and those of MEASURED, which go over all parameters: grad_norm (before clipping) and,
+      where there is a teacher, teacher_distance (L2 distance of its parameters from the student's,
+      relative to the teacher's norm). These are NaN where `measured`, a bool [], is False.
     """
 
     applies = teacher_apply
     if teacher_apply is None or callable(teacher_apply):
         applies = each(method.teacher, lambda policy: teacher_apply)
 
-    def step(state, batch):
+    def step(state, batch, measured=True):
         frozen, teachers = state.fixed["params"], state.teachers(method)
 
         def look(policy: TeacherPolicy, params, apply):
@@ -71,12 +76,27 @@ def make_train_step(
             teacher=teacher_params,
             carry=carry,
         )
-        metrics["grad_norm"] = optax.tree.norm(grads)
-        if norms:
-            metrics |= _norms("grad_norm", grads) | _norms("param_norm", new_state.params)
-        return new_state, metrics | _distances(new_state, method, trainable)
+
+        def measure_grads():
+            by_path = _norms("grad_norm", grads) if norms else {}
+            return {"grad_norm": optax.tree.norm(grads), **by_path}
+
+        def measure_params():
+            by_path = _norms("param_norm", new_state.params) if norms else {}
+            return by_path | _distances(new_state, method, trainable)
+
+        return new_state, metrics | _when(measured, measure_grads) | _when(measured, measure_params)
 
     return step
+
+
+def _when(measured, measure: Callable[[], dict]) -> dict:
+    """What measure() returns, or as many NaNs that cost nothing: one program does both."""
+    if measured is True:
+        return measure()
+    shapes = jax.eval_shape(measure)
+    nothing = jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), shapes)
+    return jax.lax.cond(measured, measure, lambda: nothing)
 
 
 def jit_train_step(step: Callable, abstract: TrainState) -> Callable:
@@ -85,9 +105,9 @@ def jit_train_step(step: Callable, abstract: TrainState) -> Callable:
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     mesh = jax.tree.leaves(shardings)[0].mesh
 
-    def on_mesh(state, batch):
+    def on_mesh(state, batch, measured=True):
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # what losses lay out rows by
-            return step(state, batch)
+            return step(state, batch, measured)
 
     return jax.jit(on_mesh, donate_argnums=0, out_shardings=(shardings, None))
 

@@ -106,6 +106,24 @@ def test_neither_order_nor_batch_size_matters(photographs, batch_size):
     )
 
 
+def test_a_long_evaluation_may_be_ended_before_every_batch(photographs):
+    model, left = Model(), [None] * 3
+
+    class Stopped(Exception):
+        pass
+
+    def check():
+        if not left:
+            raise Stopped
+        left.pop()
+
+    encoder = model.encoder(check=check)
+    encoder.images(photographs)
+    with pytest.raises(Stopped):
+        encoder.texts(TEXTS)
+    assert (len(model.image_batches), len(model.text_batches)) == (2, 1)
+
+
 def test_every_path_and_text_is_encoded_once(photographs):
     model = Model()
     encoder = model.encoder()

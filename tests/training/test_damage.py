@@ -1,5 +1,6 @@
 """Checkpoints that were cut, emptied, deleted or changed: never read as something else."""
 
+import gc
 import shutil
 
 import jax
@@ -18,6 +19,13 @@ from training.state import abstract_state
 
 # After the first array that it cannot read, Orbax abandons its reading of the others.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def collected():
+    """What it abandoned is collected here, and not in another module's test."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")

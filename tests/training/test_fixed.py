@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 
+from errors import UserError
 from methods.base import load, with_external_teachers
 from tests.training import linear
 from training import mesh as meshes
@@ -71,6 +73,21 @@ def test_a_run_of_an_earlier_version_has_its_frozen_teacher_in_every_checkpoint(
     shutil.move(tmp_path / "fixed" / "teacher", tmp_path / "checkpoints" / "1" / "teacher")
     with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
         jax.tree.map(np.testing.assert_array_equal, checkpoints.restore(abstract), state)
+
+
+@pytest.mark.parametrize("folder", ["checkpoints/1/params", "fixed/params"])
+def test_a_part_that_learns_and_the_rest_each_have_their_checksums(folder, tmp_path):
+    """A checkpoint is read through Orbax, changed there, and written back: whole, but not true."""
+    abstract, start, _ = parts(OPTIONS["a part"], "frozen")
+    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
+        checkpoints.save(1, start(), {}, {})
+        checkpoints.wait()
+    with ocp.StandardCheckpointer() as orbax:
+        tree = orbax.restore(tmp_path / folder)
+        orbax.save(tmp_path / folder, jax.tree.map(lambda x: x + 1, tree), force=True)
+    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
+        with pytest.raises(UserError, match=r"values of params\[.* not those that were saved"):
+            checkpoints.restore(abstract)
 
 
 def test_begun_anew_it_is_kept_anew(tmp_path):

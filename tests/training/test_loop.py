@@ -6,9 +6,11 @@ import os
 import signal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from errors import UserError
 from methods.base import load
 from tests.training import linear
 from training import loop
@@ -359,10 +361,39 @@ def test_the_step_compiles_once(tmp_path):
     abstract = abstract_state(mesh, linear.init_params, method, tx)
     state = init_state(abstract, linear.init_params, jax.random.key(0), method, tx)
     step = jit_train_step(make_train_step(linear.apply, None, method, tx), abstract)
-    for batch in itertools.islice(linear.batches(), 3):
+    for i, batch in enumerate(itertools.islice(linear.batches(), 3)):
         batch.pop("truncated")
-        state, _ = step(state, meshes.put_batch(mesh, batch))
+        state, _ = step(state, meshes.put_batch(mesh, batch), i == 1)
     assert step._cache_size() == 1
+
+
+def test_what_is_logged_seldom_is_the_same(tmp_path):
+    run(tmp_path / "always")
+    run(tmp_path / "seldom", log_every=4)
+    often, seldom = (
+        {row["step"]: row for row in logged(tmp_path / name)} for name in ("always", "seldom")
+    )
+    assert list(seldom) == [3, 4, 6, 8, 9, 12]  # checkpoints are every three steps
+    for step, row in seldom.items():
+        assert row["grad_norm"] == often[step]["grad_norm"] and row["loss"] == often[step]["loss"]
+
+
+@pytest.mark.parametrize(
+    "log_every, said", [(1, "grad_norm is nan at step 1"), (100, "loss is nan at step 2")]
+)
+def test_a_gradient_that_nobody_measured_is_seen_in_the_next_loss(
+    tmp_path, monkeypatch, log_every, said
+):
+    """The root of zero is finite, and its derivative is not."""
+    apply = linear.apply
+
+    def rooted(params, batch):
+        student = apply(params, batch)
+        return student.replace(image=student.image + jnp.sqrt(0 * params["image"].sum()))
+
+    monkeypatch.setattr(linear, "apply", rooted)
+    with pytest.raises(UserError, match=f"{said}; no checkpoint yet"):
+        run(tmp_path, log_every=log_every)
 
 
 def test_quick_scores_come_between_checkpoints_in_the_same_metrics(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from methods.base import Method
 from models.embeddings import Embeddings
 from training.state import create_state
-from training.step import make_train_step
+from training.step import MEASURED, make_train_step
 from training.teacher import ema, external, frozen
 from training.trainable import Rule, Trainable
 
@@ -69,6 +69,23 @@ def test_norms_of_every_parameter_and_gradient_where_they_are_asked_for():
     np.testing.assert_allclose(metrics["grad_norm/logit_scale"], 1.0, rtol=1e-6)
     np.testing.assert_allclose(metrics["param_norm/w"], np.linalg.norm(state.params["w"]))
     np.testing.assert_allclose(metrics["param_norm/logit_scale"], 0.05, rtol=1e-6)
+
+
+def test_what_is_only_logged_is_measured_where_it_is_asked_for():
+    """All else is the same, in one program."""
+    batches = [{"x": np.full((1, 2), value, np.float32)} for value in (1, 2, 3)]
+    (state, step), (other, _) = (make(ema(0.5), halve_scale, norms=True) for _ in range(2))
+    step = jax.jit(step)
+    for batch, measured in zip(batches, (False, True, False), strict=True):
+        state, metrics = step(state, batch, measured)
+        other, whole = step(other, batch, True)
+        jax.tree.map(np.testing.assert_array_equal, state, other)
+        assert metrics.keys() == whole.keys()
+        for name, value in metrics.items():
+            logged_only = name.startswith(MEASURED)
+            assert np.isnan(value) == (logged_only and not measured), name
+            assert measured is False and logged_only or value == whole[name]
+    assert step._cache_size() == 1
 
 
 def test_the_teacher_sees_the_update_before_the_clamp():
