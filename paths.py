@@ -247,7 +247,8 @@ def move(path, target) -> None:
     """Renames a file or folder; its new folder is made. In a bucket every object is copied."""
     if is_remote(path):
         with named(path, "move"):
-            file_system(path).mv(str(path), str(target), recursive=True)
+            file_system(path).copy(str(path), str(target), recursive=True)
+            file_system(path).rm(str(path), recursive=True)
         return
     target.parent.mkdir(exist_ok=True)
     path.rename(target)
