@@ -23,10 +23,12 @@ def about(step: Path) -> dict[str, Any]:
     """What a run wrote beside a checkpoint: its config, and what CHECKSUMS says; {} of an average.
 
     Raises:
-      UserError: it is torn.
+      UserError: it is torn, or gone from a checkpoint that training wrote.
     """
     path = step / "config" / "metadata"
-    return read_object(path) if path.is_file() else {}
+    if not path.is_file() and not (step / "rest").exists():
+        return {}
+    return read_object(path)
 
 
 def one_line(error: Exception) -> str:

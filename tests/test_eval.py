@@ -146,6 +146,11 @@ def test_a_damaged_checkpoint_is_named_and_another_one_scored(run, shared, tmp_p
     assert "checkpoints/1 is damaged (the values of params['vision']['ln_post']" in caplog.text
     with pytest.raises(UserError, match=r"cannot read the checkpoint .*/1 \(the values of params"):
         evaluation.score(str(copy), options, output, step=1)
+    shutil.rmtree(copy / "checkpoints/1")
+    shutil.copytree(run / "checkpoints/1", copy / "checkpoints/1")
+    (copy / "checkpoints/1/config/metadata").unlink()
+    evaluation.score(str(copy), options, output)
+    assert json.loads(output.read_text())["weights"] == "step 2, because step 1 is damaged"
     copy = damaged(run, tmp_path / "all", 1, 2)
     with pytest.raises(UserError, match=r"is whole \(step 1: [^\n]*; step 2: [^\n]*\): get"):
         evaluation.score(str(copy), options, output)
