@@ -21,11 +21,11 @@ from ml_collections import ConfigDict, config_flags
 import experiment
 import report
 from benchmarks import base as benchmarks
-from benchmarks import honest
-from benchmarks.encoder import Encoder
 from data.decoding import Decoder
 from data.tokenizer import Tokenizer
-from encoders import (
+from encoders import honest
+from encoders.encoder import Encoder
+from encoders.models import (
     Loaded,
     image_loader,
     make_encoder,
@@ -136,7 +136,7 @@ def score(
       shape, tokenizer: see open_model().
       against: weights to compare with, example by example.
       wise_ft: weights to interpolate with, in any layout; alphas: how far from them, 0 to 1.
-      encoder: one of benchmarks.honest in place of a model.
+      encoder: one of encoders.honest in place of a model.
       cache: folder that embeddings are kept in from one run to the next.
       published: csv of further models for the report's scoreboard.
 

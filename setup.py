@@ -29,7 +29,7 @@ setup(
         "report": ["*.html", "*.css", "*.csv"],
     },
     py_modules=[
-        *("train", "eval", "teach", "trainer", "encoders", "dry_run", "experiment"),
+        *("train", "eval", "teach", "trainer", "dry_run", "experiment"),
         *("errors", "files", "intervals", "options", "paths"),
     ],
     # Bounds are what was tested (CONTRIBUTING.md, Pythons): on 3.11 pip takes the lower releases of

@@ -77,7 +77,7 @@ class Outcomes:
 
 
 def lessons(items: Sequence[Item], pairs: Callable) -> tuple[list, list, list]:
-    """What benchmarks.honest learns: right (image, text) pairs, all texts, and their groups."""
+    """What encoders.honest learns: right (image, text) pairs, all texts, and their groups."""
     distinct = {id(item.texts): item for item in items}.values()
     texts = [(text, item.cluster) for item in distinct for text in item.texts]
     return [pair for item in items for pair in pairs(item)], *map(list, zip(*texts, strict=True))

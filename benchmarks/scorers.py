@@ -232,7 +232,7 @@ def _chosen(item: Item) -> list[tuple]:
     return [(item.images[item.right], item.texts[0])]
 
 
-# The (image, text) of an item that belong together, for benchmarks.honest.
+# The (image, text) of an item that belong together, for encoders.honest.
 choice.pairs = _chosen
 choice.blind = two_positives.blind = True  # a model of the texts alone says what they give away
 two_positives.pairs = lambda item: [(item.images[0], text) for text in item.texts[:2]]

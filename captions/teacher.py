@@ -18,7 +18,7 @@ class ImageMargin:
 
     @functools.cached_property
     def _encoder(self):
-        from encoders import make_encoder, open_model
+        from encoders.models import make_encoder, open_model
         from training import mesh as meshes
 
         mesh = meshes.make_mesh()

@@ -97,7 +97,7 @@ def compare(
 def open_encoder(name: str):
     """The encoder of a run or of pretrained weights."""
     from data.tokenizer import load_tokenizer
-    from encoders import find_model, make_encoder, restore
+    from encoders.models import find_model, make_encoder, restore
     from training import mesh as meshes
 
     mesh = meshes.make_mesh()

@@ -183,7 +183,7 @@ def score(model: str, negatives: Sequence[Negative], images: Path, step: int | N
       UserError: too few images for a preference set and a context beside it.
     """
     from data.tokenizer import load_tokenizer
-    from encoders import find_model, image_loader, restore
+    from encoders.models import find_model, image_loader, restore
     from methods import base as methods
     from models.clip import embedder
     from training import mesh as meshes

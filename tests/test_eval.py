@@ -20,11 +20,11 @@ from flax.core import meta
 from ml_collections import ConfigDict
 from PIL import Image
 
-import encoders
 import eval as evaluation
 from data import images
 from data.moving import Moving
 from data.tokenizer import load_tokenizer, train_tokenizer
+from encoders import models as opened
 from errors import UserError
 from methods import base as methods
 from models import zoo
@@ -197,12 +197,12 @@ def test_retrieval_and_sugarcrepe_in_one_go(run, shared, tmp_path):
 
 def test_a_run_scores_itself_again_and_again_with_one_compilation(run, shared):
     mesh, tokenizer = meshes.make_mesh(), load_tokenizer(run / "tokenizer")
-    model, params = encoders.restore(encoders.find_model(str(run), 1)[0], mesh, tokenizer)
+    model, params = opened.restore(opened.find_model(str(run), 1)[0], mesh, tokenizer)
     options = base.get_config().eval
     options.update_from_flattened_dict(sugarcrepe(shared))
     first = evaluation.evaluate(options, model, params, mesh, tokenizer)
     assert set(first) >= {"sugarcrepe/add_obj", "sugarcrepe/replace_macro"}
-    towers = encoders._towers(model, mesh)
+    towers = opened._towers(model, mesh)
     compiled = [tower._cache_size() for tower in towers]
     assert compiled[0] == 1
     again = evaluation.evaluate(options, model, params, mesh, tokenizer)
@@ -298,7 +298,7 @@ def test_wise_ft_ends_at_both_models(run, shared, tmp_path):
 def test_an_alpha_out_of_range_is_found_before_anything_is_scored(
     alpha, run, shared, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(encoders, "restore", None)
+    monkeypatch.setattr(opened, "restore", None)
     with pytest.raises(ValueError, match=f"alpha is {alpha}; give a number from 0 to 1"):
         evaluation.score(
             str(run), flickr8k(shared), tmp_path / "r.json", wise_ft=str(run), alphas=(0, alpha)
@@ -313,7 +313,7 @@ def test_frozen_clip_takes_its_benchmarks_from_an_experiment(tmp_path):
     scores = json.loads((tmp_path / "results.json").read_text())["benchmarks"]["video"]["scores"]
 
     tokenizer = load_tokenizer(folder)
-    model, params = encoders.restore(find_weights(str(folder)), meshes.make_mesh(), tokenizer)
+    model, params = opened.restore(find_weights(str(folder)), meshes.make_mesh(), tokenizer)
 
     def unit_mean(rows):
         return np.mean(rows, axis=0) / np.linalg.norm(np.mean(rows, axis=0))

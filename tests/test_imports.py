@@ -40,10 +40,10 @@ MAY_IMPORT = {
 }
 # Commands that stand in a folder wire it to others, as train.py does.
 COMMANDS = {
-    "captions/teacher.py": ("encoders", "training.mesh"),
+    "captions/teacher.py": ("encoders.models", "training.mesh"),
     "language/local.py": ("models", "pretrained", "training.mesh"),
-    "teaching/caption_ratings.py": ("data.tokenizer", "encoders", "training.mesh"),
-    "teaching/usefulness.py": ("encoders", "methods", "models.clip", "training.mesh"),
+    "teaching/caption_ratings.py": ("data.tokenizer", "encoders.models", "training.mesh"),
+    "teaching/usefulness.py": ("encoders.models", "methods", "models.clip", "training.mesh"),
     "report/run.py": ("eval", "training"),
 }
 FILES = sorted(

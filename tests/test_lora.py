@@ -7,7 +7,7 @@ import pytest
 from flax import traverse_util
 
 from data.tokenizer import load_tokenizer
-from encoders import find_model, restore
+from encoders.models import find_model, restore
 from pretrained import convert
 from pretrained.load import load_weights
 from tpu_configs import base

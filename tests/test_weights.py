@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import world
 from data.tokenizer import load_tokenizer
-from encoders import find_model, make_encoder, restore
+from encoders.models import find_model, make_encoder, restore
 from tpu_configs import base
 from tpu_configs.world import pretrain as world_pretrain
 from training import mesh as meshes

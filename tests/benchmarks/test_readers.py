@@ -16,7 +16,6 @@ from benchmarks import (
     crepe,
     eqben,
     hard_positives,
-    honest,
     mmvp_vlm,
     negbench,
     spec,
@@ -25,6 +24,7 @@ from benchmarks import (
     whatsup,
     winoground,
 )
+from encoders import honest
 from intervals import resolve
 from tests.benchmarks import formats
 from tests.benchmarks.formats import MAKERS, NUMBER, save

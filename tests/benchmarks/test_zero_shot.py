@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import honest, zero_shot
+from benchmarks import zero_shot
+from encoders import honest
 
 CLASSES = {"cifar10": 10, "cifar100": 100, "food101": 101, "pets": 37, "flowers": 102,
            "sun397": 397, "cars": 196, "dtd": 47, "caltech101": 102, "aircraft": 100,

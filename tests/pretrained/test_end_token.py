@@ -6,10 +6,10 @@ import json
 import numpy as np
 import pytest
 
-import encoders
 import eval as evaluation
 import experiment
 from data.tokenizer import load_tokenizer, train_tokenizer
+from encoders import models as opened
 from errors import UserError
 from pretrained import fingerprint
 from pretrained.convert import main as convert
@@ -68,7 +68,7 @@ def test_a_grown_vocabulary_without_its_tokenizer_is_refused(name, tokenizer, tm
     message = f"end token is {tokenizer.vocab_size + 2} .* tokenizer's is {tokenizer.eos_token_id}"
     for check in (
         lambda: experiment.fitted(tokenizer, found),
-        lambda: encoders.restore(found, evaluation.meshes.make_mesh(), tokenizer),
+        lambda: opened.restore(found, evaluation.meshes.make_mesh(), tokenizer),
     ):
         with pytest.raises(UserError, match=message):
             check()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from data import images
-from encoders import image_loader
+from encoders.models import image_loader
 from errors import UserError
 from models.towers import normalize
 from models.transformer import VisionConfig

@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from benchmarks import base, honest
+from benchmarks import base
 from benchmarks.base import Item, benchmark
 from benchmarks.scorers import choice
+from encoders import honest
 from intervals import Mean
 from report import Results, page, write
 from report.figures import pareto

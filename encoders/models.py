@@ -1,4 +1,4 @@
-"""Models opened from runs or from weights in any layout, and their encoders for the benchmarks."""
+"""Models opened from runs or from weights in any layout, and their encoders."""
 
 import contextlib
 import dataclasses
@@ -11,11 +11,11 @@ import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from PIL import Image
 
-from benchmarks.encoder import Encoder
 from data import images, video
 from data.array_cache import Cache
 from data.decoding import Decoder
 from data.tokenizer import Tokenizer, load_tokenizer
+from encoders.encoder import Encoder
 from errors import MissingFileError, UserError
 from models import zoo
 from models.clip import CLIP, init_params

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.encoder import Encoder
 from data.array_cache import Cache
 from data.decoding import Decoder
 from data.images import Crop, decode
+from encoders.encoder import Encoder
 
 END = 9
 TEXT_LENGTHS = (16, 24, 32, 48, 77)

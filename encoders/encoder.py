@@ -1,4 +1,4 @@
-"""Turns images, videos and texts into embeddings for the benchmarks: batched, cached, in order."""
+"""Turns images, videos and texts into embeddings: batched, each once, cached, in order."""
 
 import functools
 import hashlib

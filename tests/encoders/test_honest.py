@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from benchmarks import honest, sugarcrepe
+from benchmarks import sugarcrepe
 from benchmarks.base import Item, benchmark
-from benchmarks.honest import Trigrams
 from benchmarks.scorers import choice, retrieval, two_positives
+from encoders import honest
+from encoders.honest import Trigrams
 
 
 def test_the_trigram_model_is_a_distribution():
