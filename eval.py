@@ -43,6 +43,7 @@ from pretrained.load import load_weights
 from pretrained.wise_ft import as_alpha
 from pretrained.wise_ft import wise_ft as between
 from report import Results
+from report.tables import score_table
 from tpu_configs import base
 from training import cli
 from training import mesh as meshes
@@ -228,7 +229,7 @@ def run_all(runs: Mapping[str, Callable], encoder) -> dict[str, benchmarks.Score
     results = {}
     for name, run in runs.items():
         results[name] = honest.beside_blind(run(encoder))
-        print(f"\n{results[name].table(name)}")
+        print(f"\n{score_table(name, results[name])}")
     if encoder.truncated:
         print(f"\n{encoder.truncated} texts were cut to fit the context")
     return results

@@ -4,6 +4,7 @@ Examples of one photograph are not independent, so groups of them are resampled,
 draw of groups serves every subset, so that an aggregate's interval knows what its subsets share.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -91,6 +92,18 @@ def resolve(aggregate: Aggregate, counts: Mapping[str, int]):
         return sum(factor * mean for factor, mean in zip(factors, means, strict=True))
 
     return list(weights), weighted, weights
+
+
+def complete(
+    aggregates: Mapping[str, Aggregate], counts: Mapping[str, int]
+) -> dict[str, Aggregate]:
+    """The aggregates whose subsets all have examples."""
+    kept = {}
+    for name, aggregate in aggregates.items():
+        with contextlib.suppress(KeyError):
+            resolve(aggregate, counts)
+            kept[name] = aggregate
+    return kept
 
 
 def estimates(

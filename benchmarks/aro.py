@@ -71,5 +71,4 @@ def visual_genome(root: Path, images: str) -> Iterator[Item]:
             else:
                 subset = f"attributes: {'_'.join(row.texts('attributes')[:2])}"
             image = row.crop(row.image("image_path", images), BOX)
-            texts = row.text("true_caption"), row.text("false_caption")
-            yield Item(subset, row.key, [image], texts, where=row.where)
+            yield Item.of(row, subset, [image], ("true_caption", "false_caption"))

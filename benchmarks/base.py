@@ -14,7 +14,6 @@ above the table and under "warnings" in json.
 import dataclasses
 import functools
 import importlib
-import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -23,10 +22,10 @@ from typing import Any
 import numpy as np
 
 import intervals
-from benchmarks.items import Item, Outcomes, check_items, grouped, lessons, with_images
+from benchmarks.items import Item, Outcomes, check_items, grouped, with_images
 from errors import UserError
 from intervals import Aggregate, Mean, Sample
-from options import Options, check_known, modules_that_define
+from options import Options, check_known, modules_that_define, passed_on_to
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +80,7 @@ class Scores:
       outcomes: what they were made of, by subset.
       aggregates: what is made of subsets.
       again: another encoder -> its Scores on the same questions.
-      compositional: whether texts are chosen that a model of texts alone could tell apart.
+        None unless texts are chosen, which a model of the texts alone could tell apart.
     """
 
     scores: tuple[Score, ...]
@@ -90,7 +89,6 @@ class Scores:
     aggregates: Mapping[str, Aggregate] = dataclasses.field(default_factory=dict, repr=False)
     ties: str | Mapping[str, str] = "strict"
     again: Callable[[Any], "Scores"] | None = dataclasses.field(default=None, repr=False)
-    compositional: bool = False
 
     def __getitem__(self, name: str) -> Score:
         return {score.name: score for score in self.scores}[name]
@@ -98,12 +96,6 @@ class Scores:
     def rule(self, subset: str) -> str:
         """The tie rule of a subset, strict or argmax."""
         return _rule(self.ties, subset)
-
-    def beside(self, blind: "Scores") -> "Scores":
-        """These with the ceiling of a model of the texts alone, where that decides at all."""
-        ceiling = {s.name: s.value for s in blind.scores if s.warning is None}
-        scores = (dataclasses.replace(s, blind=ceiling.get(s.name)) for s in self.scores)
-        return dataclasses.replace(self, scores=tuple(scores))
 
     def minus(self, other: "Scores") -> dict[str, intervals.Difference]:
         """The paired differences to another model's scores of the same examples, in percent."""
@@ -121,59 +113,9 @@ class Scores:
             for d in [found[score.name]]
         }
 
-    def to_json(self) -> dict:
-        """Plain dicts: {"scores": {name: {value, count, ..}}, "left_out": .., "warnings": ..}.
-
-        A figure that is no finite number is None: json has no other word for it.
-        """
-        rows = [
-            {key: _json_number(value) for key, value in dataclasses.asdict(score).items()}
-            for score in self.scores
-        ]
-        return {
-            "scores": {row.pop("name"): row for row in rows},
-            "left_out": dict(self.left_out),
-            "warnings": self.warnings(),
-            "ties": self.ties if isinstance(self.ties, str) else dict(self.ties),
-        }
-
     def warnings(self) -> list[str]:
         """What must be said before any of the figures is believed, a line each."""
         return [score.warning for score in self.scores if score.warning]
-
-    def table(self, title: str) -> str:
-        """The figures as text for a terminal, one line each."""
-        lines = []
-        if warnings := self.warnings():
-            lines.append(
-                f"WARNING: {len(warnings)} of {len(self.scores)} figures say nothing of this model "
-                f"({warnings[0]}): is the tokenizer the model's, and did its training converge?"
-            )
-        both = any(s.ties and s.argmax is not None for s in self.scores)
-        blind = any(s.blind is not None for s in self.scores)
-        width = max(len(name) for name in [title, *(score.name for score in self.scores)])
-        head = f"{title:<{width}}       %   95 % interval    count   ties  chance"
-        lines.append(head + "  strict  argmax" * both + "   blind" * blind)
-        for s in self.scores:
-            line = f"{s.name:<{width}}  {s.value:6.2f}  {s.low:6.2f} - {s.high:6.2f}"
-            line += "w" if s.interval == "wilson" else " "
-            line += f" {s.count:7d}  {s.ties:5d}  {_number(s.chance)}"
-            line += f"  {_number(s.strict)}  {_number(s.argmax)}" if both else ""
-            lines.append((line + (f"  {_number(s.blind)}" if blind else "")).rstrip())
-        if any(s.interval == "wilson" for s in self.scores):
-            lines.append("w: a Wilson interval, for too few images to resample")
-        if any(self.left_out.values()):
-            parts = ", ".join(f"{name} {n}" for name, n in self.left_out.items() if n)
-            lines.append(f"left out: {sum(self.left_out.values())} examples ({parts})")
-        return "\n".join(lines)
-
-
-def _number(value: float | None) -> str:
-    return " " * 6 if value is None else f"{value:6.2f}"
-
-
-def _json_number(value):
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def benchmark(
@@ -203,6 +145,7 @@ def benchmark(
         name = read.__module__.rpartition(".")[2]
 
         @functools.wraps(read)
+        @passed_on_to(read)
         def run(encoder, *args, partial_images: bool = False, **options) -> Scores:
             items = list(read(*args, **options))
             check_items(name, items, texts)
@@ -211,34 +154,28 @@ def benchmark(
 
         def judge(encoder, *, items, left_out) -> Scores:
             outcomes = {}
-            for own, asked in grouped(items, lambda item: item.scorer or scorer):
+            for score, questions in grouped(items, lambda item: item.scorer or scorer):
                 if hasattr(encoder, "learn"):
-                    encoder.learn(*lessons(asked, own.pairs))
-                outcomes |= own(encoder, asked)
+                    encoder.learn(questions, score.pairs)
+                outcomes |= score(encoder, questions)
             made = aggregates or {}
             if callable(made):
                 made = made({name: len(o.items) for name, o in outcomes.items()})
-            again = functools.partial(judge, items=items, left_out=left_out)
             scores = summarise(outcomes, made, left_out, ties=ties, listed=listed)
-            compositional = getattr(scorer, "blind", False)
-            return dataclasses.replace(scores, again=again, compositional=compositional)
+            again = functools.partial(judge, items=items, left_out=left_out)
+            return dataclasses.replace(scores, again=again if scorer.chooses_texts else None)
 
-        parameters = inspect.signature(read).parameters.values()
-        kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-        first = inspect.Parameter("encoder", kinds[0])
-        last = inspect.Parameter("partial_images", kinds[1], default=False, annotation=bool)
-        run.__signature__ = inspect.Signature([first, *parameters, last])
         run.read, run.scorer = read, scorer
         return run
 
     return decorate
 
 
-def over(*metrics: str) -> Callable[[Mapping], dict[str, Mean]]:
+def over(*metrics: str, mean: type[Mean] = Mean) -> Callable[[Mapping], dict[str, Mean]]:
     """Aggregates: each metric's mean over the subsets that have it, <subset>_<metric>."""
 
     def aggregates(counts: Mapping) -> dict[str, Mean]:
-        return {m: Mean(name for name in counts if name.endswith(f"_{m}")) for m in metrics}
+        return {m: mean(name for name in counts if name.endswith(f"_{m}")) for m in metrics}
 
     return aggregates
 
@@ -253,14 +190,14 @@ def summarise(
 ) -> Scores:
     """The score of every subset, then every aggregate of their means, with intervals."""
     counts = {name: len(o.items) for name, o in outcomes.items()}
-    aggregates = {name: made for name, made in aggregates.items() if _complete(made, counts)}
+    aggregates = intervals.complete(aggregates, counts)
     samples = _samples(outcomes, ties)
     found = intervals.estimates(samples, aggregates)
     means = {
         reading: {name: float(np.mean(o.reading(reading))) for name, o in outcomes.items()}
         for reading in ("strict", "argmax")
     }
-    means["chance"] = {name: o.chance for name, o in outcomes.items()}
+    means["chance"] = {name: float(np.mean(o.chance)) for name, o in outcomes.items()}
     has_argmax = all(o.argmax is not None for o in outcomes.values())
     scores = []
     subsets = {name: {name: 1.0} for name in outcomes} if listed else {}
@@ -288,14 +225,6 @@ def summarise(
             )
         )
     return Scores(tuple(scores), left_out or {}, outcomes, aggregates, ties)
-
-
-def _complete(aggregate: Aggregate, counts: Mapping[str, int]) -> bool:
-    try:
-        intervals.resolve(aggregate, counts)
-    except KeyError:
-        return False
-    return True
 
 
 def _rule(ties: str | Mapping[str, str], subset: str) -> str:

@@ -1,22 +1,17 @@
-"""BiVLC: SugarCrepe's captions with an image for the negative one too. Miranda et al. 2024."""
+"""BiVLC: SugarCrepe's captions with an image for the negative one too. Miranda et al. 2024.
+
+arXiv 2406.09952. 2,933 items, over all of which the three metrics are taken.
+"""
 
 from collections.abc import Iterator
 
-from benchmarks.base import Item, benchmark
+from benchmarks.base import Item, benchmark, over
 from benchmarks.scorers import square
 from data.rows import rows
 from intervals import Pooled
 
 
-def aggregates(counts) -> dict:
-    """Each metric over all 2,933 items (arXiv 2406.09952)."""
-    return {
-        metric: Pooled(name for name in counts if name.endswith(f"_{metric}"))
-        for metric in ("text", "image", "group")
-    }
-
-
-@benchmark(square, aggregates=aggregates, texts=2)
+@benchmark(square, aggregates=over("text", "image", "group", mean=Pooled), texts=2)
 def run(annotations: str, images: str = "") -> Iterator[Item]:
     """Image-to-text (text), text-to-image (image) and group score by type; a tie is wrong.
 
@@ -27,6 +22,5 @@ def run(annotations: str, images: str = "") -> Iterator[Item]:
     """
     for row in rows(annotations):
         pair = [row.image(name, images) for name in ("image", "negative_image")]
-        texts = row.text("caption"), row.text("negative_caption")
         subset = f"{row.text('type')}_{row.text('subtype')}"
-        yield Item(subset, row.key, pair, texts, where=row.where)
+        yield Item.of(row, subset, pair, ("caption", "negative_caption"))

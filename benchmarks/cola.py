@@ -21,4 +21,4 @@ def run(annotations: str, images: str) -> Iterator[Item]:
     """
     for row in rows(annotations, [0, 1, 2, 3]):
         pair = [f"{images}/{PurePosixPath(row.text(i)).name}" for i in (0, 2)]
-        yield Item("", row.key, pair, (row.text(1), row.text(3)), where=row.where)
+        yield Item.of(row, "", pair, (1, 3))

@@ -17,5 +17,4 @@ def run(annotations: str, images: str = "") -> Iterator[Item]:
     """
     for row in rows(annotations):
         pair = [row.image(name, images) for name in ("image_1", "image_2")]
-        texts = row.text("caption_1"), row.text("caption_2")
-        yield Item("", row.key, pair, texts, where=row.where)
+        yield Item.of(row, "", pair, ("caption_1", "caption_2"))

@@ -5,12 +5,11 @@ arXiv 2409.17958. `brittleness`: right on the first caption and wrong on the one
 
 from collections.abc import Iterator, Sequence
 
+from benchmarks.aro import BOX
 from benchmarks.base import Item, benchmark, grouped
 from benchmarks.scorers import choice
 from data.rows import rows
 from errors import UserError
-
-BOX = ("bbox_x", "bbox_y", "bbox_w", "bbox_h")
 
 
 def aggregates(counts) -> dict:
@@ -46,6 +45,5 @@ def run(
                 image = row.image("image_path", images)
                 if "bbox_x" in row:
                     image = row.crop(image, BOX)
-                texts = row.text("true_caption"), row.text("false_caption")
-                parts = {f"{name}_both": str(i)}
-                yield Item(f"{name}_{kind}", row.key, [image], texts, parts=parts, where=row.where)
+                texts, parts = ("true_caption", "false_caption"), {f"{name}_both": str(i)}
+                yield Item.of(row, f"{name}_{kind}", [image], texts, parts=parts)

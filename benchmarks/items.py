@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from data.images import image_key
-from data.rows import missing_files
+from data.rows import Row, missing_files
 from errors import MissingFileError, UserError
 
 
@@ -21,7 +21,7 @@ class Item:
       key: its own name within the subset, as the annotation file has it.
       images: paths, encoded bytes, uint8 arrays or data.images.Crop.
       texts: captions; one that is a tuple is the mean of its phrasings.
-      right: where the right one stands among those to choose from.
+      right: where the right one stands among those to choose from; several: where any of them does.
       group: examples that depend on each other; by default those of the same first image.
       parts: name -> id; the figure <name> is right where all items of one id are.
       where: file and row, for messages.
@@ -32,11 +32,17 @@ class Item:
     key: str
     images: Sequence
     texts: Sequence
-    right: int = 0
+    right: int | Sequence[int] = 0
     group: str | None = None
     parts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     where: str = ""
     scorer: Callable | None = None
+
+    @classmethod
+    def of(cls, row: Row, subset: str, images: Sequence, texts: Sequence, **more) -> "Item":
+        """The item of a row of a file; texts: the names of its fields that hold them."""
+        texts = tuple(map(row.text, texts))
+        return cls(subset, row.key, images, texts, where=row.where, **more)
 
     @functools.cached_property
     def cluster(self) -> str:
@@ -53,7 +59,7 @@ class Outcomes:
       tied: bool [n].
       scores: float32 [n, k], similarities that were compared, the right one first.
       texts: n tuples, the texts of those scores.
-      chance: share of right answers by guessing.
+      chance: float [n], share of right answers by guessing.
       argmax: bool [n], or None: right where the first of the best is, in the file's order.
     """
 
@@ -62,7 +68,7 @@ class Outcomes:
     tied: np.ndarray
     scores: Sequence[np.ndarray]
     texts: Sequence[Sequence]
-    chance: float
+    chance: np.ndarray
     argmax: np.ndarray | None = None
 
     @functools.cached_property
@@ -70,17 +76,19 @@ class Outcomes:
         """bool [n], where a score is no number."""
         return np.array([bool(np.isnan(scores).any()) for scores in self.scores])
 
+    def at(self, indices: Sequence[int]) -> "Outcomes":
+        """Those of some of the questions."""
+
+        def pick(values):
+            array = isinstance(values, np.ndarray)
+            return values[indices] if array else values and [values[i] for i in indices]
+
+        return Outcomes(*(pick(getattr(self, f.name)) for f in dataclasses.fields(self)))
+
     def reading(self, ties: str) -> np.ndarray:
         """bool [n] under a tie rule, strict or argmax; never right where undecided."""
         right = self.right if ties == "strict" or self.argmax is None else self.argmax
         return right & ~self.undecided
-
-
-def lessons(items: Sequence[Item], pairs: Callable) -> tuple[list, list, list]:
-    """What encoders.honest learns: right (image, text) pairs, all texts, and their groups."""
-    distinct = {id(item.texts): item for item in items}.values()
-    texts = [(text, item.cluster) for item in distinct for text in item.texts]
-    return [pair for item in items for pair in pairs(item)], *map(list, zip(*texts, strict=True))
 
 
 def grouped(values: Iterable, key: Callable) -> list[tuple]:
@@ -92,13 +100,16 @@ def grouped(values: Iterable, key: Callable) -> list[tuple]:
 
 
 def check_items(name: str, items: Sequence, texts: int | None) -> None:
-    """Raises UserError for no items, two of one key, or another number of texts than `texts`."""
+    """Raises UserError: no items, two of one key, not so many texts, a right one that is none."""
     if not items:
         raise UserError(f"benchmark {name} has no examples")
     seen: dict[tuple[str, str], str] = {}
     for item in items:
         if texts is not None and len(item.texts) != texts:
             raise UserError(f"{item.where}: {len(item.texts)} texts where {name} has {texts}")
+        ways = max(len(item.texts), len(item.images))
+        if not 0 <= min(np.ravel(item.right)) <= max(np.ravel(item.right)) < ways:
+            raise UserError(f"{item.where}: the right one is {item.right}, of 0 to {ways - 1}")
         if (item.subset, item.key) in seen:
             first = seen[item.subset, item.key]
             raise UserError(f"{item.where}: the id {item.key!r} is that of {first} too")

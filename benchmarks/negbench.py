@@ -35,11 +35,8 @@ def run(
         return row.image(name, images)
 
     for row in rows(mcq) if mcq else ():
-        texts, right = tuple(map(row.text, CAPTIONS)), row.number("correct_answer")
-        if not 0 <= right < len(texts):
-            raise UserError(f"{row.where}: correct_answer {right} is none of the four captions")
-        kind = row.text("correct_answer_template")
-        yield Item(kind, row.key, [image(row, "image_path")], texts, right, where=row.where)
+        kind, right = row.text("correct_answer_template"), row.number("correct_answer")
+        yield Item.of(row, kind, [image(row, "image_path")], CAPTIONS, right=right)
     for row in rows(negated) if negated else ():
         # The released file has captions of no words, which count as they do there.
         texts, path = tuple(row.texts("captions", empty=True)), image(row, "filepath")

@@ -1,62 +1,60 @@
-"""The four scorers that carry every benchmark: questions and an encoder -> outcomes by subset.
+"""The four scorers that carry every benchmark: questions and an encoder -> outcomes by figure.
 
 Similarities are cosines in float32. Equal texts and equal images tie exactly.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from benchmarks.base import Item, Outcomes, grouped
+from benchmarks.items import Item, Outcomes, grouped
 
+FIRST = {"": 1}
 RECALL_AT = (1, 5, 10)
 _CHUNK = 256  # queries at a time: 256 x 25,010 captions are 26 MB of scores
 _PAIRS = 4096  # up to so many, similarities are summed pair by pair
-_SHOWN = 8  # similarities that an outcome keeps: the right one and the strongest wrong ones
+_SHOWN = 11  # similarities that an outcome keeps: the right one and the strongest wrong ones
 
 
-def choice(encoder, items: Sequence[Item]) -> dict[str, Outcomes]:
-    """One image among k texts, or one text among k images, of which one is right.
+def choice(encoder, items: Sequence[Item], among: Mapping[str, int] = FIRST) -> dict[str, Outcomes]:
+    """One image among k texts, or one text among k images; one is right, or any of several.
 
-    Where items have parts, also <part>: all of the items that share the part's id.
+    <subset>_<metric>: a right one is among the first n, below _SHOWN, for n by metric.
+    <part>, where items have parts: all of the items that share the part's id are right.
     """
-    images, texts = _embeddings(encoder, items)
-    margins, scores, shown, argmax = (np.zeros(len(items)), [None] * len(items),
-                                      [None] * len(items), np.zeros(len(items), bool))  # fmt: skip
-    # Items with the same keys to choose from, such as classes, are scored at once.
-    for _, at in grouped(range(len(items)), lambda i: (id(items[i].texts), len(items[i].images))):
-        by_image = len(items[at[0]].images) == 1
-        if by_image:
-            table = similarities(np.stack([images(items[i])[0] for i in at]), texts(items[at[0]]))
-        for n, i in enumerate(at):
-            item = items[i]
-            row = table[n] if by_image else similarities(texts(item), images(item))[0]
-            wrong = np.delete(np.arange(len(row)), item.right)
-            strongest = wrong[np.argsort(-row[wrong], kind="stable")[: _SHOWN - 1]]
-            margins[i] = row[item.right] - row[wrong].max(initial=-np.inf)
-            argmax[i] = not np.isnan(row).any() and np.argmax(row) == item.right
-            order = [item.right, *strongest]
-            scores[i] = row[order]
-            shown[i] = [item.texts[k] for k in order] if by_image else item.texts
+    scores: list = [None] * len(items)
+    shown, firsts = list(scores), np.zeros(len(items))
+    for i, row in _choices(encoder, items):
+        # A score that is no number comes first, so that it is seen.
+        order = np.argsort(-np.where(np.isnan(row), np.inf, row), kind="stable")
+        right = np.isin(order, items[i].right)
+        kept = [order[right][0], *order[~right][: _SHOWN - 1]]
+        scores[i], firsts[i] = row[kept], right.argmax()
+        texts = items[i].texts
+        shown[i] = texts if len(items[i].images) > 1 else [texts[k] for k in kept]
+    ways = np.array([max(len(item.texts), len(item.images)) for item in items])
+    rights = np.array([np.size(item.right) for item in items])
 
-    def of(at) -> Outcomes:
-        kept = [items[i] for i in at]
-        ways = [max(len(item.texts), len(item.images)) for item in kept]
-        return _outcomes(kept, margins[at], [scores[i] for i in at], [shown[i] for i in at],
-                         float(np.mean(1 / np.array(ways))), argmax[at])  # fmt: skip
+    def leads(n: int) -> np.ndarray:
+        """Of the right one before the n-th strongest wrong one."""
+        return np.array([row[0] - row[n] if len(row) > n else np.inf for row in scores])
 
-    outcomes = _metrics(items, {"": of})
+    def hits(n: int) -> Outcomes:
+        chance = _hit_chance(ways, rights, n)
+        return _outcomes(items, leads(n), scores, shown, chance, firsts < n)
+
+    outcomes = _by_subset({metric: hits(n) for metric, n in among.items()})
+    first, lead = hits(1), np.where(np.isnan(leads(1)), -np.inf, leads(1))
     for part in dict.fromkeys(part for item in items for part in item.parts):
         ids = [item.parts.get(part) for item in items]
         units = grouped((i for i, name in enumerate(ids) if name is not None), ids.__getitem__)
-        units = [unit for _, unit in units]
-        # The weakest of a unit's items stands for it; a margin that is no number is the weakest.
-        weakest = np.where(np.isnan(margins), -np.inf, margins)
-        whole = of(np.array([unit[weakest[unit].argmin()] for unit in units]))
-        chance = np.mean([np.prod([1 / len(scores[i]) for i in unit]) for unit in units])
-        right = np.array([argmax[unit].all() for unit in units])
-        outcomes[part] = dataclasses.replace(whole, argmax=right, chance=float(chance))
+        units = [np.array(unit) for _, unit in units]
+        outcomes[part] = dataclasses.replace(
+            first.at([unit[lead[unit].argmin()] for unit in units]),  # the weakest for its unit
+            argmax=np.array([first.argmax[unit].all() for unit in units]),
+            chance=np.array([first.chance[unit].prod() for unit in units]),
+        )
     return outcomes
 
 
@@ -71,19 +69,12 @@ def two_positives(encoder, items: Sequence[Item]) -> dict[str, Outcomes]:
     p, q, n = np.stack([texts(item) for item in items], axis=1)
     itt = np.stack([_dot(image, t) for t in (p, q, n)], axis=1)
     tot = np.stack([_dot(p, q), _dot(p, n), _dot(q, n)], axis=1)
-    margins = {
-        "itt": itt[:, :2].min(axis=1) - itt[:, 2],
-        "tot": tot[:, 0] - tot[:, 1:].max(axis=1),
-    }
-
-    def of(metric) -> Callable:
-        scores = {"itt": itt, "tot": tot}[metric]
-        return lambda at: _outcomes(
-            [items[i] for i in at], margins[metric][at], scores[at],
-            [items[i].texts for i in at], 1 / 3,
-        )  # fmt: skip
-
-    return _metrics(items, {metric: of(metric) for metric in margins})
+    said = [item.texts for item in items]
+    leads = {"itt": itt[:, :2].min(axis=1) - itt[:, 2], "tot": tot[:, 0] - tot[:, 1:].max(axis=1)}
+    scores = {"itt": itt, "tot": tot}
+    return _by_subset(
+        {name: _outcomes(items, lead, scores[name], said, 1 / 3) for name, lead in leads.items()}
+    )
 
 
 def square(encoder, items: Sequence[Item]) -> dict[str, Outcomes]:
@@ -99,77 +90,43 @@ def square(encoder, items: Sequence[Item]) -> dict[str, Outcomes]:
     scores = np.stack([_dot(i, c), _dot(i, d), _dot(j, c), _dot(j, d)], axis=1)
     ic, id_, jc, jd = scores.T
     text, image = np.minimum(ic - id_, jd - jc), np.minimum(ic - jc, jd - id_)
-    margins = {"text": text, "image": image, "group": np.minimum(text, image)}
     # Four scores in random order: the two own ones are the largest in one of six cases.
-    chance = {"text": 1 / 4, "image": 1 / 4, "group": 1 / 6}
-
-    def of(metric) -> Callable:
-        return lambda at: _outcomes(
-            [items[i] for i in at], margins[metric][at], scores[at],
-            [(*items[i].texts, *items[i].texts) for i in at], chance[metric],
-        )  # fmt: skip
-
-    return _metrics(items, {metric: of(metric) for metric in margins})
+    metrics = {"text": (text, 1 / 4), "image": (image, 1 / 4)}
+    metrics["group"] = np.minimum(text, image), 1 / 6
+    said = [(*item.texts, *item.texts) for item in items]
+    return _by_subset(
+        {name: _outcomes(items, lead, scores, said, p) for name, (lead, p) in metrics.items()}
+    )
 
 
 def retrieval(encoder, items: Sequence[Item], at: Iterable[int] = RECALL_AT) -> dict[str, Outcomes]:
     """All images among all texts of a subset, and the other way: recall at 1, 5 and 10.
 
     An item is an image and its captions; a caption is right for its image. A hit where any right
-    key is among the k nearest; a tie of a right with a wrong key counts as wrong.
+    key is among the k nearest.
     """
     outcomes = {}
     for subset, own in grouped(items, lambda item: item.subset):
-        texts = [text for item in own for text in item.texts]
+        images = [item.images[0] for item in own]
+        texts = tuple(text for item in own for text in item.texts)
         owners = np.repeat(np.arange(len(own)), [len(item.texts) for item in own])
-        image, text = encoder.images([item.images[0] for item in own]), encoder.texts(texts)
-        ids = np.arange(len(own))
-        for way, queries, keys, query_ids, key_ids in (
-            ("image_to_text", image, text, ids, owners),
-            ("text_to_image", text, image, owners, ids),
+        by_image = [
+            Item("", item.key, item.images, texts, np.flatnonzero(owners == i))
+            for i, item in enumerate(own)
+        ]
+        by_text = [
+            Item("", text, images, (text,), i) for i, text in zip(owners, texts, strict=True)
+        ]
+        for way, questions, askers in (
+            ("image_to_text", by_image, own),
+            ("text_to_image", by_text, [own[i] for i in owners]),
         ):
-            rank, tied, nearest, scores = ranks(queries, keys, query_ids, key_ids)
-            askers = [own[i] for i in query_ids]
-            if way == "image_to_text":
-                said = [tuple(texts[key] for key in pair) for pair in nearest]
-            else:
-                said = [(text,) for text in texts]
-            rights = np.bincount(key_ids, minlength=len(own))[query_ids]
-            for k in at:
-                outcomes[_join(subset, f"{way}_recall@{k}")] = Outcomes(
-                    askers, rank < k, tied, scores, said, _hit_chance(len(keys), rights, k)
-                )
+            found = choice(encoder, questions, {f"{way}_recall@{k}": k for k in at})
+            outcomes |= {
+                _join(subset, name): dataclasses.replace(outcome, items=askers)
+                for name, outcome in found.items()
+            }
     return outcomes
-
-
-def ranks(
-    queries: np.ndarray, keys: np.ndarray, query_ids: np.ndarray, key_ids: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """How many wrong keys are at least as near to each query as its nearest right one.
-
-    Args:
-      queries, keys: float32 [Q, D], [K, D], unit norm.
-      query_ids, key_ids: int [Q], [K]; a key is right for a query where the two are equal.
-
-    Returns:
-      float64 [Q], 0 where a right key comes first, NaN where a score of the query is NaN; a tie
-      counts as wrong.
-      bool [Q], where a wrong key ties with the nearest right one.
-      int [Q, 2], the nearest right key and the nearest wrong one, and float32 [Q, 2], how near.
-    """
-    parts = []
-    for start in range(0, len(queries), _CHUNK):
-        scores = similarities(queries[start : start + _CHUNK], keys)
-        right = query_ids[start : start + _CHUNK, None] == key_ids[None, :]
-        nearest = np.stack(
-            [np.where(these, scores, -np.inf).argmax(axis=1) for these in (right, ~right)], axis=1
-        )
-        near = np.take_along_axis(scores, nearest, axis=1)
-        best = near[:, :1]
-        wrong = np.sum((scores >= best) & ~right, axis=1)
-        rank = np.where(np.isnan(scores).any(axis=1), np.nan, wrong)
-        parts.append((rank, np.any((scores == best) & ~right, axis=1), nearest, near))
-    return tuple(map(np.concatenate, zip(*parts, strict=True)))
 
 
 def similarities(queries: np.ndarray, keys: np.ndarray) -> np.ndarray:
@@ -192,49 +149,67 @@ def _embeddings(encoder, items: Sequence[Item]) -> tuple[Callable, Callable]:
         distinct = list({id(values): values for values in lists}.values())
         rows = encode([value for values in distinct for value in values])
         ends = np.cumsum([len(values) for values in distinct])
-        return {
-            id(values): rows[end - len(values) : end]
-            for values, end in zip(distinct, ends, strict=True)
-        }
+        return dict(zip(map(id, distinct), np.split(rows, ends[:-1]), strict=True))
 
     images = table(encoder.images, [item.images for item in items])
     texts = table(encoder.texts, [item.texts for item in items])
     return lambda item: images[id(item.images)], lambda item: texts[id(item.texts)]
 
 
-def _outcomes(items, margins, scores, texts, chance, argmax=None) -> Outcomes:
-    return Outcomes(items, margins > 0, margins == 0, scores, texts, chance, argmax)
+def _choices(encoder, items: Sequence[Item]) -> Iterator[tuple[int, np.ndarray]]:
+    """(index of an item, similarities of what it chooses from, float32 [k]), in any order."""
+    images, texts = _embeddings(encoder, items)
+    of_image = [len(item.images) == 1 for item in items]
+    # Items with the same texts or images to choose from are scored together.
+    by_keys = grouped(
+        range(len(items)), lambda i: id(items[i].texts if of_image[i] else items[i].images)
+    )
+    for _, at in by_keys:
+        queries, keys = (images, texts) if of_image[at[0]] else (texts, images)
+        for start in range(0, len(at), _CHUNK):
+            some = at[start : start + _CHUNK]
+            asked = np.concatenate([queries(items[i]) for i in some])
+            yield from zip(some, similarities(asked, keys(items[at[0]])), strict=True)
 
 
-def _metrics(items: Sequence[Item], metrics: dict[str, Callable]) -> dict[str, Outcomes]:
+def _outcomes(items, lead, scores, texts, chance, argmax=None) -> Outcomes:
+    chance = np.broadcast_to(chance, len(items))
+    return Outcomes(items, lead > 0, lead == 0, scores, texts, chance, argmax)
+
+
+def _by_subset(metrics: Mapping[str, Outcomes]) -> dict[str, Outcomes]:
     """<subset>_<metric> -> its outcomes; "accuracy" where neither has a name."""
-    outcomes = {}
-    for subset, at in grouped(range(len(items)), lambda i: items[i].subset):
-        for metric, of in metrics.items():
-            outcomes[_join(subset, metric) or "accuracy"] = of(np.array(at))
-    return outcomes
+    items = next(iter(metrics.values())).items
+    return {
+        _join(subset, metric) or "accuracy": outcomes.at(at)
+        for subset, at in grouped(range(len(items)), lambda i: items[i].subset)
+        for metric, outcomes in metrics.items()
+    }
 
 
 def _join(*names: str) -> str:
     return "_".join(filter(None, names))
 
 
-def _hit_chance(keys: int, rights: np.ndarray, k: int) -> float:
-    """Mean chance that one of the right keys is among k drawn of all."""
-    drawn = np.arange(min(k, keys))
-    left = np.maximum(keys - drawn[None] - rights[:, None], 0) / (keys - drawn[None])
-    return float(np.mean(1 - np.prod(left, axis=1)))
+def _hit_chance(keys: np.ndarray, rights: np.ndarray, k: int) -> np.ndarray:
+    """Chance that one of the right keys is among k drawn of all, each int [n] -> float64 [n]."""
+    left = keys[:, None] - np.arange(k)
+    missed = np.maximum(left - rights[:, None], 0) / np.maximum(left, 1)
+    return 1 - missed.prod(axis=1)
 
 
 def _chosen(item: Item) -> list[tuple]:
+    right = np.ravel(item.right)[0]
     if len(item.images) == 1:
-        return [(item.images[0], item.texts[item.right])]
-    return [(item.images[item.right], item.texts[0])]
+        return [(item.images[0], item.texts[right])]
+    return [(item.images[right], item.texts[0])]
 
 
 # The (image, text) of an item that belong together, for encoders.honest.
 choice.pairs = _chosen
-choice.blind = two_positives.blind = True  # a model of the texts alone says what they give away
-two_positives.pairs = lambda item: [(item.images[0], text) for text in item.texts[:2]]
 square.pairs = lambda item: list(zip(item.images, item.texts, strict=True))
+two_positives.pairs = lambda item: [(item.images[0], text) for text in item.texts[:2]]
 retrieval.pairs = lambda item: [(item.images[0], text) for text in item.texts]
+# Whether a model of the texts alone could be right.
+choice.chooses_texts = two_positives.chooses_texts = True
+square.chooses_texts = retrieval.chooses_texts = False

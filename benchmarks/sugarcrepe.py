@@ -35,5 +35,5 @@ def run(root: str, images: str) -> Iterator[Item]:
     """
     for subset in SUBSETS:
         for row in rows(f"{root}/{subset}.json"):
-            texts = row.text("caption"), row.text("negative_caption")
-            yield Item(subset, row.key, [row.image("filename", images)], texts, where=row.where)
+            shown = [row.image("filename", images)]
+            yield Item.of(row, subset, shown, ("caption", "negative_caption"))

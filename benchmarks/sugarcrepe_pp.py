@@ -24,5 +24,5 @@ def run(root: str, images: str) -> Iterator[Item]:
     """
     for subset in SUBSETS:
         for row in rows(f"{root}/{subset}.json"):
-            texts = tuple(map(row.text, ("caption", "caption2", "negative_caption")))
-            yield Item(subset, row.key, [row.image("filename", images)], texts, where=row.where)
+            shown = [row.image("filename", images)]
+            yield Item.of(row, subset, shown, ("caption", "caption2", "negative_caption"))

@@ -60,5 +60,4 @@ def run(
             if row.text("dataset") not in folders:
                 raise UserError(f"{row.where}: the images of {row['dataset']!r} are not known")
             image = row.image("image_file", folders[row["dataset"]])
-            texts = row.text("caption"), row.text("foil")
-            yield Item(subset, row.key, [image], texts, where=row.where)
+            yield Item.of(row, subset, [image], ("caption", "foil"))

@@ -1,22 +1,19 @@
-"""Open-vocabulary action recognition, as FROSTER scores it (arXiv 2402.03241, section 4).
+"""Open-vocabulary action recognition, as FROSTER scores it (arXiv 2402.03241, section 4)."""
 
-Base to novel: classes that training showed, classes that it did not, and the harmonic mean of the
-two. Cross-dataset: the splits of other data sets, and for each their mean and standard deviation.
-"""
-
-import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from benchmarks.base import Item, Outcomes, Scores, lessons, summarise
+from benchmarks.base import Scores, summarise
+from benchmarks.items import Item
 from benchmarks.scorers import choice
 from data import sources
-from data.video import class_texts
+from data.images import image_key
+from data.video import class_ensembles
 from errors import UserError
 from intervals import Mean
 
-TOP = (1, 5)
+TOP = {"top1": 1, "top5": 5}
 
 
 def run(
@@ -45,72 +42,54 @@ def run(
       num_frames, frame_stride, views: see data.video.test_clips.
 
     Raises:
-      ValueError, FileNotFoundError: what the source or decoding raises; no sets.
+      UserError: what the source or decoding raises; no sets.
     """
     if not sets:
         raise UserError("benchmark video has no sets of videos: give config.eval.video.sets some")
-    outcomes, pairs = {}, {}
+    clips = Clips(encoder, num_frames=num_frames, frame_stride=frame_stride, views=views)
+    outcomes, of_twins = {}, {}
     for name, options in sets.items():
         videos = sources.load(source, root, **options)
         records = [videos[i] for i in range(len(videos))]
         texts = class_ensembles(videos)
         items = [Item(name, r["key"], [r["video"]], texts, r["label"]) for r in records]
         if hasattr(encoder, "learn"):
-            encoder.learn(*lessons(items, choice.pairs))
-        sampling = dict(num_frames=num_frames, frame_stride=frame_stride, views=views)
-        scores, labels = similarities(encoder, items, sampling)
-        right = np.take_along_axis(scores, labels[:, None], axis=1)
-        tied = np.sum(scores == right, axis=1) > 1
-        for k in TOP:
-            outcomes[f"{name}_top{k}"] = Outcomes(
-                items,
-                np.sum(scores >= right, axis=1) <= k,
-                tied,
-                *strongest(scores, labels, videos.classes),
-                min(1.0, k / len(videos.classes)),
-            )
+            encoder.learn(items, choice.pairs)
+        outcomes |= choice(clips, items, TOP)
         if hasattr(videos, "twins"):
-            for kind, margin in twin_margins(scores, labels, videos.twins).items():
-                shown = outcomes[f"{name}_top1"]
-                chance = 1 / 2 if kind == "pairs" else 2 / len(videos.classes)
-                pairs[f"{name}_{kind}"] = dataclasses.replace(
-                    shown, right=margin > 0, tied=margin == 0, chance=chance
-                )
-    return summarise(outcomes | pairs, aggregates(sets))
+            of_twins |= choice(clips, list(twin_items(items, videos.twins)))
+    return summarise(outcomes | of_twins, aggregates(sets))
 
 
-def strongest(scores, labels, classes) -> tuple[list, list]:
-    """The similarity of the right class and of the best wrong one, and both their names."""
-    wrong = scores.copy()
-    np.put_along_axis(wrong, labels[:, None], -np.inf, axis=1)
-    both = np.stack([labels, wrong.argmax(axis=1)], axis=1)
-    names = [tuple(classes[i] for i in pair) for pair in both]
-    return list(np.take_along_axis(scores, both, axis=1)), names
+class Clips:
+    """Stands where an encoder does; its images are videos: means over frames, summed over clips."""
+
+    def __init__(self, encoder, **sampling):
+        self._encoder, self._sampling, self._vectors = encoder, sampling, {}
+        self.texts = encoder.texts
+
+    def images(self, videos: Sequence) -> np.ndarray:
+        """Float32 [n, D], not of unit norm; every video is encoded once."""
+        keys = [image_key(video) for video in videos]
+        new = {k: v for k, v in zip(keys, videos, strict=True) if k not in self._vectors}
+        if new:
+            frames = self._encoder.videos(list(new.values()), **self._sampling)
+            self._vectors |= dict(zip(new, frames.mean(axis=2).sum(axis=1), strict=True))
+        return np.stack([self._vectors[key] for key in keys])
 
 
-def similarities(encoder, items, sampling: Mapping) -> tuple[np.ndarray, np.ndarray]:
-    """Of n videos to the C classes, [n, C], summed over views; and the labels, int [n]."""
-    frames = encoder.videos([item.images[0] for item in items], **sampling)
-    scores = frames.mean(axis=2).sum(axis=1) @ encoder.texts(items[0].texts).T
-    return scores, np.array([item.right for item in items])
+def twin_items(items: Iterable[Item], twins: Sequence[int]) -> Iterator[Item]:
+    """Each video among its class and the class's twin, and its thing, either, among all."""
+    pairs = [(own, twin) for own, twin in enumerate(twins)]
+    texts = {}
+    for item in items:
+        own = item.right
+        pair = texts.setdefault(own, tuple(item.texts[i] for i in pairs[own]))
+        yield Item(f"{item.subset}_pairs", item.key, item.images, pair)
+        yield Item(f"{item.subset}_things", item.key, item.images, item.texts, pairs[own])
 
 
-def twin_margins(scores, labels, twins) -> dict[str, np.ndarray]:
-    """By how much own scores lead, [n]: before the twin's, and the better of the two before all."""
-    both = np.stack([labels, np.array(twins)[labels]], axis=1)
-    own, twin = np.take_along_axis(scores, both, axis=1).T
-    others = scores.copy()
-    np.put_along_axis(others, both, -np.inf, axis=1)
-    return {"pairs": own - twin, "things": np.maximum(own, twin) - others.max(axis=1)}
-
-
-def class_ensembles(videos) -> tuple[tuple[str, ...], ...]:
-    """For each class its texts by every template, and the description alone, which counts once."""
-    by_template = [class_texts(videos, template) for template in videos.templates]
-    return tuple(zip(*(texts[::2] for texts in by_template), by_template[0][1::2], strict=True))
-
-
-def aggregates(sets) -> dict:
+def aggregates(sets: Iterable[str]) -> dict:
     """What is made of the sets' top-1, for summarise()."""
     made = {}
     if {"base", "novel"} <= set(sets):

@@ -21,5 +21,4 @@ def run(annotations: str, images: str = "") -> Iterator[Item]:
     """
     for row in rows(annotations):
         pair = [row.image(name, images) for name in ("image_0", "image_1")]
-        texts = row.text("text_0"), row.text("text_1")
-        yield Item(row.text("category"), row.key, pair, texts, where=row.where)
+        yield Item.of(row, row.text("category"), pair, ("text_0", "text_1"))

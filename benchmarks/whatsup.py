@@ -14,12 +14,12 @@ from errors import UserError
 from intervals import Mean
 
 FILES = {
-    "A": ("controlled_images_dataset.json", "controlled_images"),
-    "B": ("controlled_clevr_dataset.json", "controlled_clevr"),
-    "COCO_one": ("coco_qa_one_obj.json", "val2017"),
-    "COCO_two": ("coco_qa_two_obj.json", "val2017"),
-    "VG_one": ("vg_qa_one_obj.json", "vg_images"),
-    "VG_two": ("vg_qa_two_obj.json", "vg_images"),
+    "A": ("controlled_images_dataset.json", "controlled_images/{}"),
+    "B": ("controlled_clevr_dataset.json", "controlled_clevr/{}"),
+    "COCO_one": ("coco_qa_one_obj.json", "val2017/{:012}.jpg"),
+    "COCO_two": ("coco_qa_two_obj.json", "val2017/{:012}.jpg"),
+    "VG_one": ("vg_qa_one_obj.json", "vg_images/{}.jpg"),
+    "VG_two": ("vg_qa_two_obj.json", "vg_images/{}.jpg"),
 }
 AGGREGATES = {"average": Mean(FILES)}  # vl_compo
 
@@ -36,30 +36,25 @@ def run(root: str, images: str, subsets: Sequence[str] = ("A", "B")) -> Iterator
     for subset in subsets:
         if subset not in FILES:
             raise UserError(f"What'sUp has no subset {subset!r}; it has {', '.join(FILES)}")
-        file, folder = FILES[subset]
+        file, path = FILES[subset]
         for row in rows(f"{root}/{file}"):
-            make = _controlled if subset in "AB" else _natural
-            yield make(subset, row, f"{images}/{folder}")
+            if subset in "AB":
+                yield controlled(subset, row, images)
+            else:
+                yield Item.of(row, subset, [f"{images}/{path.format(row.number(0))}"], (1, 2))
 
 
-def _controlled(subset: str, row: Row, folder: str) -> Item:
-    name = PurePosixPath(row.text("image_path")).name
-    first, place, *_, last = PurePosixPath(name).stem.split("_")
-    things = f"{first} {last}"
-    axis = "sides" if place in ("left", "right") else "others"
+def controlled(subset: str, row: Row, images: str) -> Item:
+    """The item of a photograph whose name says what it shows, such as mug_left_of_table.jpeg."""
+    name = PurePosixPath(row.text("image_path"))
+    first, place, *_, last = name.stem.split("_")
+    things, axis = f"{first} {last}", "sides" if place in ("left", "right") else "others"
     return Item(
         subset,
         row.key,
-        [f"{folder}/{name}"],
+        [f"{images}/{FILES[subset][1].format(name.name)}"],
         tuple(row.texts("caption_options")),
         group=f"{subset} {things}",
         parts={f"{subset}_pair": f"{things} {axis}", f"{subset}_set": things},
         where=row.where,
     )
-
-
-def _natural(subset: str, row: Row, folder: str) -> Item:
-    number = row.number(0)
-    name = f"{number:012}" if folder.endswith("val2017") else str(number)
-    texts = row.text(1), row.text(2)
-    return Item(subset, row.key, [f"{folder}/{name}.jpg"], texts, where=row.where)

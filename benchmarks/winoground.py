@@ -17,5 +17,4 @@ def run(annotations: str, images: str = "") -> Iterator[Item]:
     """
     for row in rows(annotations):
         pair = [row.image(name, images, ".png") for name in ("image_0", "image_1")]
-        texts = row.text("caption_0"), row.text("caption_1")
-        yield Item("", row.key, pair, texts, where=row.where)
+        yield Item.of(row, "", pair, ("caption_0", "caption_1"))

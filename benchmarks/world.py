@@ -4,6 +4,7 @@ All scenes are of the test part. data/glyphs.py splits the classes into those th
 see and those that it may not.
 """
 
+import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,7 +13,7 @@ from benchmarks.base import Item, benchmark
 from benchmarks.scorers import choice, retrieval
 from data.english import article
 from data.glyphs import NOUNS
-from data.world import COLOURS, PREFIXES, SIZES, TYPES, Claim, Example, Thing, World, holds, render
+from data.world import PREFIXES, TYPES, Example, World, apart, picture
 from intervals import Mean
 
 SPLITS = ("seen", "unseen")
@@ -27,11 +28,7 @@ def aggregates(counts) -> dict:
     return made | {"composition": Mean(name for names in kinds.values() for name in names)}
 
 
-def recall_at_1(encoder, items):
-    """Retrieval with the first rank alone."""
-    return retrieval(encoder, items, at=(1,))
-
-
+recall_at_1 = functools.partial(retrieval, at=(1,))
 recall_at_1.pairs = retrieval.pairs
 
 
@@ -82,23 +79,3 @@ def zero_shot(per_class: int, size: int, seed: int) -> Iterator[Item]:
         for right, i in enumerate(classes):
             for k, shown in enumerate(pictures[i]):
                 yield Item(f"zero_shot_{split}", f"{nouns[i]} {k}", shown, texts, right)
-
-
-def picture(noun: int, k: int, size: int, seed: int) -> np.ndarray:
-    """The k-th picture of a class: one of it, the tile's colour and the size in turn."""
-    colour, extent = list(COLOURS)[(noun + k) % len(COLOURS)], list(SIZES)[k % len(SIZES)]
-    scene = Claim((Thing(NOUNS["all"][noun], 1, colour, extent),), "")
-    return render(scene, size, np.random.default_rng((seed, 2, noun, k)))
-
-
-def apart(examples, count: int) -> list[Example]:
-    """The first `count` examples such that every caption is false of every other's scene."""
-    kept: list[Example] = []
-    for example in examples:
-        if len(kept) == count:
-            break
-        if not any(
-            holds(example.claim, other.scene) or holds(other.claim, example.scene) for other in kept
-        ):
-            kept.append(example)
-    return kept

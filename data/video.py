@@ -239,6 +239,12 @@ def class_texts(source, template: str) -> list[str]:
     return [t for name, text in pairs for t in (f"{template.format(name)} {text}", text)]
 
 
+def class_ensembles(source) -> tuple[tuple[str, ...], ...]:
+    """For each class its texts by every template, and the description alone, which counts once."""
+    by_template = [class_texts(source, template) for template in source.templates]
+    return tuple(zip(*(texts[::2] for texts in by_template), by_template[0][1::2], strict=True))
+
+
 def train_batches(
     source,
     *,

@@ -335,3 +335,23 @@ def _distinct(rng: np.random.Generator, options) -> tuple:
 def load(root: str = "", **options) -> World:
     """The world as data/sources.py finds it; nothing is read from `root`."""
     return World(**options)
+
+
+def picture(noun: int, k: int, size: int, seed: int) -> np.ndarray:
+    """The k-th picture of a class: one of it, the tile's colour and the size in turn."""
+    colour, extent = list(COLOURS)[(noun + k) % len(COLOURS)], list(SIZES)[k % len(SIZES)]
+    scene = Claim((Thing(NOUNS["all"][noun], 1, colour, extent),), "")
+    return render(scene, size, np.random.default_rng((seed, 2, noun, k)))
+
+
+def apart(examples, count: int) -> list[Example]:
+    """The first `count` examples such that every caption is false of every other's scene."""
+    kept: list[Example] = []
+    for example in examples:
+        if len(kept) == count:
+            break
+        if not any(
+            holds(example.claim, other.scene) or holds(other.claim, example.scene) for other in kept
+        ):
+            kept.append(example)
+    return kept

@@ -5,11 +5,12 @@ them; random vectors must be near chance; a constant must tie everywhere; and wh
 of the texts gets without looking at an image is what the benchmark gives away.
 """
 
+import dataclasses
 import hashlib
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -25,8 +26,12 @@ class Random:
 
     truncated = 0
 
-    def learn(self, pairs: Iterable[tuple], texts: Iterable, groups: Iterable[str]) -> None:
-        """Nothing is learnt."""
+    def learn(self, items: Sequence, pairs: Callable) -> None:
+        """Nothing is learnt.
+
+        Args:
+          items: the questions of a benchmark; pairs: (image, text) of one that belong together.
+        """
 
     def images(self, items: Sequence) -> np.ndarray:
         """Float32 [n, DIM], unit norm."""
@@ -62,9 +67,9 @@ class Oracle(Random):
         self._texts_of: dict[str, set] = defaultdict(set)
         self._images_of: dict[object, set] = defaultdict(set)
 
-    def learn(self, pairs, texts, groups):
+    def learn(self, items, pairs):
         """Remembers the pairs of an image and a text that belong together."""
-        for image, text in pairs:
+        for image, text in (pair for item in items for pair in pairs(item)):
             self._texts_of[image_key(image)].add(text)
             self._images_of[text].add(image_key(image))
 
@@ -85,12 +90,13 @@ class Blind(Random):
     def __init__(self):
         self._likelihood: dict = {}
 
-    def learn(self, pairs, texts, groups):
-        """Fits a model without each fold of the groups, which judges the texts of that fold."""
+    def learn(self, items, pairs):
+        """Fits a model without each fold of the images, which judges the texts of that fold."""
         fold_of: dict = {}
-        for text, group in zip(texts, groups, strict=True):
-            fold_of.setdefault(text, _hash(group) % FOLDS)
-        right = {text for _, text in pairs}
+        for item in {id(item.texts): item for item in items}.values():
+            for text in item.texts:
+                fold_of.setdefault(text, _hash(item.cluster) % FOLDS)
+        right = {text for item in items for _, text in pairs(item)}
         for fold in range(FOLDS):
             model = Trigrams(text for text in right if fold_of[text] != fold)
             for text in (text for text, own in fold_of.items() if own == fold):
@@ -153,6 +159,8 @@ def _unit(vector: np.ndarray) -> np.ndarray:
 
 def beside_blind(scores):
     """Scores with the ceiling of a model of the texts alone beside them, where it can decide."""
-    if scores.again is None or not scores.compositional:
+    if scores.again is None:
         return scores
-    return scores.beside(scores.again(Blind()))
+    ceiling = {s.name: s.value for s in scores.again(Blind()).scores if s.warning is None}
+    beside = (dataclasses.replace(s, blind=ceiling.get(s.name)) for s in scores.scores)
+    return dataclasses.replace(scores, scores=tuple(beside))

@@ -6,7 +6,8 @@ from typing import Any
 
 import files
 from report import page
-from report.results import Results, csv_of, difference_table, write_examples
+from report.results import Results, csv_of, write_examples
+from report.tables import difference_table
 
 
 def write(

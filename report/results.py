@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ class Results:
     def to_json(self) -> dict:
         """Plain dicts, as results.json has them."""
         plain = {
-            model: {name: scores.to_json() for name, scores in benchmarks.items()}
+            model: {name: plain_scores(scores) for name, scores in benchmarks.items()}
             for model, benchmarks in self.models.items()
         }
         content: dict[str, Any] = {"source": self.source, "weights": self.weights}
@@ -66,16 +67,25 @@ class Results:
         return content
 
 
-def difference_table(title: str, figures: Mapping[str, Difference]) -> str:
-    """Paired differences as text, one line each."""
-    width = max(len(name) for name in [title, *figures])
-    lines = [f"{title:<{width}}       %   95 % interval   detectable  discordant"]
-    lines += [
-        f"{name:<{width}}  {d.value:+6.2f}  {d.low:+6.2f} - {d.high:+6.2f}  {d.detectable:10.2f}"
-        f"  {d.discordant:10d}"
-        for name, d in figures.items()
+def plain_scores(scores: Scores) -> dict:
+    """Plain dicts: {"scores": {name: {value, count, ..}}, "left_out": .., "warnings": ..}.
+
+    A figure that is no finite number is None: json has no other word for it.
+    """
+    rows = [
+        {key: _json_number(value) for key, value in dataclasses.asdict(score).items()}
+        for score in scores.scores
     ]
-    return "\n".join(lines)
+    return {
+        "scores": {row.pop("name"): row for row in rows},
+        "left_out": dict(scores.left_out),
+        "warnings": scores.warnings(),
+        "ties": scores.ties if isinstance(scores.ties, str) else dict(scores.ties),
+    }
+
+
+def _json_number(value):
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def scores_of(results: Results) -> Iterator[tuple[str, str, Score]]:

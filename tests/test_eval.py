@@ -158,7 +158,7 @@ def test_a_damaged_checkpoint_is_named_and_another_one_scored(run, shared, tmp_p
 
 def test_an_evaluation_that_is_told_to_stop_does(run, shared):
     mesh, tokenizer = meshes.make_mesh(), load_tokenizer(run / "tokenizer")
-    model, params = encoders.restore(encoders.find_model(str(run), 1)[0], mesh, tokenizer)
+    model, params = opened.restore(opened.find_model(str(run), 1)[0], mesh, tokenizer)
     options = base.get_config().eval
     options.update_from_flattened_dict(sugarcrepe(shared))
     stop = StopSignal()

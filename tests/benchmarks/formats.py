@@ -150,15 +150,15 @@ def make_vismin(folder):
 def make_whatsup(folder):
     for subset, places in (("A", ("left_of", "right_of", "on", "under")),
                            ("B", ("left_of", "right_of", "in-front_of", "behind"))):  # fmt: skip
-        file, images = whatsup.FILES[subset]
+        file, path = whatsup.FILES[subset]
         rows = []
         for things in range(NUMBER):
             for place in places:
                 name = f"mug{things}_{place}_table.jpeg"
-                image(folder / images, name)
+                image(folder, path.format(name))
                 options = [f"{subset} mug {things} {p}" for p in places]
                 options.sort(key=lambda text, place=place: not text.endswith(f" {place}"))
-                rows.append(dict(image_path=f"data/{images}/{name}", caption_options=options))
+                rows.append(dict(image_path=f"data/{path.format(name)}", caption_options=options))
         save(folder / file, rows)
     rows = [[i, f"a dog {i} on the left", f"a dog {i} on the right"] for i in range(NUMBER)]
     for i in range(NUMBER):

@@ -6,6 +6,8 @@ import pytest
 from benchmarks import base
 from benchmarks.base import Item, Outcomes
 from intervals import Mean, Pooled
+from report.results import plain_scores
+from report.tables import score_table
 from tests.benchmarks.toy import outcomes
 
 
@@ -16,9 +18,9 @@ def test_macro_and_micro_by_hand():
     assert scores["macro"].value == pytest.approx(100 * (0.5 + 1) / 2)
     assert scores["micro"].value == pytest.approx(100 * 3 / 5)
     assert (scores["micro"].count, scores["micro"].ties, scores["micro"].groups) == (5, 3, 4)
-    assert scores.to_json()["scores"]["a"]["value"] == 50
-    assert scores.to_json()["left_out"] == {"b": 3}
-    assert "left out: 3 examples (b 3)" in scores.table("toy")
+    assert plain_scores(scores)["scores"]["a"]["value"] == 50
+    assert plain_scores(scores)["left_out"] == {"b": 3}
+    assert "left out: 3 examples (b 3)" in score_table("toy", scores)
 
 
 def test_both_readings_of_a_tie_stand_beside_each_other():
@@ -30,13 +32,13 @@ def test_both_readings_of_a_tie_stand_beside_each_other():
     assert (strict["all"].value, argmax["all"].value) == (25, 75)
     for scores in (strict, argmax):
         assert (scores["all"].strict, scores["all"].argmax) == (25, 75)
-        assert "strict  argmax" in scores.table("toy")
+        assert "strict  argmax" in score_table("toy", scores)
     mixed = base.summarise({"a": made, "b": made}, {"m": Mean("ab")}, ties={"b": "argmax"})
     assert (mixed["a"].value, mixed["b"].value, mixed["m"].value) == (25, 75, 50)
 
 
 def test_a_wilson_interval_says_so():
-    table = base.summarise({"all": outcomes([1, 1])}, {}).table("toy")
+    table = score_table("toy", base.summarise({"all": outcomes([1, 1])}, {}))
     assert "34.24 - 100.00w" in table and "w: a Wilson interval" in table
 
 
@@ -48,8 +50,9 @@ def test_examples_without_a_number_are_wrong_and_counted():
     assert found["all"].undecided == 3
     (warning,) = found.warnings()
     assert warning == "pairs: 3 of 5 had scores that are no numbers"
-    assert found.table("toy").startswith("WARNING: 1 of 3 figures say nothing of this model (")
-    assert found.to_json()["warnings"] == [warning]
+    said = "WARNING: 1 of 3 figures say nothing of this model ("
+    assert score_table("toy", found).startswith(said)
+    assert plain_scores(found)["warnings"] == [warning]
 
 
 def test_figures_that_are_nothing_but_ties_are_said_above_the_table():
@@ -59,10 +62,10 @@ def test_figures_that_are_nothing_but_ties_are_said_above_the_table():
     }
     scores = base.summarise(asked, {})
     assert scores.warnings() == ["tied: 8 of 8 were ties"]
-    first, second, *_ = scores.table("toy").splitlines()
+    first, second, *_ = score_table("toy", scores).splitlines()
     assert "WARNING" in first and "tied: 8 of 8 were ties" in first and "count" in second
     fine = base.summarise({"some": asked["some"]}, {})
-    assert not fine.warnings() and "WARNING" not in fine.table("toy")
+    assert not fine.warnings() and "WARNING" not in score_table("toy", fine)
 
 
 def test_a_figure_that_is_no_number_is_null_in_json():
@@ -70,8 +73,8 @@ def test_a_figure_that_is_no_number_is_null_in_json():
     with np.errstate(all="ignore"):
         scores = base.summarise({"all": outcomes([0] * 4)}, made)
     assert scores.warnings() == ["ratio: the figure is no finite number"]
-    assert scores.to_json()["scores"]["ratio"]["value"] is None
-    json.dumps(scores.to_json(), allow_nan=False)
+    assert plain_scores(scores)["scores"]["ratio"]["value"] is None
+    json.dumps(plain_scores(scores), allow_nan=False)
 
 
 def test_two_models_are_compared_on_the_same_examples_only():

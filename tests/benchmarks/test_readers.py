@@ -182,7 +182,7 @@ def test_bad_rows_are_one_line_with_file_and_row(tmp_path, change, message):
     ("old", "new", "message"),
     [
         ("caption_3,", "caption3,", "line 2.*no 'caption_3'"),
-        (",0,positive 0 0", ",4,positive 0 0", "line 2.* correct_answer 4 is none of the four"),
+        (",0,positive 0 0", ",4,positive 0 0", "line 2.* the right one is 4, of 0 to 3"),
         (",0,positive 0 0", ",x,positive 0 0", "line 2.* 'correct_answer' is no number"),
         ("positive 0 1,", "", "line 2: 6 fields"),
     ],

@@ -3,59 +3,63 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import retrieval
-from benchmarks.scorers import ranks
+from benchmarks import retrieval, scorers
+from benchmarks.items import Item
+from tests.benchmarks.toy import Table
 
 
-def loop_ranks(queries, keys, query_ids, key_ids):
-    """Plain loops over a ranked list, every wrong key of a tied score put before the right one."""
-    ranks, ties = [], []
-    for query, i in zip(queries, query_ids, strict=True):
-        ranked = sorted(
-            (-float(sum(a * b for a, b in zip(query, key, strict=True))), bool(i == j))
-            for key, j in zip(keys, key_ids, strict=True)
-        )
-        first = next(n for n, (_, right) in enumerate(ranked) if right)
-        ranks.append(sum(not right for _, right in ranked[:first]))
-        ties.append(any(s == ranked[first][0] and not right for s, right in ranked))
-    return ranks, ties
+def by_loops(queries, keys, is_right, k):
+    """(right, tied) of each query: plain loops over a list of wrong keys, the strongest first."""
+    right, tied = [], []
+    for i, query in enumerate(queries):
+        scores = [float(sum(a * b for a, b in zip(query, key, strict=True))) for key in keys]
+        own = max(s for j, s in enumerate(scores) if is_right(i, j))
+        wrong = sorted((s for j, s in enumerate(scores) if not is_right(i, j)), reverse=True)
+        right.append(own > wrong[k - 1])
+        tied.append(own == wrong[k - 1])
+    return right, tied
 
 
-def test_ranks_match_plain_loops():
+def items_of(number, captions):
+    return [Item("", str(i), [f"i{i}"], tuple(f"t{i} {k}" for k in range(captions)))
+            for i in range(number)]  # fmt: skip
+
+
+def test_recall_is_that_of_plain_loops():
     rng = np.random.default_rng(0)
     # Small integers: products are exact, so that ties are many and the loops see the same ones.
-    queries = rng.integers(-2, 3, (300, 3)).astype(np.float32)
-    keys = rng.integers(-2, 3, (40, 3)).astype(np.float32)
-    key_ids = np.arange(40) % 10
-    query_ids = rng.integers(0, 10, 300)
-    rank, tied, nearest, scores = ranks(queries, keys, query_ids, key_ids)
-    expected_rank, expected_tied = loop_ranks(queries, keys, query_ids, key_ids)
-    assert rank.tolist() == expected_rank
-    assert tied.tolist() == expected_tied
-    assert 0 < tied.sum() < 300
-    table = queries @ keys.T
-    np.testing.assert_array_equal(np.take_along_axis(table, nearest, axis=1), scores)
-    assert (key_ids[nearest[:, 0]] == query_ids).all() and (
-        key_ids[nearest[:, 1]] != query_ids
-    ).all()
-    np.testing.assert_array_equal(table.max(axis=1), scores.max(axis=1))
+    items = items_of(60, 3)
+    names = [item.images[0] for item in items] + [text for item in items for text in item.texts]
+    vectors = {name: rng.integers(-2, 3, 3) for name in names}
+    found = scorers.retrieval(Table(vectors), items)
+    images = [vectors[item.images[0]] for item in items]
+    texts = [vectors[text] for item in items for text in item.texts]
+    for k in (1, 5, 10):
+        for way, expected in (
+            ("image_to_text", by_loops(images, texts, lambda i, j: j // 3 == i, k)),
+            ("text_to_image", by_loops(texts, images, lambda i, j: i // 3 == j, k)),
+        ):
+            outcomes = found[f"{way}_recall@{k}"]
+            assert (outcomes.right.tolist(), outcomes.tied.tolist()) == expected
+            assert 0 < outcomes.tied.sum() < len(outcomes.tied)
+    # What is shown: the question's own image and text, the right score before the wrong ones.
+    shown = found["text_to_image_recall@1"]
+    assert [item.key for item in shown.items[:4]] == ["0", "0", "0", "1"]
+    assert shown.texts[4] == ("t1 1",) and shown.scores[4][0] == vectors["t1 1"] @ vectors["i1"]
+    assert all(list(row[1:]) == sorted(row[1:], reverse=True) for row in shown.scores)
 
 
 @pytest.mark.parametrize("number", [37, 257])
 def test_a_caption_that_two_images_share_ties_exactly(number):
     # On real-valued vectors the two equal columns of a matrix product can differ in the last bit.
     rng = np.random.default_rng(number)
-    keys = rng.normal(size=(number, 512)).astype(np.float32)
+    keys = rng.normal(size=(number, 512))
     keys[-1] = keys[0]
-    queries = keys[:1] + 0.01 * rng.normal(size=(200, 512)).astype(np.float32)
-    rank, tied, *_ = ranks(queries, keys, np.zeros(200, int), np.arange(number))
-    assert tied.all() and (rank == 1).all()
-
-
-def test_a_query_without_numbers_has_no_rank():
-    queries = np.array([[1, 0], [np.nan, 0]], np.float32)
-    rank, tied, *_ = ranks(queries, np.eye(2, dtype=np.float32), np.arange(2), np.arange(2))
-    assert rank[0] == 0 and np.isnan(rank[1]) and not tied.any()
+    items = items_of(number, 1)
+    vectors = {item.texts[0]: key for item, key in zip(items, keys, strict=True)}
+    vectors |= {item.images[0]: keys[0] + 0.01 * rng.normal(size=512) for item in items}
+    found = scorers.retrieval(Table(vectors), items)["image_to_text_recall@1"]
+    assert found.tied[[0, -1]].all() and not found.right[[0, -1]].any()
 
 
 class Fake:
@@ -86,11 +90,11 @@ def test_recall_by_hand(folder):
     # The one caption of image 1, "01", ties with "31", a caption of image 2.
     assert value["image_to_text_recall@1"] == pytest.approx(100 * 3 / 4)
     assert scores["image_to_text_recall@1"].ties == 1
-    # "01" is nearest to image 0, its own is second. "31" is nearest to 3, then 1; its own is as
-    # far as image 0: a tie.
+    # "01" is nearest to image 0, its own is second. "31" is nearest to 3; that its own is as far as
+    # image 0 decides nothing.
     assert value["text_to_image_recall@1"] == pytest.approx(100 * 4 / 6)
     assert value["text_to_image_recall@5"] == value["image_to_text_recall@5"] == 100
-    assert scores["text_to_image_recall@1"].ties == 1
+    assert scores["text_to_image_recall@1"].ties == 0
     assert [scores[f"{way}_recall@10"].count for way in ("image_to_text", "text_to_image")] == [
         4,
         6,

@@ -114,7 +114,7 @@ def test_no_image_at_all_stops_even_a_partial_run(toy, tmp_path):
         ('{"7": {"filename": "a.jpg", "caption": 3, "negative_caption": "x"}}', "row '7': 'cap"),
         ('{"7": {"filename": "a.jpg", "caption": "x", "negative_caption": " "}}', "row '7': 'neg"),
         ('{"7": {"filename": "", "caption": "x", "negative_caption": "y"}}', "row '7': 'filename"),
-        ('{"7": ["a.jpg", "near", "far"]}', "row '7': no 'caption'"),
+        ('{"7": ["a.jpg", "near", "far"]}', "row '7': no 'filename'"),
         (
             '[{"id": 3, "filename": "a.jpg", "caption": "x", "negative_caption": "y"},'
             ' {"id": 3, "filename": "a.jpg", "caption": "z", "negative_caption": "y"}]',

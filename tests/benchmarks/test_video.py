@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 
 from benchmarks import video as benchmark
+from benchmarks.items import Item
+from benchmarks.scorers import choice
 from data.moving import Moving
 from data.video import TEMPLATES, class_texts
 from intervals import resolve
+from tests.benchmarks.toy import Table
 
 
 def value(aggregate, values):
@@ -130,11 +133,18 @@ def test_twins_are_scored_as_pairs():
     assert len(Moving(**sets["base"])) == scores["base_pairs"].count
 
 
-def test_twins_margins_are_those_of_the_pair_and_of_its_thing():
-    scores = np.array([[5, 3, 1, 2], [3, 5, 1, 2], [1, 2, 5, 5], [4, 4, 4, 0.0]])
-    found = benchmark.twin_margins(scores, np.array([0, 0, 2, 1]), [1, 0, 3, 2])
-    np.testing.assert_array_equal(found["pairs"], [2, -2, 0, 0])
-    np.testing.assert_array_equal(found["things"], [3, 3, 3, 0])
+def test_twins_are_asked_for_their_pair_and_for_their_thing():
+    texts = tuple((name,) for name in "abcd")
+    items = [Item("s", str(i), [f"{i}"], texts, label) for i, label in enumerate((0, 0, 2, 1))]
+    table = np.array([[5, 3, 1, 2], [3, 5, 1, 2], [1, 2, 5, 5], [4, 4, 4, 0.0]])
+    vectors = {str(i): row for i, row in enumerate(table)} | dict(
+        zip(texts, np.eye(4), strict=True)
+    )
+    found = choice(Table(vectors), list(benchmark.twin_items(items, [1, 0, 3, 2])))
+    pairs, things = found["s_pairs"], found["s_things"]
+    assert (pairs.right.tolist(), pairs.tied.tolist()) == ([1, 0, 0, 0], [0, 0, 1, 1])
+    assert (things.right.tolist(), things.tied.tolist()) == ([1, 1, 1, 0], [0, 0, 0, 1])
+    assert (pairs.chance.tolist(), things.chance.tolist()) == ([0.5] * 4, [0.5] * 4)
 
 
 def test_no_sets_is_an_error():

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import world as benchmark
 from data.glyphs import NOUNS
-from data.world import PREFIXES, TYPES, World, holds
+from data.world import PREFIXES, TYPES, World, apart, holds, picture
 
 SIZE, SCENES, PER_CLASS = 32, 60, 2
 NUMBER = {noun: i for i, noun in enumerate(NOUNS["all"])}
@@ -34,7 +34,7 @@ class Fake:
         }
         for noun, i in NUMBER.items():
             for k in range(PER_CLASS):
-                self._shown[benchmark.picture(i, k, SIZE, 0).tobytes()] = f"a {noun}"
+                self._shown[picture(i, k, SIZE, 0).tobytes()] = f"a {noun}"
 
     def images(self, items):
         return self.texts([self._shown[item.tobytes()] for item in items])
@@ -107,7 +107,7 @@ def test_zero_shot_is_among_the_names_of_the_split():
 
 def test_in_retrieval_every_caption_fits_one_scene_only():
     candidates = examples("seen", 4 * SCENES)
-    kept = benchmark.apart(candidates, SCENES)
+    kept = apart(candidates, SCENES)
     assert len(kept) == SCENES < len(candidates)
     true = [[holds(caption.claim, scene.scene) for scene in kept] for caption in kept]
     np.testing.assert_array_equal(true, np.eye(SCENES, dtype=bool))
@@ -117,7 +117,7 @@ def test_in_retrieval_every_caption_fits_one_scene_only():
 
 
 def test_pictures_of_a_class_differ_and_are_the_same_again():
-    pictures = [benchmark.picture(7, k, SIZE, 0) for k in range(4)]
-    assert len({picture.tobytes() for picture in pictures}) == 4
-    np.testing.assert_array_equal(pictures[3], benchmark.picture(7, 3, SIZE, 0))
-    assert (pictures[0] != benchmark.picture(7, 0, SIZE, 1)).any()
+    pictures = [picture(7, k, SIZE, 0) for k in range(4)]
+    assert len({pixels.tobytes() for pixels in pictures}) == 4
+    np.testing.assert_array_equal(pictures[3], picture(7, 3, SIZE, 0))
+    assert (pictures[0] != picture(7, 0, SIZE, 1)).any()

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import zero_shot
+from data import labelled_images
 from encoders import honest
 
 CLASSES = {"cifar10": 10, "cifar100": 100, "food101": 101, "pets": 37, "flowers": 102,
@@ -41,7 +42,7 @@ def mocked():
 @pytest.mark.parametrize("name", CLASSES)
 def test_names_and_templates_are_the_published_ones(name, shared):
     labels = [f"label {i:04}" for i in range(CLASSES[name])]
-    said, templates = zero_shot.read_prompts(name, labels, shared / "data/clip")
+    said, templates = labelled_images.read_prompts(name, labels, shared / "data/clip")
     assert len(said) == len(set(said)) or name in ("imagenet",)
     assert len(templates) == TEMPLATES[name]
     assert all(template.format("x").count("x") >= 1 for template in templates)
@@ -51,12 +52,15 @@ def test_names_stand_in_the_order_of_tfds_labels(shared):
     # Two sets whose labels TFDS has in another order than CLIP its names.
     caltech = ["accordion", "airplanes", "background_google", "bass", "faces", "faces_easy",
                "leopards", "motorbikes", "yin_yang"]  # fmt: skip
-    by_clip = dict(zip(sorted(caltech, key=zero_shot._ORDERS["caltech101"]), range(9), strict=True))
-    assert list(by_clip)[:6] == [
+    assert sorted(caltech, key=labelled_images._ORDERS["caltech101"])[:6] == [
         "background_google", "faces", "faces_easy", "leopards", "motorbikes", "accordion",
     ]  # fmt: skip
-    sun = sorted(["/j/jail/indoor", "/j/jail_cell", "/j/jail"], key=zero_shot._ORDERS["sun397"])
-    assert sun == ["/j/jail", "/j/jail_cell", "/j/jail/indoor"]
+    jails = ["/j/jail/indoor", "/j/jail_cell", "/j/jail"]
+    assert sorted(jails, key=labelled_images._ORDERS["sun397"]) == [
+        "/j/jail",
+        "/j/jail_cell",
+        "/j/jail/indoor",
+    ]
 
 
 @pytest.mark.parametrize("name", ["caltech101", "sun397", "pets", "flowers", "cars", "dtd"])
@@ -66,8 +70,8 @@ def test_tfds_labels_mean_what_they_are_called(name, shared, mocked):
         "faces": "off-center face",
         "faces_easy": "centered face",
     }
-    images, labels = zero_shot.tfds_images(name, "", "")
-    said, _ = zero_shot.read_prompts(name, labels, shared / "data/clip")
+    images, labels = labelled_images.tfds_images(name)
+    said, _ = labelled_images.read_prompts(name, labels, shared / "data/clip")
 
     def words(text):
         return {word.rstrip("s") for word in "".join(

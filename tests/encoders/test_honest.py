@@ -8,6 +8,7 @@ from benchmarks.base import Item, benchmark
 from benchmarks.scorers import choice, retrieval, two_positives
 from encoders import honest
 from encoders.honest import Trigrams
+from report.tables import score_table
 
 
 def test_the_trigram_model_is_a_distribution():
@@ -33,14 +34,8 @@ def test_a_text_is_judged_without_its_own_group():
     items = [
         Item("", str(i), [f"{i}.jpg"], (f"a zzz{i} stands", "a dog stands")) for i in range(40)
     ]
-    scores = benchmark(choice)(lambda: items)
-    found = scores.__wrapped__  # the reader itself
-    assert list(found()) == items
     blind = honest.Blind()
-    outcomes = {}
-    from benchmarks.base import lessons
-
-    blind.learn(*lessons(items, choice.pairs))
+    blind.learn(items, choice.pairs)
     outcomes = choice(blind, items)["accuracy"]
     assert not outcomes.right.any()
 
@@ -53,7 +48,7 @@ def test_the_ceiling_stands_beside_compositional_scores_alone(shared):
     )
     scores = honest.beside_blind(sugarcrepe.run(honest.Random(), **options))
     assert scores["add_obj"].blind == sugarcrepe.run(honest.Blind(), **options)["add_obj"].value
-    assert "blind" in scores.table("sugarcrepe")
+    assert "blind" in score_table("sugarcrepe", scores)
 
 
 def test_a_hackable_benchmark_is_seen_through():
@@ -67,8 +62,8 @@ def test_a_hackable_benchmark_is_seen_through():
 
     scores = benchmark(choice)(read)(honest.Random())
     assert honest.beside_blind(scores)["accuracy"].blind == 100
-    assert scores.compositional and not getattr(retrieval, "blind", False)
-    assert two_positives.blind
+    assert choice.chooses_texts and two_positives.chooses_texts
+    assert not retrieval.chooses_texts
 
 
 def test_a_real_file_has_a_ceiling_above_chance(shared, monkeypatch):
