@@ -22,9 +22,12 @@ _SHARED = 4  # a text of more images than these stands for them, such as the nam
 
 
 class Random:
-    """Unit vectors that depend on nothing but the name of what they stand for."""
+    """Unit vectors that depend on nothing but a seed and the name of what they stand for."""
 
     truncated = 0
+
+    def __init__(self, seed: int | str = 0):
+        self._seed = seed
 
     def learn(self, items: Sequence, pairs: Callable) -> None:
         """Nothing is learnt.
@@ -50,7 +53,7 @@ class Random:
         return np.stack([rows[key] for key in keys]).astype(np.float32)
 
     def _vector(self, kind: str, key) -> np.ndarray:
-        return _own(kind, key)
+        return _own(f"{self._seed} {kind}", key)
 
 
 class Constant(Random):
@@ -64,6 +67,7 @@ class Oracle(Random):
     """Near where image and text belong together, far where not."""
 
     def __init__(self):
+        super().__init__()
         self._texts_of: dict[str, set] = defaultdict(set)
         self._images_of: dict[object, set] = defaultdict(set)
 
@@ -88,6 +92,7 @@ class Blind(Random):
     """Sees texts alone: how likely a trigram model of other groups' right texts finds them."""
 
     def __init__(self):
+        super().__init__()
         self._likelihood: dict = {}
 
     def learn(self, items, pairs):

@@ -32,19 +32,9 @@ def run(number: int = 30):
             yield Item(subset, str(i), [picture], (said, f"{subset} wrong {i}"))
 
 
-class Seeded(honest.Random):
-    """Another model for each seed."""
-
-    def __init__(self, seed):
-        self._seed = seed
-
-    def _vector(self, kind, key):
-        return honest._own(f"{self._seed} {kind}", key)
-
-
 @pytest.fixture(scope="module")
 def results():
-    models = {name: {"sugarcrepe": run(Seeded(name))} for name in ("ours", "<i>theirs</i>")}
+    models = {name: {"sugarcrepe": run(honest.Random(name))} for name in ("ours", "<i>theirs</i>")}
     return Results(models, source="ours", against="<i>theirs</i>")
 
 
