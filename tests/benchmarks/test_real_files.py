@@ -23,7 +23,7 @@ from benchmarks import (
     whatsup,
 )
 from intervals import Pooled, resolve
-from tests.benchmarks.toy import Table
+from tests.benchmarks.toy import Table, covers_chance
 
 
 def value(aggregate, values, counts=None):
@@ -111,9 +111,7 @@ def test_bivlc_figures_are_those_of_its_items(shared):
             vectors[name] = [x, y, np.sqrt(1 - x * x - y * y)]
     table = Table(vectors | {"i": [1, 0, 0], "j": [0, 1, 0]})
     outcomes = bivlc.run.scorer(table, items)
-    scores = base.summarise(
-        outcomes, base.over(*SQUARES, mean=Pooled)(outcomes)
-    )
+    scores = base.summarise(outcomes, base.over(*SQUARES, mean=Pooled)(outcomes))
     published = {"text": 75.83, "image": 52.40, "group": 49.06}
     assert {name: round(scores[name].value, 2) for name in published} == published
 
@@ -214,3 +212,14 @@ def test_averages_of_published_subsets_are_the_published_ones(
     published, column, aggregates, figure, rename
 ):
     assert vl_compo(published, column, column, aggregates, figure, rename).max() < 0.02
+
+
+def test_the_interval_of_random_vectors_covers_chance_on_real_files(shared, monkeypatch):
+    # Photographs are not needed: vectors depend on their names.
+    monkeypatch.setattr("benchmarks.base.with_images", lambda name, items, partial: (items, {}))
+    shares = []
+    for name in ("sugarcrepe", "sugarcrepe_pp", "cola", "bivlc"):
+        module, (first, *others), *_ = REAL[name]
+        options = str(shared / "data" / first), *others
+        shares.append(covers_chance(lambda e, m=module, o=options: m.run(e, *o), seeds=5))
+    assert 0.9 <= np.concatenate(shares).mean() <= 1

@@ -8,6 +8,7 @@ from benchmarks.items import Item
 from benchmarks.scorers import choice
 from data.moving import Moving
 from data.video import TEMPLATES, class_texts
+from encoders import honest
 from intervals import resolve
 from tests.benchmarks.toy import Table
 
@@ -150,3 +151,22 @@ def test_twins_are_asked_for_their_pair_and_for_their_thing():
 def test_no_sets_is_an_error():
     with pytest.raises(ValueError, match="no sets of videos"):
         benchmark.run(None, sets={})
+
+
+@pytest.mark.parametrize("name", honest.ENCODERS)
+def test_honest_encoders(name):
+    clips = dict(part="test", length=72, size=32)
+    sets = {"base": dict(clips, nouns="seen"), "novel": dict(clips, nouns="unseen")}
+
+    def scores(encoder):
+        made = benchmark.run(encoder, sets=sets, source="moving", views=1, frame_stride=1)
+        return [s for s in made.scores if s.name != "harmonic_mean"]
+
+    found = scores(honest.ENCODERS[name]())
+    if name == "oracle":
+        assert {s.value for s in found} == {100} and not any(s.ties for s in found)
+    if name == "constant":
+        assert all(s.ties == s.count and s.strict == 0 for s in found)
+    if name == "random":
+        runs = [scores(honest.Random(seed)) for seed in range(20)]
+        assert np.mean([s.low <= s.chance <= s.high for run in runs for s in run]) > 0.9

@@ -4,6 +4,7 @@ import numpy as np
 
 from benchmarks.base import Item, Outcomes
 from data.images import image_key
+from encoders import honest
 
 
 class Table:
@@ -35,3 +36,10 @@ def outcomes(right, tied=None, *, groups=None, scores=None, chance=0.5) -> Outco
     tied = np.zeros(len(right), bool) if tied is None else np.asarray(tied, bool)
     scores = np.zeros((len(right), 2), np.float32) if scores is None else scores
     return Outcomes(items, right, tied, scores, [("a", "b")] * len(right), chance)
+
+
+def covers_chance(run, seeds: int) -> np.ndarray:
+    """For each figure of a benchmark how often the interval of random vectors holds chance."""
+    runs = [run(honest.Random(seed)).scores for seed in range(seeds)]
+    near = 1e-9
+    return np.mean([[s.low - near <= s.chance <= s.high + near for s in r] for r in runs], axis=0)
