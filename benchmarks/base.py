@@ -23,7 +23,6 @@ import numpy as np
 
 import intervals
 from benchmarks.items import Item, Outcomes, check_items, grouped, with_images
-from errors import UserError
 from intervals import Aggregate, Mean, Sample
 from options import Options, check_known, modules_that_define, passed_on_to
 
@@ -61,10 +60,8 @@ class Score:
     @property
     def warning(self) -> str | None:
         """Why the figure says nothing of the model, or None."""
-        for number, what in (
-            (self.undecided, "had scores that are no numbers"),
-            (self.ties, "were ties"),
-        ):
+        counts = {"had scores that are no numbers": self.undecided, "were ties": self.ties}
+        for what, number in counts.items():
             if 2 * number > self.count:
                 return f"{self.name}: {number} of {self.count} {what}"
         if not all(map(math.isfinite, (self.value, self.low, self.high))):
@@ -92,26 +89,6 @@ class Scores:
 
     def __getitem__(self, name: str) -> Score:
         return {score.name: score for score in self.scores}[name]
-
-    def rule(self, subset: str) -> str:
-        """The tie rule of a subset, strict or argmax."""
-        return _rule(self.ties, subset)
-
-    def minus(self, other: "Scores") -> dict[str, intervals.Difference]:
-        """The paired differences to another model's scores of the same examples, in percent."""
-        keys = [
-            {name: [i.key for i in o.items] for name, o in scores.outcomes.items()}
-            for scores in (self, other)
-        ]
-        if keys[0] != keys[1]:
-            raise UserError("the two were not scored on the same examples: compare them in one run")
-        ours, theirs = (_samples(scores.outcomes, self.ties) for scores in (self, other))
-        found = intervals.differences(ours, theirs, self.aggregates)
-        return {
-            score.name: intervals.Difference(*(100 * v for v in d[:4]), d.discordant)
-            for score in self.scores
-            for d in [found[score.name]]
-        }
 
     def warnings(self) -> list[str]:
         """What must be said before any of the figures is believed, a line each."""
@@ -173,11 +150,9 @@ def benchmark(
 
 def over(*metrics: str, mean: type[Mean] = Mean) -> Callable[[Mapping], dict[str, Mean]]:
     """Aggregates: each metric's mean over the subsets that have it, <subset>_<metric>."""
-
-    def aggregates(counts: Mapping) -> dict[str, Mean]:
-        return {m: mean(name for name in counts if name.endswith(f"_{m}")) for m in metrics}
-
-    return aggregates
+    return lambda counts: {
+        metric: mean(name for name in counts if name.endswith(f"_{metric}")) for metric in metrics
+    }
 
 
 def summarise(
@@ -191,8 +166,8 @@ def summarise(
     """The score of every subset, then every aggregate of their means, with intervals."""
     counts = {name: len(o.items) for name, o in outcomes.items()}
     aggregates = intervals.complete(aggregates, counts)
-    samples = _samples(outcomes, ties)
-    found = intervals.estimates(samples, aggregates)
+    samples = samples_of(outcomes, ties)
+    estimates = intervals.estimates(samples, aggregates)
     means = {
         reading: {name: float(np.mean(o.reading(reading))) for name, o in outcomes.items()}
         for reading in ("strict", "argmax")
@@ -203,7 +178,7 @@ def summarise(
     subsets = {name: {name: 1.0} for name in outcomes} if listed else {}
     for name, aggregate in {**subsets, **aggregates}.items():
         names, function, _ = intervals.resolve(aggregate, counts)
-        interval, parts = found[name], [outcomes[n] for n in names]
+        interval, parts = estimates[name], [outcomes[n] for n in names]
 
         def reading(kind, names=names, function=function):
             return 100 * float(function(*(means[kind][n] for n in names)))
@@ -227,17 +202,18 @@ def summarise(
     return Scores(tuple(scores), left_out or {}, outcomes, aggregates, ties)
 
 
-def _rule(ties: str | Mapping[str, str], subset: str) -> str:
+def rule(ties: str | Mapping[str, str], subset: str) -> str:
+    """The tie rule of a subset, strict or argmax."""
     return ties if isinstance(ties, str) else ties.get(subset, "strict")
 
 
-def _samples(outcomes: Mapping[str, Outcomes], ties: str | Mapping[str, str]) -> dict[str, Sample]:
-    rules = [_rule(ties, name) for name in outcomes]
+def samples_of(outcomes: Mapping[str, Outcomes], ties) -> dict[str, Sample]:
+    """What is resampled: the verdicts of every subset under its tie rule, and their groups."""
     groups = intervals.numbered([[item.cluster for item in o.items] for o in outcomes.values()])
-    values = (
-        o.reading(rule).astype(np.float64) for rule, o in zip(rules, outcomes.values(), strict=True)
-    )
-    return dict(zip(outcomes, map(Sample, values, groups), strict=True))
+    return {
+        name: Sample(o.reading(rule(ties, name)).astype(np.float64), own)
+        for (name, o), own in zip(outcomes.items(), groups, strict=True)
+    }
 
 
 def available() -> list[str]:

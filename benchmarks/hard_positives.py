@@ -11,6 +11,8 @@ from benchmarks.scorers import choice
 from data.rows import rows
 from errors import UserError
 
+NAMES = ("vl_checklist_attributes", "vl_checklist_relations")
+
 
 def aggregates(counts) -> dict:
     """For each file: right on the first, less right on both."""
@@ -21,11 +23,7 @@ def aggregates(counts) -> dict:
 
 
 @benchmark(choice, aggregates=aggregates, texts=2)
-def run(
-    root: str,
-    images: str,
-    names: Sequence[str] = ("vl_checklist_attributes", "vl_checklist_relations"),
-) -> Iterator[Item]:
+def run(root: str, images: str, names: Sequence[str] = NAMES) -> Iterator[Item]:
     """Accuracy on the first captions, on the swapped or replaced ones, and on both; a tie is wrong.
 
     Args:

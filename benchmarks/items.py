@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -130,9 +131,8 @@ def with_images(name: str, items: Sequence, partial: bool) -> tuple[list, dict[s
     wanted = {path for item in items for path in paths(item)}
     missing = missing_files(wanted)
     kept = [item for item in items if not missing.intersection(paths(item))]
-    left_out = {item.subset: 0 for item in items}
-    for item in set(items).difference(kept):
-        left_out[item.subset] += 1
+    gone = Counter(item.subset for item in set(items).difference(kept))
+    left_out = {item.subset: gone[item.subset] for item in items}
     if missing and not (kept and partial):
         hint = f"; to score the rest pass --eval.{name}.partial_images" if kept else ""
         raise MissingFileError(

@@ -69,12 +69,10 @@ def two_positives(encoder, items: Sequence[Item]) -> dict[str, Outcomes]:
     p, q, n = np.stack([texts(item) for item in items], axis=1)
     itt = np.stack([_dot(image, t) for t in (p, q, n)], axis=1)
     tot = np.stack([_dot(p, q), _dot(p, n), _dot(q, n)], axis=1)
+    by_image, by_text = itt[:, :2].min(axis=1) - itt[:, 2], tot[:, 0] - tot[:, 1:].max(axis=1)
     said = [item.texts for item in items]
-    leads = {"itt": itt[:, :2].min(axis=1) - itt[:, 2], "tot": tot[:, 0] - tot[:, 1:].max(axis=1)}
-    scores = {"itt": itt, "tot": tot}
-    return _by_subset(
-        {name: _outcomes(items, lead, scores[name], said, 1 / 3) for name, lead in leads.items()}
-    )
+    metrics = {"itt": _outcomes(items, by_image, itt, said, 1 / 3)}
+    return _by_subset(metrics | {"tot": _outcomes(items, by_text, tot, said, 1 / 3)})
 
 
 def square(encoder, items: Sequence[Item]) -> dict[str, Outcomes]:
@@ -122,10 +120,8 @@ def retrieval(encoder, items: Sequence[Item], at: Iterable[int] = RECALL_AT) -> 
             ("text_to_image", by_text, [own[i] for i in owners]),
         ):
             found = choice(encoder, questions, {f"{way}_recall@{k}": k for k in at})
-            outcomes |= {
-                _join(subset, name): dataclasses.replace(outcome, items=askers)
-                for name, outcome in found.items()
-            }
+            for name, outcome in found.items():
+                outcomes[_join(subset, name)] = dataclasses.replace(outcome, items=askers)
     return outcomes
 
 
@@ -199,10 +195,8 @@ def _hit_chance(keys: np.ndarray, rights: np.ndarray, k: int) -> np.ndarray:
 
 
 def _chosen(item: Item) -> list[tuple]:
-    right = np.ravel(item.right)[0]
-    if len(item.images) == 1:
-        return [(item.images[0], item.texts[right])]
-    return [(item.images[right], item.texts[0])]
+    right, by_image = np.ravel(item.right)[0], len(item.images) == 1
+    return [(item.images[0 if by_image else right], item.texts[right if by_image else 0])]
 
 
 # The (image, text) of an item that belong together, for encoders.honest.

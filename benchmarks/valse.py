@@ -45,14 +45,8 @@ def run(
       root: folder of the eleven annotation files, existence.json and so on.
       visual7w, swig, visdial, coco2014, coco2017: folders of the images of each data set.
     """
-    folders = {
-        "visual7w": visual7w,
-        "SWiG": swig,
-        "VisDial_v1.0": visdial,
-        "FOIL dataset": coco2014,
-        "coco2017": coco2017,
-        "coco_2017": coco2017,
-    }
+    folders = {"visual7w": visual7w, "SWiG": swig, "VisDial_v1.0": visdial}
+    folders |= {"FOIL dataset": coco2014, "coco2017": coco2017, "coco_2017": coco2017}
     for subset in SUBSETS:
         for row in rows(f"{root}/{subset}.json", ["mturk"]):
             if row["mturk"].get("caption", 0) < _AGREED:

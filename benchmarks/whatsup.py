@@ -49,12 +49,7 @@ def controlled(subset: str, row: Row, images: str) -> Item:
     name = PurePosixPath(row.text("image_path"))
     first, place, *_, last = name.stem.split("_")
     things, axis = f"{first} {last}", "sides" if place in ("left", "right") else "others"
-    return Item(
-        subset,
-        row.key,
-        [f"{images}/{FILES[subset][1].format(name.name)}"],
-        tuple(row.texts("caption_options")),
-        group=f"{subset} {things}",
-        parts={f"{subset}_pair": f"{things} {axis}", f"{subset}_set": things},
-        where=row.where,
-    )
+    shown, texts = f"{images}/{FILES[subset][1].format(name.name)}", row.texts("caption_options")
+    parts = {f"{subset}_pair": f"{things} {axis}", f"{subset}_set": things}
+    group = f"{subset} {things}"
+    return Item(subset, row.key, [shown], tuple(texts), group=group, parts=parts, where=row.where)

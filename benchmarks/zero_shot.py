@@ -42,9 +42,8 @@ def run(
     """
     for entry in sets:
         name, _, folder = entry.strip().partition("=")
-        images, labels = (
-            image_folder(as_path(folder)) if folder else tfds_images(name, tfds_dir, split)
-        )
-        texts = class_texts(name, labels, prompts)
-        for key, image, label in images:
-            yield Item(f"{name}/{labels[label]}", key, [image], texts, label, group=f"{name} {key}")
+        shown = image_folder(as_path(folder)) if folder else tfds_images(name, tfds_dir, split)
+        texts = class_texts(name, shown.labels, prompts)
+        for key, image, label in shown.images:
+            subset, group = f"{name}/{shown.labels[label]}", f"{name} {key}"
+            yield Item(subset, key, [image], texts, label, group=group)

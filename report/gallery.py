@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from benchmarks.base import Scores
+from benchmarks.base import Scores, rule
 from data.images import decode
 from report.results import text_of
 
@@ -47,7 +47,7 @@ def _candidates(models) -> Iterator[tuple[str, list]]:
     for benchmark, scores in models[names[0]].items():
         for figure in scores.outcomes:
             outcomes = [models[name][benchmark].outcomes[figure] for name in names]
-            right = np.stack([o.reading(scores.rule(figure)) for o in outcomes])
+            right = np.stack([o.reading(rule(scores.ties, figure)) for o in outcomes])
             margins = np.array([[_margin(row) for row in o.scores] for o in outcomes])
             if len(names) == 1:
                 wanted, far = ~right[0], margins[0]

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.base import Score, Scores
+from benchmarks.base import Score, Scores, rule, samples_of
 from data.images import image_key
-from intervals import Difference
+from errors import UserError
+from intervals import Difference, differences
 from paths import whole
 
 COLUMNS = ("model", "benchmark", *(f.name for f in dataclasses.fields(Score)))
@@ -41,7 +42,7 @@ class Results:
         if not self.against:
             return {}
         ours, theirs = self.models[self.source], self.models[self.against]
-        return {name: scores.minus(theirs[name]) for name, scores in ours.items()}
+        return {name: difference(scores, theirs[name]) for name, scores in ours.items()}
 
     def to_json(self) -> dict:
         """Plain dicts, as results.json has them."""
@@ -65,6 +66,20 @@ class Results:
                 "differences": differences,
             }
         return content
+
+
+def difference(ours: Scores, theirs: Scores) -> dict[str, Difference]:
+    """The paired differences of two models' scores of the same examples, in percent."""
+    keys = [
+        {name: [item.key for item in o.items] for name, o in scores.outcomes.items()}
+        for scores in (ours, theirs)
+    ]
+    if keys[0] != keys[1]:
+        raise UserError("the two were not scored on the same examples: compare them in one run")
+    samples = (samples_of(scores.outcomes, ours.ties) for scores in (ours, theirs))
+    by_name = differences(*samples, ours.aggregates)
+    pairs = ((score.name, by_name[score.name]) for score in ours.scores)
+    return {name: Difference(*(100 * v for v in d[:4]), d.discordant) for name, d in pairs}
 
 
 def plain_scores(scores: Scores) -> dict:
@@ -132,7 +147,7 @@ def write_examples(results: Results, path: Path) -> None:
                 columns["image"] += [list(map(image_key, item.images)) for item in outcomes.items]
                 columns["texts"] += [list(map(text_of, texts)) for texts in outcomes.texts]
                 columns["scores"] += [[float(s) for s in row] for row in outcomes.scores]
-                columns["right"] += outcomes.reading(scores.rule(subset)).tolist()
+                columns["right"] += outcomes.reading(rule(scores.ties, subset)).tolist()
                 columns["tie"] += outcomes.tied.tolist()
     lists = {"image": pyarrow.string(), "texts": pyarrow.string(), "scores": pyarrow.float32()}
     arrays = {

@@ -6,7 +6,7 @@ import pytest
 from benchmarks import base
 from benchmarks.base import Item, Outcomes
 from intervals import Mean, Pooled
-from report.results import plain_scores
+from report.results import difference, plain_scores
 from report.tables import score_table
 from tests.benchmarks.toy import outcomes
 
@@ -79,10 +79,10 @@ def test_a_figure_that_is_no_number_is_null_in_json():
 
 def test_two_models_are_compared_on_the_same_examples_only():
     ours, theirs = (base.summarise({"all": outcomes(right)}, {}) for right in ([1, 1], [1, 0]))
-    d = ours.minus(theirs)["all"]
+    d = difference(ours, theirs)["all"]
     assert (d.value, d.discordant) == (50, 1)
     with pytest.raises(ValueError, match="same examples"):
-        ours.minus(base.summarise({"all": outcomes([1, 1, 1])}, {}))
+        difference(ours, base.summarise({"all": outcomes([1, 1, 1])}, {}))
 
 
 def test_a_cluster_is_the_first_image_whatever_its_crop():
