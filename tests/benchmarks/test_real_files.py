@@ -214,6 +214,25 @@ def test_averages_of_published_subsets_are_the_published_ones(
     assert vl_compo(published, column, column, aggregates, figure, rename).max() < 0.02
 
 
+@pytest.mark.parametrize(
+    ("parts", "average"),
+    [((81.6, 74.3, 93.8, 94.7), 86.1), ((59.2, 62.9, 48.4, 59.1), 57.4)],
+    ids=["DeGLA", "CLIP"],
+)
+def test_aro_average_of_the_published_parts(parts, average):
+    names = ("relation: all", "attributes: all", "coco_order", "flickr30k_order")
+    made = aro.aggregates(dict.fromkeys(names, 100))
+    found = value(made["average"], dict(zip(names, parts, strict=True)))
+    assert found == pytest.approx(average, abs=0.06)
+
+
+@pytest.mark.parametrize("column", ["colorswap", "winoground"])
+def test_the_published_figure_of_a_square_is_its_group(published, column):
+    pairs = [(a[column], b[f"{column}::group"]) for a, b in published if b[f"{column}::group"]]
+    np.testing.assert_allclose(*np.array(pairs, float).T, atol=0.02)
+    assert len(pairs) > 100
+
+
 def test_the_interval_of_random_vectors_covers_chance_on_real_files(shared, monkeypatch):
     # Photographs are not needed: vectors depend on their names.
     monkeypatch.setattr("benchmarks.base.with_images", lambda name, items, partial: (items, {}))
