@@ -80,13 +80,13 @@ class Clips:
 
 def twin_items(items: Iterable[Item], twins: Sequence[int]) -> Iterator[Item]:
     """Each video among its class and the class's twin, and its thing, either, among all."""
-    pairs = [(own, twin) for own, twin in enumerate(twins)]
     texts = {}
     for item in items:
-        own = item.right
-        pair = texts.setdefault(own, tuple(item.texts[i] for i in pairs[own]))
-        yield Item(f"{item.subset}_pairs", item.key, item.images, pair)
-        yield Item(f"{item.subset}_things", item.key, item.images, item.texts, pairs[own])
+        own, twin = item.right, twins[item.right]
+        pair = min(own, twin), max(own, twin)
+        of_pair = texts.setdefault(pair, tuple(item.texts[i] for i in pair))
+        yield Item(f"{item.subset}_pairs", item.key, item.images, of_pair, pair.index(own))
+        yield Item(f"{item.subset}_things", item.key, item.images, item.texts, (own, twin))
 
 
 def aggregates(sets: Iterable[str]) -> dict:
