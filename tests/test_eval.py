@@ -305,6 +305,7 @@ def test_an_alpha_out_of_range_is_found_before_anything_is_scored(
         )
 
 
+@pytest.mark.slow
 def test_frozen_clip_takes_its_benchmarks_from_an_experiment(tmp_path):
     folder = Path(evaluation.__file__).parent / "weights" / "world"
     config = moving_froster.get_config()

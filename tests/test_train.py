@@ -308,6 +308,7 @@ def test_a_disk_without_room_is_one_line(photographs, tmp_path, monkeypatch):
         train(tiny(photographs), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_meanwhile_is_one_line(photographs, tmp_path):
     # No file may grow beyond 200 blocks: what a checkpoint meets where a quota ends.
     limited = ["bash", "-c", 'ulimit -f 200; exec "$@"', "bash"]

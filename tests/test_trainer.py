@@ -48,6 +48,7 @@ def leaves(params):
     return traverse_util.flatten_dict(jax.tree.map(np.asarray, params), sep="/")
 
 
+@pytest.mark.slow
 def test_it_is_what_train_py_does(run, first, tmp_path):
     fitted = leaves(run.fit(scenes(), STEPS, first))
     train(small_config(), tmp_path)
