@@ -69,12 +69,23 @@ def _example(benchmark, figure, names, outcomes, right, i, margin) -> Example:
         said = [f"image {1 + k // 2}: {text}" for k, text in enumerate(said)]
     said += [f"another image, {k}" for k in range(1, len(outcomes[0].scores[i]))]
     rows = [
-        (text, [float(o.scores[i][k]) for o in outcomes if k < len(o.scores[i])])
+        (text, [_similarity(o, i, k, texts) for o in outcomes])
         for k, text in zip(range(min(_TEXTS, len(outcomes[0].scores[i]))), said, strict=False)
     ]
     wrong = "wrong" if len(names) == 1 else f"only {names[0] if right[0] else names[1]} right"
     images = [thumbnail(image) for image in item.images[:2]]
     return Example(benchmark, figure, item.key, images, rows, wrong, margin)
+
+
+def _similarity(outcomes, i: int, k: int, texts: Sequence) -> float:
+    """A model's score of the k-th text of an example; NaN where it is none of those it kept.
+
+    Each model has its own strongest wrong texts, in its own order.
+    """
+    own = list(outcomes.texts[i])
+    if k < len(texts) and own[k : k + 1] != [texts[k]]:
+        k = own.index(texts[k]) if texts[k] in own else len(own)
+    return float(outcomes.scores[i][k]) if k < len(outcomes.scores[i]) else float("nan")
 
 
 def thumbnail(image) -> str:

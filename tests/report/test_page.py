@@ -11,11 +11,11 @@ import pyarrow.parquet
 import pytest
 
 from benchmarks import base
-from benchmarks.base import Item, benchmark
+from benchmarks.base import Item, Outcomes, benchmark
 from benchmarks.scorers import choice
 from encoders import honest
 from intervals import Mean
-from report import Results, page, write
+from report import Results, gallery, page, write
 from report.figures import pareto
 
 EVIL = '<script>document.title = "owned"</script><b>bold</b> & "quoted"'
@@ -146,7 +146,6 @@ def test_the_page_is_whole_without_a_browser(results):
 
 
 def test_its_rows_are_what_the_two_judge_differently(results):
-    from report import gallery
 
     examples, number = gallery.choose(results.models, most=1000)
     models = list(results.models.values())
@@ -227,3 +226,20 @@ def test_curves_of_a_run(results, tmp_path):
     assert "During training" in page.render(results, workdir=tmp_path)
     (tmp_path / "metrics.jsonl").write_text(json.dumps(log[0]))
     assert "During training" not in page.render(results, workdir=tmp_path)
+
+
+def test_similarities_stand_beside_the_texts_that_they_are_of():
+    """Two models whose strongest wrong texts come in another order, and that kept others."""
+    item = Item("", "1", [np.zeros((4, 4, 3), np.uint8)], ("right", "a", "b", "c"))
+    kept = (("right", "a", "b"), (3.0, 2.0, 1.0)), (("right", "b", "c"), (1.0, 5.0, 4.0))
+    models = {}
+    for name, (texts, row), right in zip(("ours", "theirs"), kept, (True, False), strict=True):
+        scores = [np.array(row, np.float32)]
+        outcome = Outcomes(
+            [item], np.array([right]), np.array([False]), scores, [texts], np.array([1 / 4])
+        )
+        models[name] = {"toy": base.summarise({"all": outcome}, {})}
+    (example,), _ = gallery.choose(models)
+    shown = dict(example.texts)
+    assert shown["right"] == [3, 1] and shown["b"] == [1, 5]
+    assert shown["a"][0] == 2 and np.isnan(shown["a"][1])
