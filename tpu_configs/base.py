@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
     config.seed = 0  # of the initial weights, the data order and the augmentation
     config.batch_size = 256  # images a step, over all devices
     config.microbatches = 1  # parts that a batch is embedded in, one after another; less memory
-    config.epochs = placeholder(int)  # length of the run; give epochs or total_steps
+    config.epochs = placeholder(int)  # length of the run; give epochs or total_steps, 0 takes back
     config.total_steps = placeholder(int)
     config.log_every_steps = 10
     config.log_norms = False  # of every parameter and its gradient, too

@@ -31,11 +31,14 @@ def count_steps(total_steps: int | None, epochs: int | None, steps_per_epoch: in
     """The length of a run in steps.
 
     Raises:
-      UserError: both or none of total_steps and epochs are given.
+      UserError: both or none of total_steps and epochs are given; 0 and None give none.
     """
-    if (total_steps is None) == (epochs is None):
-        raise UserError("give either config.total_steps or config.epochs")
-    return total_steps if epochs is None else epochs * steps_per_epoch
+    if bool(total_steps) == bool(epochs):
+        raise UserError(
+            f"give either config.total_steps, here {total_steps}, or config.epochs, here {epochs}, "
+            "and 0 for the other"
+        )
+    return total_steps or epochs * steps_per_epoch
 
 
 def fit(

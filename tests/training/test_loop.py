@@ -287,6 +287,19 @@ def test_counters_stay_on_the_host_and_are_told(tmp_path, capsys):
     assert "steps 4 to 5: 0 samples with a text cut" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("total_steps", "epochs", "steps"), [(7, None, 7), (7, 0, 7), (None, 2, 20), (0, 2, 20)]
+)
+def test_the_length_of_a_run_is_in_steps_or_epochs(total_steps, epochs, steps):
+    assert loop.count_steps(total_steps, epochs, 10) == steps
+
+
+@pytest.mark.parametrize(("total_steps", "epochs"), [(None, None), (0, 0), (0, None), (5, 1)])
+def test_a_run_without_a_length_or_with_two_is_refused(total_steps, epochs):
+    with pytest.raises(UserError, match=f"steps, here {total_steps}, or .*epochs, here {epochs}"):
+        loop.count_steps(total_steps, epochs, 10)
+
+
 def test_restore_names_the_steps_there_are(tmp_path):
     state = run(tmp_path, total=3)
     with pytest.raises(FileNotFoundError, match="no checkpoint of step 4.*there are: 3"):
