@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -159,27 +158,10 @@ def test_killed_and_started_again_ends_with_the_same_loss(photographs, whole, tm
 
 @pytest.mark.slow
 def test_two_processes_train_as_one(photographs, whole, tmp_path):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    processes = [
-        subprocess.Popen(
-            command(
-                photographs,
-                tmp_path,
-                f"--coordinator=localhost:{port}",
-                "--num_processes=2",
-                f"--process_id={i}",
-            ),
-            env=environment(4),
-            cwd=ROOT,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for i in range(2)
-    ]
-    errors = [process.communicate(timeout=600)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], errors
+    launcher = ROOT / "tpu_configs" / "launch" / "local.sh"
+    _, *arguments = command(photographs, tmp_path)
+    result = finished([launcher, "2", *arguments], env=environment(4, PYTHON=sys.executable))
+    assert result.returncode == 0, result.stderr
     ours, theirs = losses(tmp_path), losses(whole)
     assert ours.keys() == theirs.keys()
     np.testing.assert_allclose(list(ours.values()), list(theirs.values()), rtol=1e-5)
