@@ -5,6 +5,7 @@ minutes. So every process says once a second, through the coordinator's key-valu
 alive, and watches the others.
 """
 
+import atexit
 import contextlib
 import ctypes
 import functools
@@ -92,6 +93,9 @@ def together() -> Iterator[None]:
     if _watch:
         _watch.finished = True
         _tell(FINISHED)
+        # Not by the end of the interpreter: process 0 may be gone in its midst, and _lost() is
+        # Python that could not run any more.
+        _leave(0)
 
 
 def _tell(message: str) -> None:
@@ -118,16 +122,20 @@ def _one_line_where_the_coordinator_is_gone() -> Iterator[None]:
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int)
 def _lost(_) -> None:
+    if _watch and _watch.finished:
+        os._exit(0)
     line = _gone("process 0, which coordinates the others, cannot be reached, or JAX has aborted")
     os.write(2, f"error: {line}\n".encode())
     os._exit(FAILED_STATUS)
 
 
-def _leave() -> None:
+def _leave(status: int = FAILED_STATUS) -> None:
+    if status == 0:
+        atexit._run_exitfuncs()  # in which jax waits for the others
     sys.stdout.flush()
     sys.stderr.flush()
     # Not sys.exit: at exit, jax would wait minutes for the processes that are gone.
-    os._exit(FAILED_STATUS)
+    os._exit(status)
 
 
 class Stopped(Exception):
