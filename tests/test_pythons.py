@@ -9,7 +9,7 @@ PYTHONS = runpy.run_path(str(ROOT / ".ci" / "pythons.py"))
 
 
 def rows() -> dict[tuple[int, int], list[str]]:
-    """Of the table: Python -> release, jax, flax, what was run."""
+    """Of the table: Python -> release, jax, flax, how many tests passed."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     lines = re.findall(r"^\| (3)\.(\d+) \|(.*)\|$", text, flags=re.MULTILINE)
     return {(int(a), int(b)): [cell.strip() for cell in rest.split("|")] for a, b, rest in lines}
@@ -19,9 +19,11 @@ def test_every_promised_python_was_run_in_the_last_release():
     (version,) = re.findall(r'version="(.*?)"', (ROOT / "setup.py").read_text(encoding="utf-8"))
     table = rows()
     assert list(table) == PYTHONS["promised"]()
-    for python, (release, *what) in table.items():
+    for python, (release, *_) in table.items():
         assert release == version, f"{python} was not run in {version}: run it or do not promise it"
-        assert all(what), python
+    # All of them, on each: the slow ones that others leave out are few.
+    passed = [int(row[-1].replace(",", "")) for row in table.values()]
+    assert min(passed) > 0.85 * max(passed)
 
 
 def test_versions_that_were_run_are_within_the_bounds():

@@ -196,7 +196,7 @@ REFUSED = {
     "checkpoint.keep_last": (0, "config.checkpoint.keep_last=0 must be at least 1"),
     "optimizer.warmup_steps": (6, "warmup_steps"),
     "mesh.fsdp": (3, "8"),
-    "epochs": (2, "total_steps or config.epochs"),
+    "epochs": (2, "config.total_steps, here 6, or config.epochs, here 2"),
     "model.remat": ("some", "dots_no_batch"),
     "model.dtype": ("fp8", "bfloat16"),
     "checkpoint.best_mode": ("least", "min or max"),
