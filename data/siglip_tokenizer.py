@@ -79,7 +79,10 @@ def load_siglip_tokenizer(folder: Path) -> SiglipTokenizer:
         that is not SigLIP's.
     """
     text = load_text_tokenizer(folder)
-    return SiglipTokenizer(text.backend, text.config, _cleaning(folder, text.config))
+    try:
+        return SiglipTokenizer(text.backend, text.config, _cleaning(folder, text.config))
+    except (TypeError, AttributeError) as error:  # a value of another kind than it should be
+        raise UserError(f"cannot read the tokenizer in {folder}: {error}") from None
 
 
 def _cleaning(folder: Path, config: Mapping[str, Any]) -> str:

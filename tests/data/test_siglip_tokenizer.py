@@ -14,6 +14,7 @@ from transformers import Siglip2Tokenizer
 
 from data.siglip_tokenizer import SiglipTokenizer
 from data.tokenizer import load_tokenizer
+from errors import UserError
 from models import zoo
 from models.clip import CLIP, init_params
 from pretrained.load import save_weights
@@ -90,6 +91,19 @@ def test_another_cleaning_is_another_tokenizer(folder):
     open_clips(folder, "whitespace")
     with pytest.raises(ValueError, match="cleaned by 'whitespace'; there are: siglip, lower"):
         load_tokenizer(folder)
+
+
+@pytest.mark.parametrize("value", [5, [1], {"content": 5}, True])
+def test_nonsense_in_its_configs_is_one_line(folder, value):
+    config = {"tokenizer_class": "SiglipTokenizer", "eos_token": "</s>", "pad_token": value}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="tokenizer"):
+        load_tokenizer(folder)
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"pad_token": "</s>"}))
+    for content in ({"model_cfg": value}, {"model_cfg": {"text_cfg": value}}):
+        (folder / "open_clip_config.json").write_text(json.dumps(content))
+        with pytest.raises(UserError):
+            load_tokenizer(folder)
 
 
 def test_no_padding_token_and_no_tokenizer_json_are_named(folder):
