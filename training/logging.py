@@ -58,6 +58,7 @@ class MetricLogger:
         self._start = self._last_step = start_step
         self._total, self._batch_size = total_steps, batch_size
         self._start_time = self._last_time = time.monotonic()
+        self._compiling = 0.0
         if not self._active:
             return
         self._workdir = as_path(workdir)
@@ -65,6 +66,7 @@ class MetricLogger:
         if path.exists():
             rows = read_metrics(path)
             self.clock = Clock(rows, start_step)
+            self._compiling = self.clock.seconds["compile"]
             kept = [row for row in rows if row["step"] <= start_step]
             rows = (dump_json(finite_or_none(row), path) for row in kept if start_step)
             write_text(path, "".join(f"{row}\n" for row in rows))
@@ -93,11 +95,19 @@ class MetricLogger:
             self._bar.set_postfix(loss=f"{metrics['loss']:.4g}", refresh=False)
             self._bar.update(step - self._bar.n)
             return
-        left = (self._total - step) * (now - self._start_time) / max(step - self._start, 1)
-        self.say(
+        line = (
             f"step {step}/{self._total}  loss {metrics['loss']:.4f}  "
-            f"{metrics['examples_per_s']:.1f} examples/s  {tqdm.format_interval(left)} left"
+            f"{metrics['examples_per_s']:.1f} examples/s"
         )
+        if self.clock.seconds["compile"] > self._compiling:
+            # The steps to come take no such time: from here on they are timed anew.
+            self._compiling = self.clock.seconds["compile"]
+            self._start, self._start_time = step, now
+            line += ", compiling included"
+        else:
+            left = (self._total - step) * (now - self._start_time) / max(step - self._start, 1)
+            line += f"  {tqdm.format_interval(left)} left"
+        self.say(line)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Logs scalars to metrics.jsonl and TensorBoard.

@@ -91,6 +91,20 @@ def test_speed_and_time_left_are_of_this_start(tmp_path, clock, capsys):
     assert (row["steps_per_s"], row["examples_per_s"], row["truncated"]) == (0.1, 0.8, 5)
 
 
+def test_time_left_does_not_count_the_time_of_compiling(tmp_path, clock, capsys):
+    with logger(tmp_path) as lines:
+        clock[0] += 1000
+        lines.clock.lap("compile")
+        lines.train(1, {"loss": 1.0}, {})
+        for step in (2, 3):
+            clock[0] += 10
+            lines.clock.lap("step")
+            lines.train(step, {"loss": 1.0}, {})
+    first, *others = capsys.readouterr().err.splitlines()
+    assert first.endswith("examples/s, compiling included")
+    assert [line.split()[-2:] for line in others] == [["00:40", "left"], ["00:30", "left"]]
+
+
 def test_a_terminal_gets_a_bar_with_the_time_left(tmp_path, monkeypatch):
     terminal = io.StringIO()
     terminal.isatty = lambda: True
