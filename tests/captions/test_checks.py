@@ -37,6 +37,12 @@ def test_none_of_the_labelled_pairs_is_sugarcrepes(shared):
     }
 
 
+def test_the_docs_name_every_type():
+    page = (Path(__file__).parents[2] / "docs" / "captions.md").read_text()
+    rows = page.partition("| type | caption |")[2].partition("\n\n")[0]
+    assert sorted(re.findall(r"^\| `(\w+)` ", rows, re.MULTILINE)) == types.available()
+
+
 def test_the_examples_in_the_docs_are_rejected_for_what_they_say():
     page = (Path(__file__).parents[2] / "docs" / "captions.md").read_text()
     _, _, table = page.partition("| reason | rejects |")
