@@ -20,7 +20,6 @@ from options import Options, check_known
 from pretrained.find import WeightsSource
 from pretrained.fingerprint import check_tokenizer
 from pretrained.teacher import Teacher, open_teacher
-from teaching import results as teaching
 from tpu_configs import base
 from training.trainable import Trainable, choose_trainable
 
@@ -37,7 +36,9 @@ def options_at(config: ConfigDict, keys: Sequence[str]) -> tuple[int, Options] |
         case ["data", "options", _, *_]:
             return 2, sources.find(config.data.source)[1]
         case ["teach", "options", _, *_]:
-            return 2, teaching.find(config.teach.paper)[1]
+            from teaching import results  # what it draws with takes a second to import
+
+            return 2, results.find(config.teach.paper)[1]
         case ["teach", "models", _, _, *_]:
             return 3, Options(language.load, "language model")
         case ["eval", name, _, *_]:

@@ -14,6 +14,7 @@ from tpu_configs import base
 from train import train
 from training import mesh as meshes
 
+pytestmark = pytest.mark.slow
 SHORT = {
     "method.name": "clip",
     "train.lora.rank": 4,

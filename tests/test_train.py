@@ -143,6 +143,7 @@ def test_started_again_it_has_nothing_to_do(photographs, whole):
     assert (whole / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_ends_with_the_same_loss(photographs, whole, tmp_path):
     run = command(photographs, tmp_path)
     process = subprocess.Popen(run, env=environment(8), cwd=ROOT, stderr=subprocess.DEVNULL)
@@ -167,6 +168,7 @@ def test_two_processes_train_as_one(photographs, whole, tmp_path):
     np.testing.assert_allclose(list(ours.values()), list(theirs.values()), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("microbatches", [1, 2])
 def test_another_mesh_and_a_batch_in_parts_give_the_same_losses(
     microbatches, photographs, whole, tmp_path
@@ -178,6 +180,7 @@ def test_another_mesh_and_a_batch_in_parts_give_the_same_losses(
     )
 
 
+@pytest.mark.slow
 def test_texts_cut_to_the_longest_train_as_packed_ones(photographs, whole, tmp_path):
     train(tiny(photographs, **{"data.text_rows": ()}), tmp_path)
     np.testing.assert_allclose(
@@ -283,6 +286,7 @@ def test_an_experiment_that_cannot_be_read_is_one_line(tmp_path, line, hint):
     assert hint in result.stderr and "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_a_disk_without_room_is_one_line(photographs, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
@@ -301,6 +305,7 @@ def test_a_disk_that_fills_up_meanwhile_is_one_line(photographs, tmp_path):
     assert "File too large" in error and "the last whole one is of step 0" in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["run", "hf"])
 def test_starts_from_weights_and_the_teacher_with_it(layout, photographs, whole, tmp_path):
     loaded = load_weights(whole)

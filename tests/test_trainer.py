@@ -60,6 +60,7 @@ def test_it_is_what_train_py_does(run, first, tmp_path):
     assert len(moved) > 30  # and the parameters that it started from are still there
 
 
+@pytest.mark.slow
 def test_sources_of_one_shape_compile_once(run, first):
     run.fit(scenes(), STEPS, first)
     course = run.course(STEPS)

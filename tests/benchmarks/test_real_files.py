@@ -233,6 +233,7 @@ def test_the_published_figure_of_a_square_is_its_group(published, column):
     assert len(pairs) > 100
 
 
+@pytest.mark.slow
 def test_the_interval_of_random_vectors_covers_chance_on_real_files(shared, monkeypatch):
     # Photographs are not needed: vectors depend on their names.
     monkeypatch.setattr("benchmarks.base.with_images", lambda name, items, partial: (items, {}))

@@ -266,6 +266,7 @@ def test_killed_three_times_it_writes_the_same(photographs, tmp_path):
     assert again <= once + 3 * 4  # what was under way when it was killed
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_no_process_behind(photographs, tmp_path):
     with FaultServer(
         lambda prompt, seed: (time.sleep(0.05), planted.by_seed(prompt, seed))[1]

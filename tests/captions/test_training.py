@@ -93,6 +93,7 @@ def test_a_batch_holds_what_the_folder_does(photographs, folder):
         assert np.mean(seen) == share
 
 
+@pytest.mark.slow
 def test_degla_trains_on_a_mixture(photographs, folder, tmp_path):
     changes = {
         "data.negatives": f"{folder}=3,rules=1",

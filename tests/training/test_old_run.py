@@ -20,6 +20,7 @@ def old_run(tmp_path, monkeypatch):
     return shutil.copytree(GOLDEN / "run", tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_an_older_run_is_resumed_with_the_losses_that_it_would_have_had(old_run):
     train(make_run.experiment(base, make_run.STEPS), old_run)
     expected = json.loads((GOLDEN / "losses.json").read_text())
