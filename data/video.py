@@ -12,14 +12,15 @@ import contextlib
 import dataclasses
 import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from PIL import Image
 
 from data import film
-from data.pipeline import CONTEXT_LENGTH, arranged, sampled_batches
+from data.pipeline import CONTEXT_LENGTH, Reader, arranged, sampled_batches
 from data.rows import missing_files
 from errors import MissingFileError, UserError
 from files import lines, read_object, read_text
@@ -165,23 +166,34 @@ def clip_indices(total: int, start: float, length: float, num_frames: int) -> np
     return np.clip(np.linspace(start, start + length - 1, num_frames), 0, total - 1).astype(int)
 
 
-def train_clip(
+def train_clip(video, rng: np.random.Generator, *, size: int, **how) -> tuple[np.ndarray, bool]:
+    """A clip at a random time, its short side scaled to a length in jitter, cropped, flipped.
+
+    Args:
+      how: num_frames, frame_stride, jitter, flip, see train_clips().
+
+    Returns:
+      uint8 [num_frames, size, size, 3], and whether the video is shorter than that.
+    """
+    clips, short = train_clips(video, rng, [size], **how)
+    return clips[size], short
+
+
+def train_clips(
     video,
     rng: np.random.Generator,
+    sizes: Sequence[int],
     *,
-    size: int,
     num_frames: int = 8,
     frame_stride: int = 16,
     jitter: Sequence[int] = (224, 256),
     flip: bool = True,
-) -> tuple[np.ndarray, bool]:
-    """A clip at a random time, its short side scaled to a length in jitter, cropped, flipped.
+) -> tuple[dict[int, np.ndarray], bool]:
+    """The clip of train_clip() in several sizes, the same part of the same frames.
 
     Args:
+      sizes: pixels; jitter is of the first.
       frame_stride: frames between the clip's, at TARGET_FPS.
-
-    Returns:
-      uint8 [num_frames, size, size, 3], and whether the video is shorter than that.
     """
     short = False
 
@@ -198,13 +210,18 @@ def train_clip(
         nonlocal box
         if box is None:  # drawn once, when the size is known
             height, width = frame.shape[:2]
-            side = size / rng.integers(jitter[0], jitter[1] + 1) * min(height, width)
+            side = sizes[0] / rng.integers(jitter[0], jitter[1] + 1) * min(height, width)
             left, top = rng.random() * (width - side), rng.random() * (height - side)
             box = left, top, left + side, top + side
-        return _cropped(frame, box, size)
+        return np.concatenate([_cropped(frame, box, size).ravel() for size in sizes])
 
-    frames = read_frames(video, choose, crop)
-    return frames[:, :, ::-1] if flip and rng.random() < 0.5 else frames, short
+    pixels = read_frames(video, choose, crop)
+    step = -1 if flip and rng.random() < 0.5 else 1
+    clips, start = {}, 0
+    for size in sizes:
+        own = pixels[:, start : start + 3 * size**2].reshape(-1, size, size, 3)
+        clips[size], start = own[:, :, ::step], start + 3 * size**2
+    return clips, short
 
 
 def test_clips(
@@ -258,6 +275,7 @@ def train_batches(
     frame_stride: int = 16,
     jitter: Sequence[int] = (224, 256),
     flip: bool = True,
+    readers: Mapping[str, Mapping] = MappingProxyType({}),
     start_step: int = 0,
     workers: int = 0,
     process_index: int = 0,
@@ -270,11 +288,14 @@ def train_batches(
       class_text int32 [C, 2, L], for all processes alike: each class by one template, drawn anew
     for each step, with its description, and the description alone (FROSTER, section 4.1);
       truncated bool [N], whether any of these texts was cut to fit the context; short bool [N],
-    whether the video is shorter than a clip, whose last frame then repeats.
+    whether the video is shorter than a clip, whose last frame then repeats;
+      and for each of the readers, with its name and a slash in front of theirs, video and
+    class_text where they are its own, of the same clips and the same template.
 
     Args:
       source: records, see above.
       num_frames, frame_stride, jitter, flip: see train_clip().
+      readers: see data/pipeline.py.
       causal: whether the text tower is CLIP's: padding that all texts share is cut.
       start_step, workers, process_index, process_count: see data/pipeline.py.
 
@@ -282,7 +303,10 @@ def train_batches(
       UserError: batch_size too large or not divisible; from the iterator, a video that cannot be
         decoded.
     """
-    sample = _Clip(image_size, num_frames, frame_stride, tuple(jitter), flip)
+    everyone = {"": Reader(tokenizer, context_length, causal, image_size)}
+    everyone |= {f"{name}/": Reader(**options) for name, options in readers.items()}
+    sizes = {prefix: r.image_size for prefix, r in everyone.items() if r.image_size is not None}
+    sample = _Clip(sizes, num_frames, frame_stride, tuple(jitter), flip)
     dataset = sampled_batches(
         source,
         sample,
@@ -293,23 +317,34 @@ def train_batches(
         process_index=process_index,
         process_count=process_count,
     )
-    encoded = [
-        tokenizer.encode(class_texts(source, template), context_length)
-        for template in source.templates
-    ]
-    tokens = np.stack([tokens for tokens, _ in encoded])
-    truncated = any(truncated.any() for _, truncated in encoded)
-    if causal:
-        tokens = tokens[..., : 1 + int(tokens.any(axis=(0, 1)).nonzero()[0][-1])]
-    tokens = tokens.reshape(len(tokens), len(source.classes), 2, -1)
+    texts = {
+        prefix: _class_tokens(source, reader)
+        for prefix, reader in everyone.items()
+        if reader.tokenizer is not None
+    }
+    truncated = any(truncated for _, truncated in texts.values())
     steps = itertools.count(start_step)
 
     def with_texts(batch):
-        template = np.random.default_rng((seed, next(steps))).integers(len(tokens))
-        cut = np.full(len(batch["label"]), truncated)
-        return batch | {"class_text": tokens[template], "truncated": cut}
+        rng = np.random.default_rng((seed, next(steps)))
+        template = rng.integers(len(source.templates))
+        drawn = {f"{prefix}class_text": tokens[template] for prefix, (tokens, _) in texts.items()}
+        return batch | drawn | {"truncated": np.full(len(batch["label"]), truncated)}
 
     return arranged(dataset, with_texts)
+
+
+def _class_tokens(source, reader: Reader) -> tuple[np.ndarray, bool]:
+    """int32 [templates, C, 2, L] of class_texts(), and whether any was cut to fit."""
+    encoded = [
+        reader.tokenizer.encode(class_texts(source, template), reader.context_length)
+        for template in source.templates
+    ]
+    tokens = np.stack([tokens for tokens, _ in encoded])
+    if reader.causal:
+        tokens = tokens[..., : 1 + int(tokens.any(axis=(0, 1)).nonzero()[0][-1])]
+    tokens = tokens.reshape(len(tokens), len(source.classes), 2, -1)
+    return tokens, any(truncated.any() for _, truncated in encoded)
 
 
 def batch_fields(num_negatives: int = 0, texts=()) -> tuple[str, ...]:
@@ -321,15 +356,19 @@ def batch_fields(num_negatives: int = 0, texts=()) -> tuple[str, ...]:
 class _Clip:
     """Makes a training sample of a record; pickled to the worker processes."""
 
-    size: int
+    sizes: Mapping[str, int]  # by what stands in front of the field
     num_frames: int
     frame_stride: int
     jitter: tuple[int, int]
     flip: bool
 
     def __call__(self, record, rng):
+        how = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)[1:]}
         try:
-            clip, short = train_clip(record["video"], rng, **dataclasses.asdict(self))
+            clips, short = train_clips(
+                record["video"], rng, list(dict.fromkeys(self.sizes.values())), **how
+            )
         except UserError as error:
             raise UserError(f"{record['key']}: {error}") from None
-        return {"video": clip, "label": np.int32(record["label"]), "short": short}
+        shown = {f"{prefix}video": clips[size] for prefix, size in self.sizes.items()}
+        return shown | {"label": np.int32(record["label"]), "short": short}

@@ -233,6 +233,33 @@ def test_batches(tokenizer):
     assert ends.all() and not batch["truncated"].any()
 
 
+def class_texts_of(tokenizer, template, length):
+    tokens, _ = tokenizer.encode(video.class_texts(Moving(), template), length)
+    return tokens.reshape(24, 2, length)
+
+
+def test_a_reader_beside_the_student_gets_the_same_clips_and_texts_in_its_own_form(tokenizer):
+    other = train_tokenizer(video.class_texts(Moving(), "a picture of {}") * 2, 540)
+    readers = {
+        "small": {"image_size": 16},
+        "long": {"tokenizer": other, "context_length": 50, "causal": False},
+    }
+    for alone, batch in itertools.islice(
+        zip(batches(tokenizer), batches(tokenizer, readers=readers), strict=False), 3
+    ):
+        assert set(batch) == {*alone, "small/video", "long/class_text"}
+        for name, rows in alone.items():
+            np.testing.assert_array_equal(batch[name], rows)
+        halved = batch["video"].reshape(4, 8, 16, 2, 16, 2, 3).mean((3, 5))
+        assert np.abs(halved - batch["small/video"]).mean() < 8
+        assert np.abs(halved[:, :, :, ::-1] - batch["small/video"]).mean() > 16
+        length = batch["class_text"].shape[-1]
+        said = [class_texts_of(tokenizer, t, 77)[..., :length] for t in Moving().templates]
+        drawn = [np.array_equal(batch["class_text"], tokens) for tokens in said].index(True)
+        own = class_texts_of(other, Moving().templates[drawn], 50)
+        np.testing.assert_array_equal(batch["long/class_text"], own)
+
+
 def test_batches_resume_and_do_not_depend_on_workers_or_processes(tokenizer):
     whole = list(itertools.islice(batches(tokenizer), 6))
     resumed = list(itertools.islice(batches(tokenizer, start_step=4), 2))

@@ -10,7 +10,8 @@ import pytest
 from flax.core import meta
 from ml_collections import ConfigDict
 
-from data import pipeline
+from data import pipeline, video
+from data.moving import Moving
 from data.tokenizer import load_tokenizer, train_tokenizer
 from data.world import World
 from errors import UserError
@@ -191,3 +192,29 @@ def test_a_method_without_a_place_for_it(method, options, names, message):
 
 def test_weights_of_a_teacher_are_found_as_any():
     assert opened().source == find_weights(base.WORLD_WEIGHTS)
+
+
+def test_it_sees_clips_and_reads_classes_of_its_own():
+    teacher = open_teacher("teacher", OPTIONS, zoo.compute("float32"), video=True)
+    source = Moving(length=8)
+    tokenizer = train_tokenizer(video.class_texts(source, "a picture of {}") * 3, 600)
+    reads = teacher.reads(student(image_size=32), tokenizer.fingerprint())
+    batches = video.train_batches(
+        source,
+        tokenizer=tokenizer,
+        batch_size=4,
+        seed=0,
+        image_size=32,
+        jitter=(32, 36),
+        frame_stride=1,
+        num_frames=2,
+        readers={"teacher": reads},
+    )
+    batch = next(batches)
+    loaded = load_weights(base.WORLD_WEIGHTS)
+    seen = teacher.embedder()(loaded.params, {n: x for n, x in batch.items() if n != "short"})
+    run = functools.partial(CLIP(loaded.config).apply, {"params": loaded.params})
+    frames = run(batch["teacher/video"].reshape(8, 48, 48, 3), method="encode_image")
+    np.testing.assert_allclose(seen.image.reshape(8, -1), frames, atol=1e-5)
+    assert len(batch["teacher/class_text"]) == len(seen.text) == len(source.classes)
+    assert batch["class_text"].max() < 600 < batch["teacher/class_text"].max()
