@@ -17,6 +17,7 @@ from tpu_configs import smollm2_dpo, smollm2_sft
 from train import train
 from training.logging import read_metrics
 
+pytestmark = pytest.mark.slow
 # Prompts of two letters, answered by the first of them.
 PROMPTS = [a + b + ":" for a in "abcdef" for b in "uvwxyz"]
 CONFIG = dataclasses.replace(small.CONFIG, context_length=64)

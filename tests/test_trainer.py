@@ -12,6 +12,7 @@ from tpu_configs import base
 from train import train
 from trainer import Run
 
+pytestmark = pytest.mark.slow
 STEPS = 3
 
 
@@ -48,7 +49,6 @@ def leaves(params):
     return traverse_util.flatten_dict(jax.tree.map(np.asarray, params), sep="/")
 
 
-@pytest.mark.slow
 def test_it_is_what_train_py_does(run, first, tmp_path):
     fitted = leaves(run.fit(scenes(), STEPS, first))
     train(small_config(), tmp_path)
@@ -60,7 +60,6 @@ def test_it_is_what_train_py_does(run, first, tmp_path):
     assert len(moved) > 30  # and the parameters that it started from are still there
 
 
-@pytest.mark.slow
 def test_sources_of_one_shape_compile_once(run, first):
     run.fit(scenes(), STEPS, first)
     course = run.course(STEPS)
