@@ -1,5 +1,7 @@
 """Run.fit: what train.py trains, in memory; compiled once; parameters swapped under one encoder."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -11,9 +13,12 @@ from pretrained.load import load_weights
 from tpu_configs import base
 from train import train
 from trainer import Run
+from training import loop
+from training import mesh as meshes
 
 pytestmark = pytest.mark.slow
 STEPS = 3
+MESH_KEYS = ("mesh.data", "mesh.fsdp", "mesh.tensor")
 
 
 def small_config(**changes):
@@ -68,6 +73,26 @@ def test_sources_of_one_shape_compile_once(run, first):
     assert course is run.course(STEPS)
     assert course.step._cache_size() == course.start._cache_size() == 1
     assert (leaves(again)["logit_scale"] != leaves(first)["logit_scale"]).any()
+
+
+def losses(sizes):
+    """Of five steps on a mesh, of a real model and its packed texts."""
+    run = Run.open(small_config(**dict(zip(MESH_KEYS, sizes, strict=True))))
+    course, source = run.course(5), scenes()
+    state = run.first_state(course, run.first_params(), seed=0)
+    values = []
+    for batch in itertools.islice(run.batches(source, run.extras(source)), 5):
+        fields = {name: rows for name, rows in batch.items() if name not in loop.COUNTERS}
+        state, metrics = course.step(state, meshes.put_batch(run.mesh, fields))
+        values.append(metrics["loss"])
+    return np.array(values)
+
+
+@pytest.mark.slow
+def test_losses_are_the_same_on_every_mesh():
+    expected = losses((8, 1, 1))
+    for sizes in ((1, 8, 1), (2, 2, 2), (1, 2, 4)):
+        np.testing.assert_allclose(losses(sizes), expected, rtol=1e-5, err_msg=str(sizes))
 
 
 def test_a_turn_goes_on_from_the_last(run, first):

@@ -78,6 +78,7 @@ def get_config() -> ConfigDict:
     optimizer.eps = 1e-6
     optimizer.weight_decay = 0.1  # on matrices only
     optimizer.grad_clip_norm = 0.0  # global norm; 0: no clipping
+    optimizer.mu_dtype = "float32"  # of the first moment in memory: float32 or bfloat16
 
     config.mesh = mesh = ConfigDict()
     mesh.data = -1  # devices along each axis; -1: what the others leave

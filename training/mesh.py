@@ -4,6 +4,7 @@ Layers name the axes of their parameters and activations; LOGICAL_AXES maps the 
 A name that is not in the table is an error: nothing is replicated by accident.
 """
 
+import math
 from collections.abc import Callable, Mapping
 
 import jax
@@ -58,7 +59,7 @@ def partition_spec(names) -> PartitionSpec:
     """Maps the logical names of an array's axes to mesh axes.
 
     Raises:
-      UserError: a name that LOGICAL_AXES does not list.
+      UserError: a name that LOGICAL_AXES does not list, or two that lie on one mesh axis.
     """
     for name in names:
         if name not in LOGICAL_AXES:
@@ -66,7 +67,19 @@ def partition_spec(names) -> PartitionSpec:
             raise UserError(
                 f"unknown logical axis '{name}' in {tuple(names)}; training/mesh.py lists {known}"
             )
-    return PartitionSpec(*(LOGICAL_AXES[name] for name in names))
+    spec = [LOGICAL_AXES[name] for name in names]
+    for axis in MESH_AXES:
+        on_axis = [name for name, axes in zip(names, spec, strict=True) if axis in _axes(axes)]
+        if len(on_axis) > 1:
+            raise UserError(
+                f"the axes {' and '.join(on_axis)} of one array, {tuple(names)}, both lie on the "
+                f"mesh axis '{axis}': name one of them otherwise, or change training/mesh.py"
+            )
+    return PartitionSpec(*spec)
+
+
+def _axes(axes: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (axes,) if isinstance(axes, str) else axes or ()
 
 
 def tree_shardings(mesh: Mesh, boxed):
@@ -80,13 +93,17 @@ def tree_shardings(mesh: Mesh, boxed):
       The tree, unboxed, with a NamedSharding at every leaf.
 
     Raises:
-      UserError: an unknown axis name, or a size that the mesh does not divide.
+      UserError: an unknown axis name, a mesh axis that is used twice, or a size that the mesh does
+        not divide; with the parameter's name.
     """
 
     def leaf_sharding(path, spec, leaf):
-        sharding = NamedSharding(mesh, partition_spec(spec))
+        try:
+            sharding = NamedSharding(mesh, partition_spec(spec))
+        except UserError as error:
+            raise UserError(f"{jax.tree_util.keystr(path)}: {error}") from None
         for size, axes in zip(leaf.shape, sharding.spec, strict=False):
-            ways = np.prod([mesh.shape[axis] for axis in np.atleast_1d(axes or [])], dtype=int)
+            ways = math.prod(mesh.shape[axis] for axis in _axes(axes))
             if size % ways:
                 raise UserError(
                     f"{jax.tree_util.keystr(path)} of shape {leaf.shape}: the mesh axis {axes} "

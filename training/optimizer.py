@@ -8,6 +8,9 @@ from models.parameters import PARTS
 
 # Biases and norm scales are stacked over layers, so rank alone does not tell them from matrices.
 _NOT_DECAYED = ("bias", "scale")
+# The second moment is always float32: a step changes it by up to 1 - b2 of the gradient's square,
+# which bfloat16, with 8 bits, loses where b2 is near 1: it would never fall again.
+MU_DTYPES = ("float32", "bfloat16")
 
 
 def decay_mask(params):
@@ -55,18 +58,37 @@ def make_optimizer(
     eps: float,
     weight_decay: float,
     grad_clip_norm: float,
+    mu_dtype: str = "float32",
 ) -> tuple[optax.Schedule, optax.GradientTransformation]:
     """AdamW with decay on matrices only, after clipping by global norm (0 = no clipping).
 
     Warmup lasts warmup_epochs of steps_per_epoch where they are given, else warmup_steps.
 
+    Args:
+      mu_dtype: of the first moment in memory, one of MU_DTYPES.
+
     Returns:
       (learning rate by step, optimizer)
+
+    Raises:
+      UserError: another mu_dtype, or warmup that is not shorter than the run.
     """
+    if mu_dtype not in MU_DTYPES:
+        raise UserError(
+            f"config.optimizer.mu_dtype is '{mu_dtype}'; there are: {', '.join(MU_DTYPES)}"
+        )
     if warmup_epochs is not None:
         warmup_steps = warmup_epochs * steps_per_epoch
     schedule = warmup_cosine(learning_rate, warmup_steps, total_steps)
-    tx = optax.adamw(schedule, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=decay_mask)
+    tx = optax.adamw(
+        schedule,
+        b1=b1,
+        b2=b2,
+        eps=eps,
+        weight_decay=weight_decay,
+        mask=decay_mask,
+        mu_dtype=mu_dtype,
+    )
     if grad_clip_norm:
         tx = optax.chain(optax.clip_by_global_norm(grad_clip_norm), tx)
     return schedule, tx

@@ -2,6 +2,8 @@
 
 import contextlib
 import functools
+import itertools
+import math
 from pathlib import Path
 
 import jax
@@ -18,7 +20,7 @@ from tests.methods.small import N
 from training.checkpoints import Checkpoints
 from training.mesh import make_mesh, put_batch
 from training.microbatches import microbatched
-from training.step import make_train_step
+from training.step import jit_train_step, make_train_step
 from training.teacher import each
 
 METHODS_DIR = Path(base.__file__).parent
@@ -181,18 +183,51 @@ def test_empty_slots_have_no_influence(method):
     assert_identical(jitted(method)(state, batch), jitted(method)(state, other))
 
 
-def test_one_device_equals_eight(method):
-    mesh = make_mesh(data=4, fsdp=2)
+def on_mesh(method, mesh):
+    """The compiled step and the state before the first one, laid out on a mesh."""
 
-    def sharding(x):
-        return NamedSharding(mesh, PartitionSpec(*([None, "fsdp"] if x.ndim == 2 else [])))
+    def place(x):
+        axes = ("tensor", "fsdp") if x.ndim == 2 else ()
+        divided = [a if not x.shape[i] % mesh.shape[a] else None for i, a in enumerate(axes)]
+        return jax.device_put(x, NamedSharding(mesh, PartitionSpec(*divided)))
 
-    state, batch = trained(method), small.make_batch(method, 5)
-    step = jitted(method)
-    sharded = jax.tree.map(lambda x: jax.device_put(x, sharding(x)), state)
-    result = step(sharded, put_batch(mesh, batch))
-    assert len(result[0].params["image"].sharding.device_set) == 8
-    assert_close(result, step(state, batch))
+    state = jax.tree.map(place, small.make_state(method, TX))
+    return jit_train_step(make_step(method), state), state
+
+
+def losses(method, step, state, put=lambda batch: batch, steps=5):
+    values = []
+    for i in range(steps):
+        state, metrics = step(state, put(small.make_batch(method, i)))
+        values.append(metrics["loss"])
+    return np.array(values), state
+
+
+@functools.cache
+def losses_of_one_device(method):
+    return losses(method, jitted(method), small.make_state(method, TX))[0]
+
+
+SIZES = (1, 2, 4, 8)
+MESHES = [sizes for sizes in itertools.product(SIZES, repeat=3) if math.prod(sizes) == 8]
+ALL_AXES = (2, 2, 2)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        pytest.param(sizes, marks=() if sizes == ALL_AXES else pytest.mark.slow, id=str(sizes))
+        for sizes in MESHES
+    ],
+)
+def test_losses_are_the_same_on_every_mesh(method, sizes):
+    mesh = make_mesh(*sizes)
+    step, state = on_mesh(method, mesh)
+    start = jax.tree.map(lambda x: x.sharding, state)
+    ours, state = losses(method, step, state, functools.partial(put_batch, mesh))
+    np.testing.assert_allclose(ours, losses_of_one_device(method), rtol=1e-5)
+    assert len(set(ours.tolist())) == len(ours)
+    assert jax.tree.map(lambda x: x.sharding, state) == start
 
 
 def test_interrupted_equals_uninterrupted_bit_for_bit(method, tmp_path):

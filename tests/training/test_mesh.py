@@ -36,6 +36,18 @@ def test_shardings_follow_the_names():
     assert shardings["w"].spec == P(None, "fsdp", "tensor")
 
 
+def test_a_mesh_axis_is_used_once_in_an_array():
+    mesh = meshes.make_mesh(data=2, fsdp=2, tensor=2)
+    message = r"\['w'\]: the axes heads and mlp of one array, \('heads', 'mlp'\), .* 'tensor'"
+    with pytest.raises(ValueError, match=message):
+        meshes.tree_shardings(mesh, boxed((4, 6), ("heads", "mlp")))
+    # The batch lies on two mesh axes, of which another axis may use none.
+    with pytest.raises(ValueError, match="the axes batch and embed .* 'fsdp'"):
+        meshes.constraint(mesh)(jnp.zeros((8, 8)), ("batch", "embed"))
+    with pytest.raises(ValueError, match=r"\['w'\]: unknown logical axis 'embde'"):
+        meshes.tree_shardings(mesh, boxed((4, 6), ("heads", "embde")))
+
+
 def test_a_size_that_the_mesh_does_not_divide():
     mesh = meshes.make_mesh(data=1, fsdp=4, tensor=2)
     with pytest.raises(ValueError, match=r"\['w'\] of shape \(4, 6\).*size 4 does not divide 6"):

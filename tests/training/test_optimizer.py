@@ -83,3 +83,50 @@ def test_adamw_is_its_definition(clip):
             params[name] = params[name] - open_clip_cosine(step, 1e-2, 2, 10) * change
     for name in params:
         np.testing.assert_allclose(ours[name], params[name], rtol=1e-5)
+
+
+def trained(mu_dtype, steps=200):
+    """What 200 steps on noisy gradients leave of a matrix and its optimizer's state."""
+    rng = np.random.default_rng(0)
+    _, tx = make_optimizer(
+        learning_rate=1e-2,
+        warmup_steps=2,
+        total_steps=steps,
+        grad_clip_norm=1.0,
+        mu_dtype=mu_dtype,
+        **SETTINGS,
+    )
+    params = {"kernel": jnp.float32(rng.normal(size=(8, 8)))}
+    state = tx.init(params)
+    update = jax.jit(tx.update)
+    for _ in range(steps):
+        grads = {"kernel": jnp.float32(0.1 + rng.normal(size=(8, 8)))}
+        updates, state = update(grads, state, params)
+        params = jax.tree.map(jnp.add, params, updates)
+    return params["kernel"], state
+
+
+def test_a_first_moment_of_16_bits_goes_the_same_way():
+    start = np.random.default_rng(0).normal(size=(8, 8))
+    whole, _ = trained("float32")
+    half, state = trained("bfloat16")
+    moments = [leaf.dtype for leaf in jax.tree.leaves(state) if leaf.ndim]
+    assert moments == [jnp.bfloat16, jnp.float32]
+    # Rounding to 8 bits, of gradients that are mostly noise.
+    way = np.linalg.norm(whole - start)
+    assert 0 < np.linalg.norm(whole - half) < 0.02 * way
+
+
+def test_a_second_moment_of_16_bits_would_never_fall():
+    """Why there is none: gradients of 1, then of a half, and b2 as PyTorch has it."""
+    second = {dtype: jnp.ones((), dtype) for dtype in ("float32", "bfloat16")}
+    for dtype, value in second.items():
+        for _ in range(3000):
+            value = (0.999 * value.astype(jnp.float32) + 0.001 * 0.25).astype(dtype)
+        second[dtype] = float(value)
+    assert second["float32"] < 0.3 and second["bfloat16"] == 1.0
+
+
+def test_moments_of_another_dtype_are_named():
+    with pytest.raises(ValueError, match="mu_dtype is 'int8'; there are: float32, bfloat16"):
+        trained("int8")

@@ -1,0 +1,42 @@
+"""How the state of CLIP's shapes lies on a mesh, with no weights and no devices."""
+
+import math
+
+import jax
+import pytest
+
+from tests.golden.make_layouts import FOLDER, MESHES, SHAPES, flat, part, state_of, table
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_layout_is_the_one_that_was_read(shape):
+    wanted = (FOLDER / f"{shape}.txt").read_text(encoding="utf-8")
+    assert table(shape) == wanted, "see tests/golden/make_layouts.py"
+
+
+@pytest.mark.parametrize("sizes", MESHES, ids=str)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_parameters_moments_and_teacher_lie_alike(shape, sizes):
+    state = state_of(shape, sizes)
+    params = flat(state.params)
+    adam = next(part for part in jax.tree.leaves(state.opt_state, is_leaf=_adam) if _adam(part))
+    for tree in (adam.mu, adam.nu, state.teacher):
+        assert flat(tree) == params  # shapes, dtypes and shardings
+    _, fsdp, tensor = sizes
+    for path, leaf in params.items():
+        ways = math.prod(sizes[("data", "fsdp", "tensor").index(axis)] for axis in _axes(leaf))
+        assert math.prod(part(leaf)) * ways == math.prod(leaf.shape), path
+    split = [leaf for leaf in params.values() if "fsdp" in _axes(leaf)]
+    # All but biases of heads and of the MLP, and single numbers.
+    assert sum(leaf.size for leaf in split) > 0.999 * sum(leaf.size for leaf in params.values())
+    # Over tensor: what the blocks multiply by, the head of each tower and tables apart.
+    kernels = [leaf for path, leaf in params.items() if "blocks" in path and "kernel" in path]
+    assert {math.prod(leaf.shape) // math.prod(part(leaf)) for leaf in kernels} == {fsdp * tensor}
+
+
+def _adam(node) -> bool:
+    return hasattr(node, "mu")
+
+
+def _axes(leaf) -> list[str]:
+    return [axis for axis in leaf.sharding.spec if axis is not None]
