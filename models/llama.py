@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from models import attention
 from models.parameters import Dense, DenseGeneral
 from models.towers import unpack
 from models.transformer import REMAT_POLICIES, Compute, normal, zeros
@@ -107,7 +108,7 @@ class Attention(nn.Module):
         if cache is not None:
             k, v = cache = Cache(*map(_write, cache, (k, v), (context.start, context.start)))
         # Where there is a cache the mask says what has been.
-        x = jax.nn.dot_product_attention(q, k, v, mask=context.mask, is_causal=cache is None)
+        x = attention.of(self.compute, is_causal=cache is None)(q, k, v, mask=context.mask)
         x = DenseGeneral(
             config.width,
             axis=(-2, -1),

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from errors import UserError
+from models import attention
 from models.embeddings import Tokens
 from models.towers import add_positions, embed_ids, embed_patches
 from models.transformer import (
@@ -60,8 +61,9 @@ class ImageTower(nn.Module):
     compute: Compute
 
     @nn.compact
-    def __call__(self, image, attend=jax.nn.dot_product_attention, dense=False):
+    def __call__(self, image, attend=None, dense=False):
         shape, dtype = self.shape, self.compute.dtype
+        attend = attend or attention.of(self.compute)
         x = embed_patches(image, shape, self.compute, use_bias=True)
         x = add_positions(self, x, shape.width**-0.5)
         x = Transformer(shape, attend, self.compute, name="transformer")(x)
@@ -92,7 +94,8 @@ class TextTower(nn.Module):
         if packing:
             raise UserError("SigLIP's texts see their padding and cannot be packed")
         x = add_positions(self, embed_ids(text, shape, self.compute), 0.01)
-        x = Transformer(shape, jax.nn.dot_product_attention, self.compute, name="transformer")(x)
+        attend = attention.of(self.compute)
+        x = Transformer(shape, attend, self.compute, name="transformer")(x)
         embed = joint_embedding(self.embed_dim, shape, dtype, use_bias=True)
         tokens = Tokens(embed(x), jnp.ones(text.shape, bool)) if dense else None
         return unit_norm(embed(x[:, -1])), tokens

@@ -4,14 +4,13 @@ Each returns its pooled embedding and, where it is asked to, what stands before 
 a patch or token, through the same norm and projection, not normalised.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
 from errors import UserError
+from models import attention
 from models.embeddings import Tokens
 from models.parameters import Dense
 from models.transformer import (
@@ -31,7 +30,7 @@ class ImageTower(nn.Module):
     """Vision transformer: images [N, H, W, 3] -> (float32 [N, embed_dim] of unit norm, patches).
 
     Patches are float32 [N, P, embed_dim], or None where `dense` is not set.
-    attend: see Attention; models/video.py lets frames see their neighbours.
+    attend: see Attention, by default plain; models/video.py lets frames see their neighbours.
     """
 
     shape: VisionConfig
@@ -39,8 +38,9 @@ class ImageTower(nn.Module):
     compute: Compute
 
     @nn.compact
-    def __call__(self, image, attend=jax.nn.dot_product_attention, dense=False):
+    def __call__(self, image, attend=None, dense=False):
         shape, dtype = self.shape, self.compute.dtype
+        attend = attend or attention.of(self.compute)
         x = embed_patches(image, shape, self.compute)
         cls = self.param("class_embedding", normal(shape.width**-0.5, "embed"), (shape.width,))
         cls = jnp.broadcast_to(cls.astype(dtype), (x.shape[0], 1, shape.width))
@@ -76,7 +76,7 @@ class TextTower(nn.Module):
             )
         ids, places, mask = unpack(text, packing[0]) if packing else (text, None, None)
         x = add_positions(self, embed_ids(ids, shape, self.compute), 0.01, places)
-        attend = functools.partial(jax.nn.dot_product_attention, is_causal=True)
+        attend = attention.of(self.compute, is_causal=True)
         x = Transformer(shape, attend, self.compute, name="transformer")(x, mask)
         embed = joint_embedding(self.embed_dim, shape, dtype)
         is_end = text == shape.eos_token_id

@@ -103,6 +103,7 @@ class Compute:
       dtype: of activations and matrix products; parameters and outputs are float32.
       remat: what the backward pass recomputes, a name of REMAT_POLICIES.
       unroll_layers: unroll the scan over layers (slower to compile; see docs/performance.md).
+      attention: whose, a name of models.attention.IMPLEMENTATIONS.
       constrain: (activation, logical axis names) -> activation; lays it out on a mesh.
       shards: parts that the axis called batch is laid out in.
       frozen_layers: path of a stack of layers -> how many of the first learn nothing at all: their
@@ -112,6 +113,7 @@ class Compute:
     dtype: Any = jnp.float32
     remat: str = "none"
     unroll_layers: bool = False
+    attention: str = "auto"
     constrain: Callable = lambda x, names: x
     shards: int = 1
     frozen_layers: Callable[[str], int] = lambda stack: 0

@@ -35,8 +35,6 @@ def temporal_attention(query, key, value, mask=None, *, num_frames: int, window:
     """
     if edge not in EDGES:
         raise UserError(f"unknown edge {edge!r}; give one of {', '.join(EDGES)}")
-    if window == 0:
-        return jax.nn.dot_product_attention(query, key, value)
     clips = (-1, num_frames, *query.shape[1:])
     query, key, value = (x.reshape(clips) for x in (query, key, value))
     beyond = [(0, 0), (window, window), (0, 0), (0, 0), (0, 0)]
@@ -87,13 +85,14 @@ class VideoCLIP(CLIP):
 
     def encode_video(self, video):
         """Clips [N, T, H, W, 3] -> unit-norm float32 [N, T, D], an embedding a frame."""
+        window = self.config.video.window
         attend = functools.partial(
             temporal_attention,
             num_frames=video.shape[1],
-            window=self.config.video.window,
+            window=window,
             edge=self.config.video.edge,
         )
-        frames, _ = self.vision(video.reshape(-1, *video.shape[2:]), attend)
+        frames, _ = self.vision(video.reshape(-1, *video.shape[2:]), attend if window else None)
         return frames.reshape(*video.shape[:2], -1)
 
     def encode_classes(self, class_text):

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from errors import UserError
+from models.attention import IMPLEMENTATIONS
 from models.clip import CLIP, CLIPConfig, VideoConfig
 from models.llama import Llama, LlamaConfig
 from models.transformer import REMAT_POLICIES, Compute, TextConfig, VisionConfig
@@ -234,6 +235,7 @@ def build(
     dtype: str = "auto",
     remat: str = "none",
     unroll_layers: bool = False,
+    attention: str = "auto",
     constrain: Callable = lambda x, names: x,
     shards: int = 1,
     pretrained: CLIPConfig | LlamaConfig | None = None,
@@ -246,12 +248,13 @@ def build(
       vocab_size, eos_token_id: of the tokenizer.
       dtype: of the computation; 'auto' is float32 on CPU, bfloat16 elsewhere.
       remat: a name of REMAT_POLICIES.
+      attention: auto, xla or cudnn, see models/attention.py.
       unroll_layers, constrain, shards: see Compute.
       pretrained: the shape of the weights that the run starts from, if there are any.
       options: see configure(), that of the model's file where it has one.
 
     Raises:
-      UserError: an unknown name, option, dtype or policy.
+      UserError: an unknown name, option, dtype, policy or attention.
     """
     shape_of, takes = find(name)
     options = {key: value for key, value in options.items() if not _unset(key, value, takes)}
@@ -259,7 +262,7 @@ def build(
     if name not in _forks():
         ids["pretrained"] = pretrained
     config = shape_of(**ids, **takes.arguments(options))
-    model = make(config, compute(dtype, remat, unroll_layers, constrain, shards))
+    model = make(config, compute(dtype, remat, unroll_layers, attention, constrain, shards))
     if isinstance(model, VideoCLIP):
         return model.clone(residual_heads=options["video"]["residual_heads"])
     return model
@@ -297,6 +300,7 @@ def compute(
     dtype: str = "auto",
     remat: str = "none",
     unroll_layers: bool = False,
+    attention: str = "auto",
     constrain: Callable = lambda x, names: x,
     shards: int = 1,
 ) -> Compute:
@@ -308,4 +312,8 @@ def compute(
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     if dtype not in DTYPES:
         raise UserError(f"config.model.dtype is '{dtype}'; there are: auto, {', '.join(DTYPES)}")
-    return Compute(jnp.dtype(dtype), remat, unroll_layers, constrain, shards)
+    if attention not in IMPLEMENTATIONS:
+        raise UserError(
+            f"config.model.attention is '{attention}'; there are: {', '.join(IMPLEMENTATIONS)}"
+        )
+    return Compute(jnp.dtype(dtype), remat, unroll_layers, attention, constrain, shards)

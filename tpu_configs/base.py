@@ -38,6 +38,7 @@ def get_config() -> ConfigDict:
     # weights, docs/performance.md).
     model.remat = "dots_no_batch"
     model.unroll_layers = False  # no loop over the layers; slower to compile
+    model.attention = "auto"  # xla or cudnn (NVIDIA GPUs, 16 bits); auto: cudnn where it can be
     model.logit_scale_init = placeholder(float)  # logarithm; the shape's own where None
     model.logit_bias_init = placeholder(float)  # SigLIP's bias; None for a model without one
     model.video = video = ConfigDict()  # how a model of video sees its frames, models/video.py
@@ -373,6 +374,7 @@ RESUMABLE = (
     "eval",
     "model.remat",
     "model.unroll_layers",
+    "model.attention",
     # Of the fingerprint, which older runs lack: how pictures are cropped for scoring.
     "vision.crop_corner",
     "vision.resize_to",

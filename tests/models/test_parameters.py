@@ -141,3 +141,25 @@ def test_a_tower_that_does_not_learn_is_not_gone_back_through(name):
     other = split(learn=("text/*" if name == "vision/*" else "vision/*",))
     rest = flops(jax.grad(lambda x: loss(parameters.join(x, other[2]))), other[1])
     np.testing.assert_allclose(part + rest - forward, whole, rtol=0.02)
+
+
+@pytest.mark.parametrize("shape, inputs", [((3, 32, 64), (1,)), ((3, 4, 8, 32), (1, 2))])
+def test_whole_numbers_are_as_close_as_qwix_has_them(shape, inputs):
+    """Another implementation of the same: absolute maxima, a scale for each layer and output."""
+    qwix = pytest.importorskip("qwix")
+    kernel = jax.random.normal(jax.random.key(0), shape) * jnp.arange(1.0, 1 + shape[-1])
+    outputs = [axis for axis in range(len(shape)) if axis not in inputs]
+    theirs = qwix.quantize(kernel, qtype=jnp.int8, channelwise_axes=outputs)
+    ours = parameters.quantize(kernel, stacked=1)
+    values, scale = ours[parameters.INT8], ours[parameters.INT8_SCALE]
+    assert (values.shape, scale.shape) == (theirs.qvalue.shape, theirs.scale.shape)
+    assert values.dtype == theirs.qvalue.dtype == jnp.int8
+    # Theirs divides by 127.5 and cuts the largest, ours by 127.
+    np.testing.assert_allclose(scale, theirs.scale, rtol=5e-3)
+    assert np.abs(np.asarray(values, int) - np.asarray(theirs.qvalue, int)).max() <= 1
+
+    def error(approximation):
+        return np.abs(approximation - kernel).max(axis=inputs)
+
+    assert (error(values * scale) <= 1.01 * error(qwix.dequantize(theirs))).mean() > 0.9
+    assert (error(values * scale) <= np.squeeze(scale, inputs) / 2 * 1.001).all()

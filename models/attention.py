@@ -1,0 +1,97 @@
+"""Which attention runs: XLA's, which is anywhere, or cuDNN's, which never holds the weights of all
+pairs in memory (flash attention, arXiv 2205.14135) and needs an NVIDIA GPU and 16 bits."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from errors import UserError
+
+IMPLEMENTATIONS = ("auto", "xla", "cudnn")
+_LARGEST_HEAD = 128  # of cuDNN's; it must be a multiple of 8
+
+
+def of(compute, is_causal: bool = False) -> Callable:
+    """The attention that a model is run with.
+
+    Args:
+      compute: models.transformer.Compute.
+
+    Returns:
+      (query [N, L, heads, head_dim], key and value [N, S, kv_heads, head_dim], mask) ->
+      [N, L, heads, head_dim]; mask is bool [N, 1, L, S] or None.
+
+    Raises:
+      UserError: when it is traced, see choose().
+    """
+
+    def attend(query, key, value, mask=None):
+        # cuDNN would want a mask as a number for every pair.
+        if mask is None and choose(compute, query.shape[-1]) == "cudnn":
+            return even(query, key, value, is_causal, "cudnn")
+        return jax.nn.dot_product_attention(
+            query, key, value, mask=mask, is_causal=is_causal, implementation="xla"
+        )
+
+    return attend
+
+
+def even(query, key, value, is_causal: bool, implementation: str):
+    """Self-attention at the next even length, which is the same: JAX has no gradient of cuDNN's at
+    odd ones, and images of 16 x 16 patches with a class token are 257 long."""
+    length = query.shape[1]
+    lengths = None
+    if length % 2:
+        query, key, value = (
+            jnp.pad(x, [(0, 0), (0, 1), (0, 0), (0, 0)]) for x in (query, key, value)
+        )
+        if not is_causal:  # causal, nobody sees the last place
+            lengths = jnp.full(len(query), length, jnp.int32)
+    out = jax.nn.dot_product_attention(
+        query,
+        key,
+        value,
+        is_causal=is_causal,
+        query_seq_lengths=lengths,
+        key_value_seq_lengths=lengths,
+        implementation=implementation,
+    )
+    return out[:, :length]
+
+
+def choose(compute, head_dim: int = 8) -> str:
+    """'cudnn' or 'xla', on the devices that there are, for attention without a mask.
+
+    Raises:
+      UserError: cuDNN's is asked for and cannot be.
+    """
+    if compute.attention == "xla":
+        return "xla"
+    obstacle = _obstacle(compute.dtype, head_dim)
+    if compute.attention == "cudnn" and obstacle:
+        raise UserError(f"config.model.attention is 'cudnn', but {obstacle}: give auto or xla")
+    return "xla" if obstacle else "cudnn"
+
+
+def describe(model) -> str:
+    """What is in use, for people."""
+    if not hasattr(model, "compute"):
+        return "attention is the model's own"
+    if choose(model.compute) == "xla":
+        return "attention is XLA's"
+    return "attention is cuDNN's, and XLA's for packed texts and for frames that see others"
+
+
+def _obstacle(dtype, head_dim: int) -> str:
+    """Why cuDNN's cannot be, or nothing."""
+    device = jax.local_devices()[0]
+    if "cuda" not in device.client.platform_version:
+        return f"the devices are {device.device_kind}, not NVIDIA GPUs"
+    if float(device.compute_capability) < 8:
+        return f"{device.device_kind} is older than Ampere"
+    if dtype not in (jnp.bfloat16, jnp.float16):
+        return f"the computation is in {jnp.dtype(dtype)} (config.model.dtype), not in 16 bits"
+    if head_dim % 8 or head_dim > _LARGEST_HEAD:
+        return f"heads are {head_dim} wide, no multiple of 8 up to {_LARGEST_HEAD}"
+    return ""
