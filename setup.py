@@ -11,7 +11,7 @@ CAPTIONS = ["datatrove>=0.10.1"]  # carries python -m captions.generate
 GCS = ["gcsfs"]
 WANDB, MLFLOW = ["wandb>=0.19"], ["mlflow-skinny>=3"]
 TEST = ["playwright", "pytest", "pytest-xdist", "ruff", "tensorboard", *CAPTIONS, *LANGUAGE]
-TEST += TEACHING + VIDEO + WANDB + MLFLOW + GCS + ["gcp-storage-emulator"]
+TEST += TEACHING + VIDEO + WANDB + MLFLOW + GCS + ["gcp-storage-emulator", "qwix>=0.1.8"]
 # open_clip needs torchvision; this pair of releases is known to import together.
 PARITY = ["torch==2.14.1", "torchvision==0.29.1", "open_clip_torch>=3.2"]
 
@@ -77,6 +77,7 @@ setup(
         "wandb": WANDB,
         "mlflow": MLFLOW,
         "gcs": GCS,  # gs:// for run directories, weights and data
-        "tpu": ["libtpu"],  # the TPU compiler, for perf/compile.py on a machine without a TPU
+        "cuda": ["jax[cuda12]"],  # NVIDIA GPUs, with CUDA 12, cuDNN and NCCL from wheels
+        "tpu": ["jax[tpu]"],  # TPUs; and their compiler, for steps of TPUs that are not there
     },
 )

@@ -29,7 +29,7 @@ def of(compute, is_causal: bool = False) -> Callable:
     def attend(query, key, value, mask=None):
         # cuDNN would want a mask as a number for every pair.
         if mask is None and choose(compute, query.shape[-1]) == "cudnn":
-            return even(query, key, value, is_causal, "cudnn")
+            return even(query, key, value, is_causal, "cudnn", compute.constrain)
         return jax.nn.dot_product_attention(
             query, key, value, mask=mask, is_causal=is_causal, implementation="xla"
         )
@@ -37,7 +37,7 @@ def of(compute, is_causal: bool = False) -> Callable:
     return attend
 
 
-def even(query, key, value, is_causal: bool, implementation: str):
+def even(query, key, value, is_causal: bool, implementation: str, constrain=lambda x, names: x):
     """Self-attention at the next even length, which is the same: JAX has no gradient of cuDNN's at
     odd ones, and images of 16 x 16 patches with a class token are 257 long."""
     length = query.shape[1]
@@ -47,7 +47,7 @@ def even(query, key, value, is_causal: bool, implementation: str):
             jnp.pad(x, [(0, 0), (0, 1), (0, 0), (0, 0)]) for x in (query, key, value)
         )
         if not is_causal:  # causal, nobody sees the last place
-            lengths = jnp.full(len(query), length, jnp.int32)
+            lengths = constrain(jnp.full(len(query), length, jnp.int32), ("batch",))
     out = jax.nn.dot_product_attention(
         query,
         key,

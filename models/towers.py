@@ -4,7 +4,6 @@ Each returns its pooled embedding and, where it is asked to, what stands before 
 a patch or token, through the same norm and projection, not normalised.
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn

@@ -2,9 +2,11 @@
 
 import importlib
 import json
+import re
 from pathlib import Path
 
 import pytest
+from ml_collections import ConfigDict
 
 from benchmarks import base as benchmarks
 from data import sources
@@ -12,6 +14,7 @@ from experiment import source_options
 from methods import base as methods
 from models import zoo
 from models.llama import LlamaConfig
+from tpu_configs import base
 from training.optimizer import make_optimizer
 
 FOLDER = Path(__file__).parents[1] / "tpu_configs"
@@ -66,3 +69,28 @@ def test_frosters_files_are_those_of_its_repository(name, tmp_path, shared):
         lists = Path(options.annotations)
         if (there / lists.parent.name).is_dir():
             assert (there / lists.parent.name / lists.name).is_file()
+
+
+def keys_in_docs() -> set[tuple[str, str]]:
+    """(page, key) of every key of a config that the docs name, in text or in tables of keys."""
+    keys = set()
+    for page in (FOLDER.parent / "docs").glob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        tables = re.findall(r"with `--config\.` in front \|(.*?)\n\n", text, re.DOTALL)
+        found = re.findall(r"--config\.([a-z_][\w.]*\w)", text)
+        found += re.findall(r"[`,]([a-z_]+(?:\.[\w.]+)?)=", "".join(tables))
+        keys |= {(page.name, key) for key in found}
+    return keys
+
+
+def has_key(config, names) -> bool:
+    if not names or not isinstance(config, ConfigDict):
+        return not names
+    return has_key(config[names[0]], names[1:]) if names[0] in config else not config.is_locked
+
+
+def test_the_keys_that_the_docs_name_are_there():
+    configs, keys = (base.get_config(), base.get_teaching_config()), keys_in_docs()
+    assert {"optimizer.mu_dtype", "microbatches"} <= {key for _, key in keys}
+    for page, key in sorted(keys):
+        assert any(has_key(config, key.split(".")) for config in configs), (page, key)

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -85,6 +86,29 @@ def test_slurm_starts_a_process_a_gpu(stand_in):
         "--coordinator=auto",
         *ARGUMENTS,
     ]
+
+
+def sourced(program, **environment):
+    """What a program prints after gpu_flags.sh."""
+    script = f'set -euo pipefail; . {FOLDER / "gpu_flags.sh"}; exec {program}'
+    return subprocess.run(
+        ["bash", "-c", script],
+        env={**os.environ, "JAX_PLATFORMS": "cpu", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_this_jax_knows_every_flag_for_gpus_and_ones_own_count():
+    start = f'{sys.executable} -c "import jax; jax.devices()"'
+    assert sourced(start).returncode == 0  # XLA ends a program with a flag that it does not know
+    assert "xla_gpu_nonsense" in sourced(start, XLA_FLAGS="--xla_gpu_nonsense=1").stderr
+    own = {"XLA_FLAGS": "--xla_own=1", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.5"}
+    said = sourced("env", **own).stdout.splitlines()
+    (flags,) = (line for line in said if line.startswith("XLA_FLAGS="))
+    assert "latency_hiding" in flags and flags.endswith(" --xla_own=1")
+    assert "XLA_PYTHON_CLIENT_MEM_FRACTION=0.5" in said
 
 
 def test_cloud_tpu_hands_the_command_to_every_host(stand_in):

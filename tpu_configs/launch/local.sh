@@ -12,6 +12,7 @@ count="${1:?how many processes, then the command}"
 shift
 python="${PYTHON:-python}"
 gpus="${GPUS_PER_PROCESS:-0}"
+if ((gpus)); then . "$(dirname "$0")/gpu_flags.sh"; fi
 port="$("$python" -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])')"
 
 processes=()

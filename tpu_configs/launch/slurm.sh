@@ -17,12 +17,7 @@
 #SBATCH --open-mode=append
 set -euo pipefail
 
-# Collectives run beside the computation that does not wait for them.
-export XLA_FLAGS="--xla_gpu_enable_latency_hiding_scheduler=true ${XLA_FLAGS:-}"
-# Nothing else is on these GPUs; NCCL needs what is left.
-export XLA_PYTHON_CLIENT_MEM_FRACTION="${XLA_PYTHON_CLIENT_MEM_FRACTION:-0.9}"
-# Every process compiles the same programs: once, where all can read them.
-export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$PWD/.jax_cache}"
+. tpu_configs/launch/gpu_flags.sh  # SLURM runs a copy of this file, in the folder of sbatch
 
 # SIGTERM, 300 s before the time is up, goes to the processes: they save and leave.
 exec srun --kill-on-bad-exit=1 python train.py --coordinator=auto "$@"
