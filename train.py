@@ -17,7 +17,6 @@ from data import pipeline, sources
 from dry_run import describe
 from eval import load_benchmarks
 from methods import base as methods
-from models import attention
 from paths import as_path
 from pretrained import fingerprint
 from pretrained.find import RUN_FILE
@@ -78,8 +77,7 @@ def train(config: ConfigDict, workdir: Path, dry_run: bool = False) -> None:
     )
     stop = StopSignal()
     with claim, contextlib.closing(checkpoints), contextlib.closing(logger):
-        logger.say(f"{len(source)} records, steps {start} to {total_steps}, {mesh.size} devices")
-        logger.say(attention.describe(run.model))
+        logger.say(f"{len(source)} records, steps {start} to {total_steps}, {run}")
         state = loop.fit(
             course.step,
             state,

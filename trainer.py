@@ -28,7 +28,7 @@ from data.text_tokenizer import TextTokenizer, load_text_tokenizer
 from errors import UserError
 from methods import base as methods
 from methods.base import Method
-from models import zoo
+from models import attention, zoo
 from pretrained import fingerprint
 from pretrained.find import WeightsSource, find_weights
 from pretrained.load import load_tokenizer_of, load_weights
@@ -89,6 +89,10 @@ class Run:
         self._layout = functools.partial(meshes.tree_shardings, self.mesh)
         self._shardings = self._layout(boxed)
         self._trainable = experiment.trainable_of(config.train, boxed)
+
+    def __str__(self) -> str:
+        """What it runs on, for people."""
+        return f"{self.mesh.size} devices, {attention.describe(self.model)}"
 
     @classmethod
     def open(cls, config: ConfigDict) -> "Run":
