@@ -5,7 +5,7 @@
 The same command goes on where a stopped run was, also on another mesh or number of hosts.
 """
 
-import contextlib
+from contextlib import closing
 from pathlib import Path
 
 import jax
@@ -76,7 +76,7 @@ def train(config: ConfigDict, workdir: Path, dry_run: bool = False) -> None:
         config=config.to_dict(),
     )
     stop = StopSignal()
-    with claim, contextlib.closing(checkpoints), contextlib.closing(logger):
+    with claim, closing(checkpoints), closing(logger), closing(batches):
         logger.say(f"{len(source)} records, steps {start} to {total_steps}, {run}")
         state = loop.fit(
             course.step,

@@ -5,6 +5,7 @@ params = run.fit(source, steps=100, params=run.first_params())
 encoder = run.encoder(params)                           # for benchmarks
 """
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -210,7 +211,7 @@ class Run:
         )
         parameters = inspect.signature(train_batches).parameters.values()
         names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
-        return train_batches(source, **{name: options[name] for name in names})
+        return _closable(train_batches(source, **{name: options[name] for name in names}))
 
     def fit(self, source, steps: int, params: Any, seed: int | None = None) -> Any:
         """Trains on a source for so many steps; the same as a run of train.py of that length.
@@ -230,8 +231,8 @@ class Run:
           UserError: the loss or its gradient is not finite.
         """
         seed = self.config.seed if seed is None else seed
-        batches = self.batches(source, self.extras(source), seed=seed)
-        return self.fit_batches(batches, steps, params, seed)
+        with contextlib.closing(self.batches(source, self.extras(source), seed=seed)) as batches:
+            return self.fit_batches(batches, steps, params, seed)
 
     def fit_batches(self, batches: Iterator[dict], steps: int, params: Any, seed: int) -> Any:
         """fit() on batches of one's own, with the fields that the method needs."""
@@ -255,6 +256,10 @@ class Run:
         """Scores by name on the benchmarks of config.eval; how: see eval.evaluate()."""
         options = self.config.eval
         return evaluation.evaluate(options, self.model, params, self.mesh, self.tokenizer, **how)
+
+
+def _closable(batches: Iterator[dict]) -> Iterator[dict]:
+    yield from batches
 
 
 def _weights(config: ConfigDict) -> WeightsSource | None:

@@ -46,6 +46,12 @@ def pack(
     return slots.reshape(shards, rows, row_length), starts.astype(np.int32)
 
 
+def with_rows(slots: np.ndarray, starts: np.ndarray, rows: int) -> np.ndarray:
+    """The slots that pack() made with starts, of rows as long as texts, with empty rows added."""
+    empty = starts.shape[1] * slots.shape[2]
+    return np.pad(slots, [(0, 0), (0, rows - slots.shape[1]), (0, 0)], constant_values=empty)
+
+
 def _best_fit_decreasing(sizes: np.ndarray, capacity: int) -> tuple[np.ndarray, int]:
     """First place of each item when rows are laid end to end, and the number of rows."""
     starts = np.empty(len(sizes), np.int64)

@@ -4,9 +4,15 @@ No state is saved or restored: a run that resumes asks for the batches from its 
 any number of worker processes and hosts.
 """
 
+import atexit
 import dataclasses
+import itertools
 import math
+import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 
 import grain
@@ -17,6 +23,7 @@ from data import images, packing, roles, sources
 from errors import UserError
 
 CONTEXT_LENGTH = 77
+SLOTS, STARTS = "text_slots", "text_starts"
 # Without end, Grain's lengths would overflow where a process has one sample of a batch.
 _MOST_SAMPLES = 2**50
 
@@ -90,6 +97,8 @@ def train_batches(
     everyone = {"": Reader(tokenizer, context_length, causal, image_size)}
     everyone |= {f"{name}/": Reader(**options) for name, options in readers.items()}
     sample = _Sample(everyone, crop_scale, num_negatives, make_negatives, texts)
+    own_texts = {prefix: reader for prefix, reader in everyone.items() if reader.tokenizer}
+    packed = [prefix for prefix, reader in own_texts.items() if reader.causal and text_rows]
     dataset = sampled_batches(
         source,
         sample,
@@ -99,15 +108,15 @@ def train_batches(
         workers=workers,
         process_index=process_index,
         process_count=process_count,
+        pieces=shards,
+        finish=_Pack(packed),
     )
 
     def arrange(batch):
-        for prefix, reader in everyone.items():
+        for prefix, reader in own_texts.items():
             own = {name[len(prefix) :]: x for name, x in batch.items() if name.startswith(prefix)}
-            if reader.tokenizer is None:
-                continue
-            if reader.causal and text_rows:
-                own = pack_texts(own, text_rows, shards, agree)
+            if prefix in packed:
+                own = _with_common_rows(own, text_rows, agree)
             else:
                 longest = reader.context_length
                 shorter = text_lengths if reader.causal else ()
@@ -116,7 +125,7 @@ def train_batches(
             batch = batch | {prefix + name: x for name, x in own.items()}
         return batch
 
-    return arranged(dataset, arrange)
+    return arranged(dataset, arrange, pieces=shards)
 
 
 def sampled_batches(
@@ -129,14 +138,23 @@ def sampled_batches(
     workers: int = 0,
     process_index: int = 0,
     process_count: int = 1,
+    pieces: int = 1,
+    finish: Callable[[dict], dict] | None = None,
 ) -> grain.IterDataset:
     """This process's rows of the global batches from start_step on, see train_batches().
 
     Args:
       sample: (record, rng) -> dict of arrays, a row of the batch; pickled to the workers.
+      pieces: equal parts of a batch, which come one after another and arranged() joins. A worker
+        makes a piece at a time, and holds two in shared memory at most.
+      finish: a piece of a batch -> what a worker hands out of it; pickled to the workers.
     """
-    if batch_size % process_count:
-        raise UserError(f"batch_size {batch_size} is not divisible by {process_count} processes")
+    ways = process_count * pieces
+    if batch_size % ways:
+        parts = f" times {pieces} shards of the batch" if pieces > 1 else ""
+        raise UserError(
+            f"batch_size {batch_size} is not divisible by {process_count} processes{parts}"
+        )
     kept = steps_per_epoch(len(source), batch_size) * batch_size
     dataset = (
         grain.MapDataset.source(source)
@@ -144,16 +162,32 @@ def sampled_batches(
         .shuffle()[:kept]
         .repeat(_MOST_SAMPLES // kept)
         .random_map(sample)
-        # Whole batches go to the processes in turn: laid side by side on the devices they make
-        # the global batch in the same order for any number of processes.
-        .batch(batch_size // process_count)[process_index::process_count][start_step:]
-        .to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
+        .batch(batch_size // ways)
     )
+    # Whole batches go to the processes in turn: laid side by side on the devices they make the
+    # global batch in the same order for any number of processes.
+    first = process_index * pieces
+    in_turn = [dataset[i::ways] for i in range(first, first + pieces)]
+    dataset = grain.MapDataset.mix(in_turn)[start_step * pieces :]
+    dataset = dataset.map(finish) if finish else dataset
+    dataset = dataset.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
     if not workers:
         return dataset
     if not flags.FLAGS.is_parsed():  # outside absl.app; Grain's workers read its flags
         flags.FLAGS.mark_as_parsed()
-    return dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+    options = grain.MultiprocessingOptions(num_workers=workers)
+    return dataset.mp_prefetch(options, _end_with_parent)
+
+
+def _end_with_parent(worker: int, workers: int) -> None:
+    """Else workers outlive a run that was killed, and wait for ever with their shared memory."""
+    del worker, workers
+
+    def wait_and_end():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait_and_end, daemon=True).start()
 
 
 def batch_fields(num_negatives: int, texts: Sequence[tuple[str, int, int]] = ()) -> tuple[str, ...]:
@@ -262,30 +296,89 @@ def check_negatives(source) -> None:
                 )
 
 
-def arranged(dataset, arrange):
-    """The batches, each arranged for the model: batch -> batch."""
-    batches = iter(dataset)
+def arranged(dataset, arrange: Callable[[dict], dict], pieces: int = 1) -> Iterator[dict]:
+    """The batches of sampled_batches(), each arranged for the model.
+
+    The next one is put together in a thread meanwhile; arrange is called in the caller's, where
+    processes may agree.
+    """
+    source, stopped = iter(dataset), threading.Event()
+
+    def join():
+        parts = [next(source) for _ in range(pieces) if not stopped.is_set()]
+        return _joined(parts) if len(parts) == pieces else None
+
+    thread = ThreadPoolExecutor(1)
+
+    def stop():
+        nonlocal source
+        stopped.set()
+        thread.shutdown()
+        source.close()
+        source = None  # Grain's finalizers fail where they run last
+
+    atexit.register(stop)  # before what it would need is gone
     try:
-        for batch in batches:
-            # Copied: a worker's arrays lie in shared memory, which dies before they may.
-            yield {name: np.array(value) for name, value in arrange(batch).items()}
+        coming = thread.submit(join)
+        while True:
+            batch = coming.result()
+            coming = thread.submit(join)
+            yield arrange(batch)
     finally:
-        batches.close()
+        atexit.unregister(stop)
+        stop()
+
+
+def _joined(pieces: Sequence[dict]) -> dict:
+    """Copied: a worker's arrays lie in shared memory, which dies before they may."""
+    joined = {name: [piece[name] for piece in pieces] for name in pieces[0]}
+    for name in joined:
+        if name.endswith(SLOTS):
+            starts = [piece[name.replace(SLOTS, STARTS)] for piece in pieces]
+            rows = max(slots.shape[1] for slots in joined[name])
+            joined[name] = list(
+                map(packing.with_rows, joined[name], starts, itertools.repeat(rows))
+            )
+    return {name: np.concatenate(parts) for name, parts in joined.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pack:
+    """Packs the texts of a piece of a batch, of one shard, into as few rows as hold them.
+
+    Attributes:
+      prefixes: of the texts' names.
+    """
+
+    prefixes: Sequence[str]
+
+    def __call__(self, piece):
+        for prefix in self.prefixes:
+            own = {name[len(prefix) :]: x for name, x in piece.items() if name.startswith(prefix)}
+            slots, starts = packing.pack(*_side_by_side(own, 1), lambda rows: rows)
+            piece = piece | {prefix + SLOTS: slots, prefix + STARTS: starts}
+        return piece
 
 
 def pack_texts(batch, text_rows, shards=1, agree=lambda rows: rows):
     """A batch with text_slots and text_starts, see train_batches()."""
-    of_batch = _texts(batch).values()
+    slots, starts = packing.pack(*_side_by_side(batch, shards), lambda rows: rows)
+    return _with_common_rows(batch | {SLOTS: slots, STARTS: starts}, text_rows, agree)
+
+
+def _side_by_side(batch, shards: int) -> tuple[np.ndarray, int]:
+    """All texts of a batch, int32 [shards, texts, L], sample by sample; and L."""
     n, length = batch["text"].shape
-    texts = np.concatenate([ids.reshape(n, -1, length) for ids in of_batch], axis=1)
-    texts = texts.reshape(shards, -1, length)
-    steps = [math.ceil(share * texts.shape[1]) for share in sorted({*text_rows, 1.0})]
+    of_batch = [ids.reshape(n, -1, length) for ids in _texts(batch).values()]
+    return np.concatenate(of_batch, axis=1).reshape(shards, -1, length), length
 
-    def choose_rows(needed):
-        return agree(next(rows for rows in steps if rows >= needed))
 
-    slots, starts = packing.pack(texts, length, choose_rows)
-    return batch | {"text_slots": slots, "text_starts": starts}
+def _with_common_rows(batch, text_rows, agree):
+    """A batch whose packed texts have as many rows as those of all processes."""
+    slots, starts = batch[SLOTS], batch[STARTS]
+    steps = [math.ceil(share * starts.shape[1]) for share in sorted({*text_rows, 1.0})]
+    rows = agree(next(rows for rows in steps if rows >= slots.shape[1]))
+    return batch | {SLOTS: packing.with_rows(slots, starts, rows)}
 
 
 def _cut(batch, lengths, agree):

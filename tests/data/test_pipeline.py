@@ -1,4 +1,9 @@
 import itertools
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -320,3 +325,80 @@ def test_a_process_may_have_one_sample_of_a_batch(processes):
     for step, expected in enumerate(whole):
         found = np.concatenate([part[step]["number"] for part in parts])
         np.testing.assert_array_equal(found, expected["number"])
+
+
+def test_pieces_make_the_same_batches_for_any_number_of_processes():
+    """A shard's texts are packed by a worker, one piece of a batch at a time."""
+    options = dict(num_negatives=2, text_rows=(0.1, 0.25, 0.5))
+    whole = batches(5, shards=4, **options)
+    assert_same(batches(4, shards=4, start_step=1, workers=2, **options), whole[1:])
+    fields = [name for name in whole[0] if name not in ("text_slots", "text_starts")]
+    for batch, alone in zip(whole, batches(5, shards=1, **options), strict=True):
+        for name in fields:
+            np.testing.assert_array_equal(batch[name], alone[name])
+        # As packing.pack() places the shards of a whole batch.
+        packed = pipeline.pack_texts(batch, options["text_rows"], shards=4)
+        for name in ("text_slots", "text_starts"):
+            np.testing.assert_array_equal(batch[name], packed[name])
+    halves = [
+        batches(5, shards=2, process_count=2, process_index=i, agree=lambda rows: 6, **options)
+        for i in range(2)
+    ]
+    for batch, first, second in zip(whole, *halves, strict=True):
+        for name in fields:
+            both = np.concatenate([first[name], second[name]])
+            np.testing.assert_array_equal(both, batch[name])
+
+
+def test_a_batch_that_its_shards_do_not_divide():
+    with pytest.raises(ValueError, match="8 is not divisible by 2 processes times 3 shards"):
+        batches(1, process_count=2, shards=3)
+
+
+RUN = """
+import os, signal, sys, time
+import numpy as np
+from data import pipeline
+
+
+def sample(record, rng):
+    return {"image": np.full((200_000,), record, np.uint8)}
+
+
+if __name__ == "__main__":
+    made = pipeline.sampled_batches(range(64), sample, batch_size=16, seed=0, workers=2, pieces=4)
+    iterator = pipeline.arranged(made, lambda batch: batch, pieces=4)
+    for _ in range(3):
+        assert next(iterator)["image"].shape == (16, 200_000)
+    time.sleep(1)  # the workers have filled their queues
+    if sys.argv[1] == "closed":
+        iterator.close()
+    elif sys.argv[1] == "failed":
+        raise SystemExit("failed")
+    elif sys.argv[1] == "at once":
+        os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("how", ["closed", "left open", "failed", "at once"])
+def test_no_shared_memory_is_left_behind(how, tmp_path):
+    folder = Path("/dev/shm")
+    if not folder.is_dir():
+        pytest.skip("this system has no /dev/shm to look into")
+    script = tmp_path / "run.py"
+    script.write_text(RUN)
+    before = set(folder.iterdir())
+    done = subprocess.run(
+        [sys.executable, script, how],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,  # until the workers have ended, too
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == (how == "failed"), done.stderr
+    deadline = time.monotonic() + 20  # the resource tracker ends after the process
+    while (left := set(folder.iterdir()) - before) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left, done.stderr
+    assert how == "at once" or "leaked" not in done.stderr
