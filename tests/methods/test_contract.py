@@ -187,9 +187,9 @@ def on_mesh(method, mesh):
     """The compiled step and the state before the first one, laid out on a mesh."""
 
     def place(x):
-        axes = ("tensor", "fsdp") if x.ndim == 2 else ()
-        divided = [a if not x.shape[i] % mesh.shape[a] else None for i, a in enumerate(axes)]
-        return jax.device_put(x, NamedSharding(mesh, PartitionSpec(*divided)))
+        # As training/mesh.py has a patch embedding or a table of tokens.
+        split = x.ndim == 2 and x.shape[1] % mesh.shape["fsdp"] == 0
+        return jax.device_put(x, NamedSharding(mesh, PartitionSpec(*[None, "fsdp"][: 2 * split])))
 
     state = jax.tree.map(place, small.make_state(method, TX))
     return jit_train_step(make_step(method), state), state
