@@ -265,6 +265,11 @@ def is_folder(path) -> bool:
     return is_remote(path) or Path(path).is_dir()
 
 
+def may_write(folder) -> bool:
+    """Whether this process may write into a folder; of a bucket only writing tells."""
+    return is_remote(folder) or os.access(folder, os.W_OK, effective_ids=True)
+
+
 def free_bytes(folder) -> float:
     """Room for what is to be written to a folder."""
     return float("inf") if is_remote(folder) else shutil.disk_usage(folder).free

@@ -16,7 +16,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from errors import FileError, MissingFileError, UserError
 from files import finite_or_none, read_object, write_json
-from paths import absolute, as_path, free_bytes, make_folder, move
+from paths import absolute, as_path, free_bytes, make_folder, may_write, move
 from pretrained.checksums import CHECKSUMS, checksums, differing
 from training.lock import RunLock
 from training.state import TrainState
@@ -249,6 +249,8 @@ class Checkpoints:
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves((_items(state), list(fixed.values()))))
         free = free_bytes(self._manager.directory)
         with self._writing():
+            if not may_write(self._manager.directory):
+                raise FileError("it may not be written")
             if free < needed:
                 raise FileError(f"{free / 1e6:.0f} MB are free and it takes {needed / 1e6:.0f} MB")
             with ocp.StandardCheckpointer() as writer:
