@@ -267,7 +267,9 @@ def is_folder(path) -> bool:
 
 def may_write(folder) -> bool:
     """Whether this process may write into a folder; of a bucket only writing tells."""
-    return is_remote(folder) or os.access(folder, os.W_OK, effective_ids=True)
+    return is_remote(folder) or os.access(
+        folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids
+    )
 
 
 def free_bytes(folder) -> float:
