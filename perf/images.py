@@ -1,23 +1,27 @@
 """Prints how many photographs, or clips of videos, one core decodes and crops a second.
 
 python -m perf.images FOLDER [--size 224] [--seconds 10]
+python -m perf.images FOLDER --peer # beside torch's DataLoader (pip install -e ".[parity]")
 python -m perf.images --rendered    # videos written for the purpose
 """
 
 import argparse
+import contextlib
 import functools
 import itertools
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from data import images, video
+from data import images, pipeline, video
 from data.moving import Moving
 from errors import one_line_errors
 
+BATCH, ROUNDS = 64, 5
 PHOTOGRAPHS, VIDEOS = (".jpg", ".jpeg"), (".avi", ".mkv", ".mp4", ".webm")
 
 
@@ -59,6 +63,67 @@ def photographs(paths: list[Path], size: int, seconds: float) -> str:
     )
 
 
+def in_batches(paths: list[Path], size: int) -> Iterator[int]:
+    """The pipeline that trains, without texts, in this process; yields the images of each batch."""
+
+    def sample(path, rng):
+        return {"image": images.train_image(path, size, rng)}
+
+    batches = pipeline.sampled_batches(list(map(str, paths)), sample, batch_size=BATCH, seed=0)
+    for batch in pipeline.arranged(batches, lambda batch: batch):
+        yield len(batch["image"])
+
+
+def peers_batches(paths: list[Path], size: int) -> Iterator[int]:
+    """The same of torch's DataLoader and the transforms that open_clip trains with."""
+    import open_clip
+    import torch
+
+    transform = open_clip.image_transform(
+        size, is_train=True, mean=(0.481, 0.458, 0.408), std=(0.269, 0.261, 0.276)
+    )
+
+    class Photographs(torch.utils.data.Dataset):
+        def __len__(self):
+            return len(paths)
+
+        def __getitem__(self, i):
+            with Image.open(paths[i]) as image:
+                return transform(image)
+
+    torch.set_num_threads(1)
+    loader = torch.utils.data.DataLoader(Photographs(), BATCH, shuffle=True, drop_last=True)
+    while True:
+        for batch in loader:
+            yield len(batch)
+
+
+def compare(paths: list[Path], size: int, seconds: float) -> str:
+    """Images a second of this process's time, in turns."""
+    repeated = paths * -(-BATCH // len(paths))
+    pipelines = {"ours": in_batches(repeated, size), "torch's": peers_batches(repeated, size)}
+    rates = {name: [] for name in pipelines}
+    for batches in pipelines.values():
+        next(batches)  # imports, first reads of the files
+    for _ in range(ROUNDS):
+        for name, batches in pipelines.items():
+            count, start = 0, time.process_time()
+            while (spent := time.process_time() - start) < seconds / ROUNDS:
+                count += next(batches)
+            rates[name].append(count / spent)
+    with contextlib.ExitStack() as stack:
+        opened = [stack.enter_context(Image.open(path)) for path in paths[:100]]
+        width, height = np.mean([image.size for image in opened], axis=0)
+    ours, theirs = (np.array(rates[name]) for name in pipelines)
+    ratios = ours / theirs
+    return (
+        f"{len(paths)} JPEGs of {width:.0f} x {height:.0f} pixels to {size} x {size}, batches of "
+        f"{BATCH}, images/s/core: ours {np.median(ours):.0f}, torch's DataLoader "
+        f"{np.median(theirs):.0f}; {np.median(ratios):.2f} times ({ratios.min():.2f} to "
+        f"{ratios.max():.2f} of {ROUNDS} rounds in turn)"
+    )
+
+
 def videos(paths: list[Path], size: int, seconds: float) -> str:
     one = functools.partial(video.train_clip, size=size, rng=np.random.default_rng(0))
     clips = measure(one, paths, seconds)
@@ -73,6 +138,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, nargs="?", help="folder of photographs or videos")
     parser.add_argument("--rendered", action="store_true", help="write videos and measure them")
+    parser.add_argument("--peer", action="store_true", help="beside torch's DataLoader")
     parser.add_argument("--size", type=int, default=224, help="pixels a side of the crop")
     parser.add_argument("--seconds", type=float, default=10, help="how long to measure")
     options = parser.parse_args()
@@ -82,7 +148,8 @@ def main():
         folder = options.folder or Path(temporary)
         if options.rendered:
             write_videos(folder)
-        for suffixes, report in ((PHOTOGRAPHS, photographs), (VIDEOS, videos)):
+        of_photographs = compare if options.peer else photographs
+        for suffixes, report in ((PHOTOGRAPHS, of_photographs), (VIDEOS, videos)):
             paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
             if paths:
                 print(report(paths, options.size, options.seconds))

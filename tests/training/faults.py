@@ -360,11 +360,13 @@ def table(runs: int, seed: int) -> dict[str, Counter]:
             if not hasattr(trial, "kept"):
                 finish(trial)
             survived = getattr(trial, "kept", None) or trial.result()
-            counts[name]["survived" if survived == expected else "lost"] += 1
-            counts[name]["tracebacks"] += "Traceback" in trial.said()
-            counts[name]["seconds"] += round(time.monotonic() - started)
-            if survived != expected:
-                print(f"run {number}, {name}:\n{trial.said()}", file=sys.stderr)
+            outcome = "survived" if survived == expected else "lost"
+            seconds = round(time.monotonic() - started)
+            traceback = "Traceback" in trial.said()
+            counts[name] += Counter({outcome: 1, "tracebacks": traceback, "seconds": seconds})
+            print(f"run {number}, {name}: {outcome}, {seconds} s", file=sys.stderr)
+            if outcome == "lost":
+                print(trial.said(), file=sys.stderr)
     return counts
 
 
