@@ -77,7 +77,7 @@ class Scores:
       outcomes: what they were made of, by subset.
       aggregates: what is made of subsets.
       again: another encoder -> its Scores on the same questions.
-        None unless texts are chosen, which a model of the texts alone could tell apart.
+        None unless texts are chosen that a model of the texts alone could tell apart.
     """
 
     scores: tuple[Score, ...]
@@ -140,7 +140,10 @@ def benchmark(
                 made = made({name: len(o.items) for name, o in outcomes.items()})
             scores = summarise(outcomes, made, left_out, ties=ties, listed=listed)
             again = functools.partial(judge, items=items, left_out=left_out)
-            return dataclasses.replace(scores, again=again if scorer.chooses_texts else None)
+            # Where all questions of a subset have the same texts, these alone tell nothing.
+            differ = any(len({id(i.texts) for i in o.items}) > 1 for o in outcomes.values())
+            may_tell = scorer.chooses_texts and differ
+            return dataclasses.replace(scores, again=again if may_tell else None)
 
         run.read, run.scorer = read, scorer
         return run

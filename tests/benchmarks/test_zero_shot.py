@@ -101,6 +101,7 @@ def test_an_oracle_is_right_and_a_class_counts_once(mocked, shared):
     )
     constant = zero_shot.run(honest.Constant(), **options)
     assert all(s.ties == s.count and s.value == 0 for s in constant.scores)
+    assert constant.again is None, "the classes are the same for all: texts alone tell nothing"
 
 
 def test_a_small_real_set_as_a_folder_and_through_array_record(shared, tmp_path):
