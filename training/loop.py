@@ -106,7 +106,8 @@ def fit(
         logger.say("compiling: the first step takes longer")
     while done < total_steps:
         batch = next(batches)
-        logger.clock.lap("data")
+        # Nobody waited for data while the step before was still at work.
+        logger.clock.lap("step" if _at_work(previous) else "data")
         counts.update({name: int(batch.pop(name).sum()) for name in COUNTERS if name in batch})
         programs = _programs(step)
         due = done + 1 == total_steps or checkpoints.due(done + 1)
@@ -147,6 +148,12 @@ def fit(
     for name, count in counts.items():
         logger.say(f"steps {start + 1} to {done}: {count} {COUNTERS[name]}")
     return state
+
+
+def _at_work(metrics: Mapping | None) -> bool:
+    """Whether the devices have not yet made these metrics."""
+    arrays = [x for x in jax.tree.leaves(metrics) if isinstance(x, jax.Array)]
+    return not all(x.is_ready() for x in arrays)
 
 
 def _programs(step: Callable) -> int:

@@ -3,8 +3,12 @@
 import time
 from types import SimpleNamespace
 
+import jax
+import jax.numpy as jnp
 import pytest
+from jax import lax
 
+from tests.training import linear
 from tests.training.test_loop import logged, run
 from training.goodput import PARTS, Clock
 
@@ -56,3 +60,27 @@ def test_a_run_tells_where_its_time_went_over_restarts(tmp_path, capsys, monkeyp
     lost = sum(first.values()) - sum(rows[3].values())
     assert rows[12]["lost"] == pytest.approx(lost)
     assert all(rows[12][part] >= rows[3][part] for part in PARTS)
+
+
+def test_data_that_came_while_the_step_was_at_work_kept_nobody_waiting(tmp_path):
+    def slow_batches():
+        for batch in linear.batches():
+            time.sleep(0.05)
+            yield batch
+
+    def slowed(step):
+        @jax.jit
+        def late(x):
+            start = jnp.full((600, 600), x)
+            return x + 0 * jnp.sum(lax.fori_loop(0, 30, lambda i, a: jnp.tanh(a @ a), start))
+
+        def run_step(state, batch, measured):
+            state, metrics = step(state, batch, measured)
+            return state, {**metrics, "loss": late(metrics["loss"])}
+
+        return run_step
+
+    run(tmp_path, batches=slow_batches(), log_every=6, total=6, wrap=slowed)
+    seconds = times(logged(tmp_path)[-1])
+    assert seconds["data"] < 0.3  # three were waited for: the first, and those after a checkpoint
+    assert seconds["step"] > 0.3

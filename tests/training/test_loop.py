@@ -47,6 +47,7 @@ def run(
     log_every=1,
     quick_every=0,
     stop=None,
+    wrap=lambda step: step,
 ):
     """Trains as train.py does; `stop_at` cuts the run off there, as a kill would."""
     mesh = meshes.make_mesh(fsdp=fsdp)
@@ -65,7 +66,7 @@ def run(
     logger = MetricLogger(workdir, start_step=start, total_steps=total, batch_size=8)
     try:
         return loop.fit(
-            jit_train_step(make_train_step(linear.apply, None, method, tx), abstract),
+            wrap(jit_train_step(make_train_step(linear.apply, None, method, tx), abstract)),
             state,
             source,
             mesh=mesh,
