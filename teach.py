@@ -21,11 +21,13 @@ from ml_collections import ConfigDict, config_flags
 
 import experiment
 from benchmarks.world import zero_shot
+from data import sources
 from data.world import World
 from errors import UserError
 from files import dump_json, read_text
 from language import base as language
 from language.cache import cached
+from options import check_known
 from paths import as_path, on_disk
 from teaching import results
 from teaching.base import Item, Record, write_atomically
@@ -59,12 +61,31 @@ class Lend:
         seed = 1000 * (1 + sample) + self.seed
         return Scenes(scenes, self.config.eval.world.size, seed=seed).items("both")
 
-    def clip(self, world: World) -> ClipStudent:
+    def photographs(self, split: str):
+        """The records of config.data that teach ("train"), or those set aside ("test")."""
+        data = self.config.data
+        options = experiment.source_options(data) | {"split": split}
+        return sources.load(data.source, data.root, **options)
+
+    def clip(self, source) -> ClipStudent:
         """The student that the config describes, before any teaching; fit() trains it.
 
-        A record of its material holds `scene`, a number in the world, `caption` and `negatives`.
+        A record of its material holds `scene`, a number in the source, `caption` and `negatives`.
+
+        Args:
+          source: world() or photographs().
         """
-        return _clip(self.config, world)
+        return _clip(self.config, source)
+
+    def score(self, student: ClipStudent, name: str) -> float:
+        """A score of config.eval's benchmarks, 0 to 1.
+
+        Raises:
+          UserError: there is none of that name.
+        """
+        scores = _run(_plain(self.config))[0].evaluate(student.params)
+        check_known("score", name, scores)
+        return scores[name] / 100
 
     def retention(self, student: ClipStudent) -> float:
         """What must not be lost: the share of pictures of unseen classes that are named right."""
@@ -87,12 +108,16 @@ def _run(config: str) -> tuple[Run, Any]:
     return run, run.first_params()
 
 
-def _clip(config: ConfigDict, world: World) -> ClipStudent:
+def _plain(config: ConfigDict) -> str:
     plain = {k: v for k, v in config.to_dict().items() if k != "teach"} | {"seed": 0}
-    run, first = _run(json.dumps(plain, sort_keys=True))
+    return json.dumps(plain, sort_keys=True)
+
+
+def _clip(config: ConfigDict, source) -> ClipStudent:
+    run, first = _run(_plain(config))
 
     def trainer(params, records: Sequence[Record], seed: int):
-        material = Material(records, world, config.batch_size)
+        material = Material(records, source, config.batch_size)
         return run.fit(material, config.total_steps, params, seed)
 
     return ClipStudent(first, run.encoder, trainer, lambda p: float(np.exp(p["logit_scale"])))
@@ -103,9 +128,10 @@ class Material:
 
     num_negatives = 1  # a record may have fewer than the method takes, or none
 
-    def __init__(self, records: Sequence[Record], world: World, batch_size: int):
+    def __init__(self, records: Sequence[Record], source, batch_size: int):
         self._records = list(records) * -(-batch_size // len(records))
-        self._world = world
+        # The world renders an image alone for less.
+        self._image = getattr(source, "image", lambda index: source[index]["image"])
 
     def __len__(self) -> int:
         return len(self._records)
@@ -113,7 +139,7 @@ class Material:
     def __getitem__(self, index: int) -> dict:
         record = self._records[index]
         return {
-            "image": self._world.image(record["scene"]),
+            "image": self._image(record["scene"]),
             "captions": [record["caption"]],
             "negatives": list(record.get("negatives", ())),
             "key": f"record {index} of the material",

@@ -177,7 +177,7 @@ def open_negatives(data, source) -> Callable | None:
         pipeline.check_negatives(source)
         return None
     return Mixture(
-        tuple((_origin(name, source, tuple(type_weights)), w) for name, w in weights.items()),
+        tuple((open_origin(name, source, tuple(type_weights)), w) for name, w in weights.items()),
         type_weights,
         num_negatives=data.num_negatives,
         fill=data.fill_negatives,
@@ -196,7 +196,12 @@ def parse_weights(key: str, items: Sequence[str]) -> dict[str, float]:
     return weights
 
 
-def _origin(name: str, source, names: Sequence[str]) -> Origin:
+def open_origin(name: str, source, names: Sequence[str]) -> Origin:
+    """What writes negatives of these types: 'records', 'rules', or a folder of captions.generate.
+
+    Raises:
+      UserError: a type without a rule, or a folder without negatives for the source's captions.
+    """
     if name == "records":
         return FromRecords()
     if name == "rules":

@@ -2,14 +2,17 @@
 
 import importlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import teach
+from captions.types import DEGLA
 from data import pipeline
 from data.tokenizer import load_tokenizer
+from errors import UserError
 from teaching import results
 from teaching.results import Cells, Point
 from tpu_configs import base
@@ -156,3 +159,42 @@ def test_caption_calls_in_the_world(tmp_path, quick):
     points = run(lent, captions=16, probe=4, budgets=(0.5,), tested=3)
     assert {p.series for p in points} == {"utility", "least margin", "random"}
     assert {p.metric for p in points} == {"hard", "retention"}
+
+
+@pytest.mark.slow
+def test_photographs_of_ones_own(shared, tmp_path):
+    """What is weak, what was bought and what it brought, of two turns on real photographs."""
+    config = importlib.import_module("tpu_configs.teaching.photographs").get_config()
+    config.data.root = str(shared / "data/flickr8k")
+    config.init["from"] = base.WORLD_WEIGHTS
+    config.batch_size, config.total_steps, config.optimizer.warmup_steps = 8, 2, 1
+    config.data.test_size, config.data.train_size = 12, 20
+    config.data.text_rows, config.model.unroll_layers = (1.0,), False
+    run, takes = results.find(config.teach.paper)
+    lent = teach.Lend(config, 0, Cells(tmp_path), None)
+    options = takes.arguments(dict(policies=("by error", "captions only"), budget=10, turns=1))
+    points = {(p.series, p.x, p.metric): p.value for p in run(lent, **options)}
+    kinds = set(DEGLA)
+    for series in ("by error", "captions only"):
+        for turn in (0, 1):
+            by_type = [points[series, turn, kind] for kind in kinds]
+            assert points[series, turn, "composition"] == pytest.approx(np.mean(by_type))
+            assert 0 <= points[series, turn, "retention"] <= 1
+        assert sum(points[series, 1, f"bought: {kind}"] for kind in kinds) == 10
+    assert points["by error", 0, "composition"] == points["captions only", 0, "composition"]
+    lines = (tmp_path / "by_error/turn_001.jsonl").read_text().splitlines()
+    rows = map(json.loads, lines)
+    records = [row["record"] for row in rows if "record" in row]
+    source = lent.photographs("train")
+    for record in records:
+        assert record["caption"] in source[record["scene"]]["captions"]
+        text, caption = (words(record[key]) for key in ("negatives", "caption"))
+        assert text != caption and record["skill"] in kinds
+        if record["skill"].startswith(("swap", "reshuffle")):
+            assert sorted(text) == sorted(caption)
+    with pytest.raises(UserError, match="unknown score 'retrieval/x'"):
+        lent.score(lent.clip(source), "retrieval/x")
+
+
+def words(text):
+    return re.findall(r"\w+", (text if isinstance(text, str) else text[0]).lower())

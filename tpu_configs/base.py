@@ -266,7 +266,8 @@ def get_teaching_config() -> ConfigDict:
         teach.data = ""  # folder of the task's files
         teach.models = ConfigDict()  # name -> options of language.base.load
     config.lock()
-    for section in (config.method.options, config.data.options, teach.options, teach.models):
+    options = (config.model, config.method.options, config.data.options, *_sections(config.eval))
+    for section in (*options, teach.options, teach.models):
         section.unlock()
     return config
 

@@ -1,0 +1,126 @@
+"""Where a CLIP is weak on photographs of yours, what to buy, and what it brought (DataEnvGym)."""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from captions.mixture import Origin, open_origin
+from captions.sentences import normalise
+from captions.types import DEGLA
+from data import sources
+from errors import UserError
+from teaching.base import Episode, Item, accuracy
+from teaching.data_env import Allocation
+from teaching.results import Point
+
+PASSES = 4  # over the photographs, in search of captions that a type applies to
+
+
+@dataclasses.dataclass(frozen=True)
+class CaptionEngine:
+    """Captions of a source, each with a hard negative of a type; an Engine of data_env.py.
+
+    Attributes:
+      origin: writes the negatives.
+      plain: without them, a control.
+    """
+
+    source: Any
+    origin: Origin
+    plain: bool = False
+
+    def make(self, skill, count, rng):
+        orders = (rng.permutation(len(self.source)) for _ in range(PASSES))
+        found = (self._record(skill, int(i), rng) for i in itertools.chain.from_iterable(orders))
+        return list(itertools.islice(filter(None, found), count))
+
+    def _record(self, skill: str, index: int, rng) -> dict | None:
+        record = sources.without_image(self.source, index)
+        i = int(rng.integers(len(record["captions"])))
+        text = negative(self.origin, record, i, skill, rng)
+        if text is None:
+            return None
+        about = {"caption": record["captions"][i], "negatives": [] if self.plain else [text]}
+        return {"skill": skill, "scene": index, **about}
+
+
+def negative(origin: Origin, record: dict, i: int, skill: str, rng) -> str | None:
+    """A hard negative of a type for caption i of a record, or None where there is none."""
+    caption = normalise(record["captions"][i])
+    texts = origin.candidates(record, i, rng).get(skill, ())
+    return next((text for text in texts if normalise(text) != caption), None)
+
+
+def questions(source, origin: Origin, skills: Sequence[str], seed: int) -> list[Item]:
+    """Of each record and type one caption that it applies to, against its negative."""
+    items = []
+    for index, skill in itertools.product(range(len(source)), skills):
+        record, rng = source[index], np.random.default_rng((seed, index))
+        for i in rng.permutation(len(record["captions"])):
+            text = negative(origin, record, int(i), skill, rng)
+            if text is not None:
+                options = record["captions"][i], text
+                key = f"{record['key']}, {skill}"
+                items.append(Item(key, skill, "", options[0], options, image=record["image"]))
+                break
+    return items
+
+
+def experiment(
+    lend,
+    writer: str = "rules",
+    types: Sequence[str] = DEGLA,
+    turns: int = 2,
+    budget: int = 240,
+    policies: Sequence[str] = ("by error", "uniform", "captions only"),
+    retention: str = "retrieval/image_to_text_recall@1",
+) -> list[Point]:
+    """What a CLIP gets wrong by type of negative, what a teacher buys for it, and the gain.
+
+    Photographs of config.data teach; half of those set aside are what the teacher looks at, and
+    the other half is reported.
+
+    Args:
+      lend: see teach.py.
+      writer: of the negatives: rules, or a folder that captions.generate wrote.
+      types: the skills.
+      budget: captions with a negative a turn.
+      policies: of data_env.POLICIES; "captions only" is the control of the format.
+      retention: a score of config.eval's benchmarks that must not be lost.
+
+    Returns:
+      Over turns: accuracy by type, their mean (composition), retention, and what each type was
+      given (bought).
+    """
+    train, test = lend.photographs("train"), lend.photographs("test")
+    origin = open_origin(writer, train, tuple(types))
+    halves = (sources.Subset(test, range(half, len(test), 2)) for half in (0, 1))
+    asked, reported = (questions(half, origin, types, lend.seed) for half in halves)
+    if not (asked and reported):
+        raise UserError(f"{writer} has no negatives for the photographs set aside: write them, too")
+    skills = tuple(dict.fromkeys(item.skill for item in asked))
+    points = []
+    for policy in policies:
+        plain = policy == "captions only"
+        engine = CaptionEngine(train, origin, plain)
+        teacher = Allocation(skills, "uniform" if plain else policy, engine)
+
+        def measure(student):
+            by_type = accuracy(student.answer(reported))
+            composition = float(np.mean(list(by_type.values())))
+            kept = lend.score(student, retention)
+            return {"composition": composition, "retention": kept, **by_type}
+
+        folder = lend.cells.folder / policy.replace(" ", "_")
+        episode = Episode(
+            lend.clip(train), teacher, asked, folder, turns, budget,
+            seed=lend.seed, measure=measure, say=lend.cells.say,
+        )  # fmt: skip
+        for turn in episode.run()[1]:
+            bought = {f"bought: {name}": n for name, n in (turn.plan or {}).items()}
+            for metric, value in {**turn.measured, **bought}.items():
+                points.append(Point(policy, turn.number, metric, value))
+    return points
