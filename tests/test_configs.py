@@ -35,12 +35,11 @@ def test_an_experiments_parts_take_its_options(name):
     assert config.is_locked and (config.epochs is None) != (config.total_steps is None)
     method = methods.load(config.method.name, config.method.options)
     assert ("video" in method.batch_fields) == (config.model.video.window is not None)
-    model = zoo.build(
-        **config.model,
-        pretrained=LlamaConfig(8, 1, 2, 1, 4, 8, 49408, 64, (0,)),
-        vocab_size=49408,
-        eos_token_id=49407,
-    )
+    ids = dict(vocab_size=49408, eos_token_id=49407)
+    sees = "image" in method.batch_fields
+    llama = LlamaConfig(8, 1, 2, 1, 4, 8, 49408, 64, (0,))
+    shape = zoo.build("tiny", **ids).config if sees else llama
+    model = zoo.build(**config.model, pretrained=shape, **ids)
     assert model.example().keys() <= set(method.batch_fields)
     make_optimizer(**config.optimizer, total_steps=10**6, steps_per_epoch=100)
     for benchmark in config.eval.benchmarks:
