@@ -32,6 +32,7 @@ def get_config(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_an_experiments_parts_take_its_options(name):
     config = get_config(name)
+    config.data.root = config.data.root or "DIR"
     assert config.is_locked and (config.epochs is None) != (config.total_steps is None)
     method = methods.load(config.method.name, config.method.options)
     assert ("video" in method.batch_fields) == (config.model.video.window is not None)
