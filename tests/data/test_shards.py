@@ -5,15 +5,17 @@ import itertools
 import json
 import pickle
 import tarfile
+import time
 from collections import Counter
 
 import numpy as np
+import psutil
 import pyarrow
 import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from data import images, sources
+from data import images, sources, webdataset
 from data.pipeline import sampled_batches
 from errors import MissingFileError, UserError
 
@@ -143,6 +145,25 @@ def test_batches_of_shards_resume_and_do_not_depend_on_the_number_of_hosts(shard
     for batch, *parts in zip(whole, *halves, strict=True):
         for name in batch:
             np.testing.assert_array_equal(batch[name], np.concatenate([p[name] for p in parts]))
+
+
+def test_400_million_pairs_start_within_seconds(shards, monkeypatch):
+    """The index is mapped, not read, and the order of an epoch is a formula."""
+    sources.load("webdataset", shards)
+    number = 400_000_000
+    with (shards / "index.bin").open("ab") as file:
+        file.truncate(number * webdataset._ROW.itemsize)  # rows of zeros, which take no room
+    monkeypatch.setattr(webdataset.Shards, "__getitem__", lambda self, i: {"number": i})
+    process = psutil.Process()
+    before, start = process.memory_info().rss, time.monotonic()
+    source = sources.load("webdataset", shards)
+    made = sampled_batches(
+        source, lambda record, rng: {"number": np.int64(record["number"])}, batch_size=64, seed=0
+    )
+    numbers = next(iter(made))["number"]
+    assert len(source) == number and time.monotonic() - start < 10
+    assert process.memory_info().rss - before < 300e6
+    assert len(set(numbers.tolist())) == 64 and numbers.max() - numbers.min() > number / 2
 
 
 def parquet_table(image, texts):

@@ -13,6 +13,7 @@ import contextlib
 import functools
 import hashlib
 import itertools
+import json
 import multiprocessing
 import os
 import random
@@ -123,6 +124,7 @@ class Trial:
         self.workdir, self.rng, self.duration_s = workdir or str(folder / "run"), rng, duration_s
         self._said, self._digest = folder / "said.txt", folder / "digest.txt"
         self.user = None
+        self.torn = {}  # what a line of the log said that the fault itself has torn
 
     def start(self):
         arguments = (self.workdir, str(self._said), str(self._digest), self.user)
@@ -153,10 +155,12 @@ class Trial:
         return sorted(path for path in folder.rglob("*") if path.is_file())
 
     def result(self) -> tuple | None:
-        """The losses and the hash of the last state; None before the end."""
+        """Losses by step, and the hash of the last state; None before the end."""
+        if not self._digest.exists():
+            return None
         rows = read_metrics(paths.as_path(self.workdir, METRICS_FILE))
-        losses = [row["loss"] for row in rows if "loss" in row]
-        return (losses, self._digest.read_text()) if self._digest.exists() else None
+        losses = {row["step"]: row["loss"] for row in rows if "loss" in row}
+        return losses | self.torn, self._digest.read_text()
 
     def said(self) -> str:
         return self._said.read_text() if self._said.exists() else ""
@@ -211,11 +215,17 @@ def delete(file: Path, rng: random.Random) -> None:
 
 
 def torn_log(trial: Trial) -> None:
-    """A kill, and half a line in the midst of metrics.jsonl."""
+    """A kill, and a line of metrics.jsonl of which only the start is left: no other may be lost."""
     told(signal.SIGKILL)(trial)
-    log = Path(trial.workdir, METRICS_FILE)
-    if log.exists() and (content := log.read_bytes()):
-        log.write_bytes(content[: trial.rng.randrange(len(content))])
+    log = paths.as_path(trial.workdir, METRICS_FILE)
+    lines = log.read_text().splitlines(keepends=True) if log.exists() else []
+    if lines:
+        number = trial.rng.randrange(len(lines))
+        with contextlib.suppress(ValueError):  # the kill had torn it already
+            row = json.loads(lines[number])
+            trial.torn = {row["step"]: row["loss"]}
+        lines[number] = lines[number][: trial.rng.randrange(1, len(lines[number]) - 1)] + "\n"
+        log.write_text("".join(lines))
 
 
 def full_disk(trial: Trial) -> None:
@@ -226,7 +236,8 @@ def full_disk(trial: Trial) -> None:
         def fill(process):
             left = trial.rng.choice([0, 4096, 65536])
             room = shutil.disk_usage(trial.workdir).free
-            filler.write_bytes(b"\0" * max(0, room - left))
+            with contextlib.suppress(OSError):  # the run was faster
+                filler.write_bytes(b"\0" * max(0, room - left))
 
         trial.meanwhile(fill)
         filler.unlink()

@@ -5,6 +5,7 @@ import math
 import jax
 import pytest
 
+from perf import gathers
 from tests.golden.make_layouts import FOLDER, MESHES, SHAPES, flat, part, state_of, table
 
 
@@ -40,3 +41,15 @@ def _adam(node) -> bool:
 
 def _axes(leaf) -> list[str]:
     return [axis for axis in leaf.sharding.spec if axis is not None]
+
+
+@pytest.mark.slow
+def test_fsdp_gathers_a_matrix_in_three_passes_and_sums_its_gradient_once():
+    """Forwards and backwards in the student, forwards in the teacher; docs/scale.md."""
+    moved = gathers.sent(gathers.compiled_step("world", "float32", "none"))
+    params = flat(state_of("world", (1, 8, 1)).params)
+    kernels = 4 * sum(leaf.size for path, leaf in params.items() if path.endswith("kernel"))
+    passes = ("student, forward", "student, backward", "teacher, forward")
+    sums = sum(size for (kind, _), size in moved.items() if kind != "all-gather")
+    for size in (*(moved["all-gather", of_pass] for of_pass in passes), sums):
+        assert 0.85 * kernels < size < 1.15 * kernels  # with biases, and embeddings for the loss
