@@ -10,6 +10,7 @@ import contextlib
 import errno
 import functools
 import io
+import logging as python_logging
 import os
 import shutil
 import tempfile
@@ -90,6 +91,8 @@ def disk_argument(text: str) -> Path:
 def _reader(scheme: str):
     import fsspec
 
+    # It tells every try with a traceback; what came of them is one line of ours.
+    python_logging.getLogger(SCHEMES[scheme]).setLevel("CRITICAL")
     # Ours and epath's keep no listings: Orbax writes beside us, and other processes do.
     for name in (*SCHEMES, "gcs"):
         fsspec.config.conf.setdefault(name, {})["use_listings_cache"] = False

@@ -293,21 +293,24 @@ class Bucket:
         }
 
     def start(self) -> None:
-        command = ["gcp-storage-emulator", "start", "--host=localhost", f"--port={self._port}"]
-        self._server = subprocess.Popen(
-            [Path(sys.executable).with_name(command[0]), *command[1:], "--default-bucket=bucket"],
-            cwd=self._folder,  # it keeps all below, and finds it again
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        program = Path(sys.executable).with_name("gcp-storage-emulator")
+        options = ["--host=localhost", f"--port={self._port}", "--default-bucket=bucket"]
         while True:
+            if not self._server or self._server.poll() is not None:  # its port was not free yet
+                self._server = subprocess.Popen(
+                    [program, "start", *options],
+                    cwd=self._folder,  # it keeps all below, and finds it again
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
             with contextlib.suppress(OSError), socket.create_connection(("localhost", self._port)):
                 return
-            time.sleep(0.05)
+            time.sleep(0.1)
 
     def stop(self) -> None:
-        self._server.kill()
+        self._server.send_signal(signal.SIGINT)  # killed, it would tear its own files
         self._server.wait()
+        self._server = None
 
 
 def vanished(bucket: Bucket, trial: Trial) -> None:
