@@ -182,12 +182,12 @@ def damaged(damage: Callable) -> Callable[[Trial], None]:
     """A file of the newest checkpoint of a run that was stopped; which of all is drawn."""
 
     def fault(trial: Trial) -> None:
-        while not (steps := _checkpoints(trial)) or len(steps) < 2:
-            process = trial.start()
-            process.join(trial.duration_s * trial.rng.uniform(0.8, 1))
-            process.kill()
-            process.join()
-        file = trial.rng.choice(trial.files(max(steps)))
+        process = trial.start()
+        while len(_checkpoints(trial)) < 2 and process.is_alive():
+            process.join(STEP_S)
+        process.kill()
+        process.join()
+        file = trial.rng.choice(trial.files(max(_checkpoints(trial))))
         damage(file, trial.rng)
 
     return fault
