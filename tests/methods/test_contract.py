@@ -213,6 +213,7 @@ MESHES = [sizes for sizes in itertools.product(SIZES, repeat=3) if math.prod(siz
 ALL_AXES = (2, 2, 2)
 
 
+@pytest.mark.parametrize("method", [pytest.param((n, {}), id=n) for n in NAMES], indirect=True)
 @pytest.mark.parametrize(
     "sizes",
     [
