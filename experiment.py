@@ -68,8 +68,14 @@ def source_options(data: ConfigDict) -> dict:
     return {**split, **data.options}
 
 
-def open_teachers(config: ConfigDict, model: CLIP) -> dict[str, Teacher]:
-    """The teachers that are models of their own, by name: config.teacher's is called "teacher"."""
+def open_teachers(
+    config: ConfigDict, model: CLIP, open_one: Callable[..., Teacher] = open_teacher
+) -> dict[str, Teacher]:
+    """The teachers that are models of their own, by name: config.teacher's is called "teacher".
+
+    Args:
+      open_one: see pretrained/teacher.py.
+    """
     named = {"teacher": config.teacher} if config.teacher["from"] else {}
     if not named and not config.teachers:
         return {}
@@ -80,7 +86,7 @@ def open_teachers(config: ConfigDict, model: CLIP) -> dict[str, Teacher]:
         named[name] = defaults | dict(options)
     compute = dataclasses.replace(model.compute, remat="none")
     video = getattr(model.config, "video", None) is not None
-    return {name: open_teacher(name, options, compute, video) for name, options in named.items()}
+    return {name: open_one(name, options, compute, video) for name, options in named.items()}
 
 
 def readers(teachers: Mapping[str, Teacher], model: CLIP, tokenizer, source) -> dict[str, dict]:

@@ -18,6 +18,7 @@ from dry_run import describe
 from eval import load_benchmarks
 from methods import base as methods
 from paths import as_path
+from planning import plan
 from pretrained import fingerprint
 from pretrained.find import RUN_FILE
 from report import run as report
@@ -78,6 +79,7 @@ def train(config: ConfigDict, workdir: Path, dry_run: bool = False) -> None:
     stop = StopSignal()
     with claim, closing(checkpoints), closing(logger), closing(batches):
         logger.say(f"{len(source)} records, steps {start} to {total_steps}, {run}")
+        compile_first(run, course, source, logger)
         state = loop.fit(
             course.step,
             state,
@@ -99,6 +101,9 @@ def train(config: ConfigDict, workdir: Path, dry_run: bool = False) -> None:
 
 
 def main() -> None:
+    if flags.FLAGS.plan:
+        plan.main(flags.FLAGS.config, flags.FLAGS.plan, flags.FLAGS.plan_classes)
+        return
     name = cli.experiment_name(config_flags.get_config_filename(flags.FLAGS["config"]))
     workdir = as_path(flags.FLAGS.workdir or as_path("runs", name))
     train(flags.FLAGS.config, workdir, flags.FLAGS.dry_run)
@@ -108,6 +113,10 @@ def define_flags() -> None:
     config_flags.DEFINE_config_file("config", help_string="A file of tpu_configs/.")
     flags.DEFINE_string("workdir", None, "Directory of the run; default: runs/<config's name>.")
     flags.DEFINE_bool("dry_run", False, "Say what would be trained; write nothing.")
+    flags.DEFINE_string(
+        "plan", None, "Say what a step takes on chips that need not be here: v5e:2x4, gpu:8."
+    )
+    flags.DEFINE_integer("plan_classes", 200, "Of a plan for videos that are not here.")
 
 
 if __name__ == "__main__":

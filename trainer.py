@@ -11,7 +11,8 @@ import functools
 import inspect
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from models import attention, zoo
 from pretrained import fingerprint
 from pretrained.find import WeightsSource, find_weights
 from pretrained.load import load_tokenizer_of, load_weights
-from training import loop
+from training import ahead, loop
 from training import mesh as meshes
 from training.microbatches import microbatched
 from training.optimizer import make_optimizer
@@ -66,15 +67,24 @@ class Run:
       config: of tpu_configs/base.py.
       method: that of the config.
       tokenizer: of the texts.
+      devices: by default those that are here.
+      open_teachers: (config, model) -> the teachers that are models of their own.
 
     Attributes:
       mesh: the devices.
       model: the network.
     """
 
-    def __init__(self, config: ConfigDict, method: Method, tokenizer: tokenizers.Tokenizer):
+    def __init__(
+        self,
+        config: ConfigDict,
+        method: Method,
+        tokenizer: tokenizers.Tokenizer,
+        devices: Sequence[jax.Device] | None = None,
+        open_teachers: Callable = experiment.open_teachers,
+    ):
         self.config, self.tokenizer = config, tokenizer
-        self.mesh = meshes.make_mesh(**config.mesh)
+        self.mesh = meshes.make_mesh(**config.mesh, devices=devices)
         meshes.check_batch_size(self.mesh, config.batch_size, config.microbatches)
         self.model = zoo.build(
             **config.model,
@@ -83,7 +93,7 @@ class Run:
             shards=meshes.batch_shards(self.mesh),
         )
         fingerprint.check_shape(self.model.config, "config.model")
-        self._teachers = experiment.open_teachers(config, self.model)
+        self._teachers = open_teachers(config, self.model)
         self.method = methods.with_external_teachers(method, self._teachers)
         self._init = experiment.initialiser(self.model, self._teachers)
         boxed = jax.eval_shape(self._init, jax.random.key(0))
@@ -136,6 +146,21 @@ class Run:
             jax.jit(start, out_shardings=shardings),
         )
 
+    def compile_first(self, course: Course, source) -> dict[str, ahead.Step]:
+        """Compiles the step for every batch that may come; by default on accelerators only.
+
+        Raises:
+          UserError: for one of them it does not fit the device.
+        """
+        device, wanted = self.mesh.devices.flat[0], self.config.compile_first
+        if not (device.platform != "cpu" if wanted is None else wanted):
+            return {}
+        threads = (os.cpu_count() or 2) // 2
+        batches = self.batch_shapes(source)
+        steps = ahead.compile_all(course.step, course.abstract, batches, threads)
+        ahead.check_fits(steps, ahead.capacity(device))
+        return steps
+
     def first_params(self) -> Any:
         """The whole student before the first step: of the weights of config.init, or random."""
         config, key = self.config, jax.random.key(self.config.seed)
@@ -176,8 +201,12 @@ class Run:
         wanted = "negatives" in self.method.batch_fields
         return {
             "make_negatives": open_negatives(self.config.data, source) if wanted else None,
-            "readers": experiment.readers(self._teachers, self.model, self.tokenizer, source),
+            "readers": self.readers(source),
         }
+
+    def readers(self, source) -> dict[str, dict]:
+        """What the pipeline makes for teachers that cannot read the student's fields."""
+        return experiment.readers(self._teachers, self.model, self.tokenizer, source)
 
     def batches(
         self, source, extras: Mapping[str, Any], *, start_step: int = 0, seed: int = 0
@@ -189,29 +218,62 @@ class Run:
         Args:
           extras: see extras().
         """
-        train_batches = sources.pipeline_of(source).train_batches
-        config, method = self.config, self.method
-        options = dict(
-            config.data,
+        processes = jax.process_count()
+        batches = self._call(
+            sources.pipeline_of(source).train_batches,
+            source,
             **extras,
-            tokenizer=self.tokenizer,
-            batch_size=config.batch_size,
             seed=seed,
-            **self.model.batch_options(),
-            # Parts that texts are packed in: of devices, and of each one's microbatches.
-            shards=max(1, meshes.batch_shards(self.mesh) // jax.process_count())
-            * config.microbatches,
-            num_negatives=config.data.num_negatives if "negatives" in method.batch_fields else 0,
-            texts=method.texts,
+            shards=self._text_shards() // processes,
             start_step=start_step,
             process_index=jax.process_index(),
-            process_count=jax.process_count(),
+            process_count=processes,
             # Every host must cut its texts to the length that the longest of all needs.
             agree=lambda length: int(multihost_utils.process_allgather(length).max()),
         )
-        parameters = inspect.signature(train_batches).parameters.values()
+        return _closable(batches)
+
+    def batch_shapes(self, source) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
+        """Shapes and layout of all batches that batches() may give, by what tells them apart.
+
+        The largest is the last. A pipeline that does not say gives none.
+        """
+        of_pipeline = getattr(sources.pipeline_of(source), "batch_shapes", None)
+        if of_pipeline is None:
+            return {}
+        more = {"shards": self._text_shards(), "readers": self.readers(source)}
+        batches = self._call(of_pipeline, source, **more)
+
+        def lay_out(name, shape, dtype):
+            place = meshes.field_sharding(self.mesh, name)
+            return jax.ShapeDtypeStruct(shape, dtype, sharding=place)
+
+        return {
+            label: {name: lay_out(name, *field) for name, field in fields.items()}
+            for label, fields in batches.items()
+        }
+
+    def _text_shards(self) -> int:
+        """Parts that a batch's texts are packed in: of devices, and of each one's microbatches."""
+        processes = jax.process_count()
+        of_process = max(1, meshes.batch_shards(self.mesh) // processes)
+        return processes * of_process * self.config.microbatches
+
+    def _call(self, of_pipeline: Callable, source, **more):
+        """Calls a function of a pipeline with what it asks for by name."""
+        config, method = self.config, self.method
+        options = dict(
+            config.data,
+            tokenizer=self.tokenizer,
+            batch_size=config.batch_size,
+            **self.model.batch_options(),
+            num_negatives=config.data.num_negatives if "negatives" in method.batch_fields else 0,
+            texts=method.texts,
+        )
+        options |= more
+        parameters = inspect.signature(of_pipeline).parameters.values()
         names = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
-        return _closable(train_batches(source, **{name: options[name] for name in names}))
+        return of_pipeline(source, **{name: options[name] for name in names})
 
     def fit(self, source, steps: int, params: Any, seed: int | None = None) -> Any:
         """Trains on a source for so many steps; the same as a run of train.py of that length.

@@ -1,9 +1,12 @@
 """Several short texts in one row of the text tower, which then computes no padding
 (Krell et al. 2021, arXiv 2107.02027)."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 
 import numpy as np
+
+Shapes = dict[str, tuple[tuple[int, ...], type]]  # of a batch: (shape, dtype) by field
 
 
 def lengths(texts: np.ndarray) -> np.ndarray:
@@ -14,6 +17,11 @@ def lengths(texts: np.ndarray) -> np.ndarray:
     """
     # Id 0 is a token, too: only what follows the last other one is padding.
     return texts.shape[-1] - np.argmax(texts[..., ::-1] != 0, axis=-1)
+
+
+def row_choices(shares: Iterable[float], texts: int) -> dict[float, int]:
+    """Rows that so many texts may be packed into, by share of the texts; 1.0 holds any texts."""
+    return {share: math.ceil(share * texts) for share in sorted({*shares, 1.0})}
 
 
 def pack(

@@ -146,8 +146,19 @@ def train_batches(
     return _in_turn(of_singles, of_pairs) if start_step % 2 else _in_turn(of_pairs, of_singles)
 
 
-# What it hands on it takes by name.
+def batch_shapes(source, *, num_negatives: int = 0, texts=(), **options) -> dict[str, dict]:
+    """The global batches that train_batches() may make, see data/pipeline.py."""
+    kinds = {"singles": {}, "pairs": {"num_negatives": num_negatives, "texts": texts}}
+    return {
+        f"{kind}, {label}": shapes
+        for kind, further in kinds.items()
+        for label, shapes in pipeline.batch_shapes(source, **options, **further).items()
+    }
+
+
+# What they hand on they take by name.
 train_batches.__signature__ = inspect.signature(pipeline.train_batches)
+batch_shapes.__signature__ = inspect.signature(pipeline.batch_shapes)
 
 
 def _in_turn(first: Iterator, second: Iterator) -> Iterator:

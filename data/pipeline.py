@@ -6,9 +6,11 @@ any number of worker processes and hosts.
 
 import atexit
 import dataclasses
+import functools
 import itertools
 import math
 import multiprocessing
+import operator
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -118,10 +120,7 @@ def train_batches(
             if prefix in packed:
                 own = _with_common_rows(own, text_rows, agree)
             else:
-                longest = reader.context_length
-                shorter = text_lengths if reader.causal else ()
-                lengths = sorted({*(min(length, longest) for length in shorter), longest})
-                own = _cut(own, lengths, agree)
+                own = _cut(own, reader.lengths(text_lengths), agree)
             batch = batch | {prefix + name: x for name, x in own.items()}
         return batch
 
@@ -196,6 +195,51 @@ def batch_fields(num_negatives: int, texts: Sequence[tuple[str, int, int]] = ())
     return ("image", "text", *negatives, *roles.fields(texts))
 
 
+def batch_shapes(
+    source,
+    *,
+    tokenizer,
+    batch_size: int,
+    image_size: int,
+    context_length: int = CONTEXT_LENGTH,
+    causal: bool = True,
+    text_lengths: Sequence[int] = (16, 24, 32, 48, CONTEXT_LENGTH),
+    text_rows: Sequence[float] = (),
+    shards: int = 1,
+    num_negatives: int = 0,
+    texts: Sequence[tuple[str, int, int]] = (),
+    readers: Mapping[str, Mapping] = MappingProxyType({}),
+) -> dict[str, packing.Shapes]:
+    """The global batches that train_batches() may make, by what tells them apart, small to large.
+
+    Args:
+      source: not read.
+      shards: of the global batch.
+    """
+    n, fields, valid = batch_size, {"text": ()}, {}
+    if num_negatives:
+        fields["negatives"] = (num_negatives,)
+        valid["negatives_valid"] = ((n, num_negatives), np.bool_)
+    for role, count, group in texts:
+        fields[roles.TEXTS + role] = (count, group) if group > 1 else (count,)
+        valid[roles.VALID + role] = ((n, count), np.bool_)
+    everyone = {"": Reader(tokenizer, context_length, causal, image_size)}
+    everyone |= {f"{name}/": Reader(**options) for name, options in readers.items()}
+    choices = [
+        [
+            (f"{prefix}{label}", {prefix + name: shape for name, shape in own.items()})
+            for label, own in reader.shapes(n, fields, text_lengths, text_rows, shards).items()
+        ]
+        for prefix, reader in everyone.items()
+    ]
+    batches = {}
+    for chosen in itertools.product(*choices):
+        labels = [label for (label, _), of_one in zip(chosen, choices, strict=True) if of_one[1:]]
+        shapes = functools.reduce(operator.or_, (own for _, own in chosen), valid)
+        batches[", ".join(labels) or chosen[0][0]] = shapes
+    return batches
+
+
 def steps_per_epoch(num_records: int, batch_size: int) -> int:
     """Full batches in an epoch."""
     if num_records < batch_size:
@@ -217,6 +261,41 @@ class Reader:
     context_length: int = CONTEXT_LENGTH
     causal: bool = True
     image_size: int | None = None
+
+    def lengths(self, shorter: Sequence[int]) -> list[int]:
+        """What its texts may be cut to where they are not packed."""
+        longest = self.context_length
+        shorter = shorter if self.causal else ()
+        return sorted({*(min(length, longest) for length in shorter), longest})
+
+    def shapes(
+        self, n: int, fields: Mapping[str, tuple], text_lengths, text_rows, shards: int
+    ) -> dict[str, packing.Shapes]:
+        """Its part of the batches of n samples, by what tells them apart, small to large.
+
+        Args:
+          fields: of texts: (texts of a sample, their shape but for the length).
+          text_lengths, text_rows, shards: see train_batches().
+        """
+        image = {}
+        if self.image_size is not None:
+            image["image"] = ((n, self.image_size, self.image_size, 3), np.uint8)
+        if self.tokenizer is None:
+            return {"": image}
+
+        def cut(length):
+            texts = {name: ((n, *shape, length), np.int32) for name, shape in fields.items()}
+            return image | texts
+
+        if not (self.causal and text_rows):
+            return {f"{length} tokens": cut(length) for length in self.lengths(text_lengths)}
+        texts = n // shards * sum(math.prod(shape) for shape in fields.values())
+        whole = cut(self.context_length) | {"text_starts": ((shards, texts), np.int32)}
+        return {
+            f"text_rows {share:g}": whole
+            | {"text_slots": ((shards, rows, self.context_length), np.int32)}
+            for share, rows in packing.row_choices(text_rows, texts).items()
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -376,8 +455,8 @@ def _side_by_side(batch, shards: int) -> tuple[np.ndarray, int]:
 def _with_common_rows(batch, text_rows, agree):
     """A batch whose packed texts have as many rows as those of all processes."""
     slots, starts = batch[SLOTS], batch[STARTS]
-    steps = [math.ceil(share * starts.shape[1]) for share in sorted({*text_rows, 1.0})]
-    rows = agree(next(rows for rows in steps if rows >= slots.shape[1]))
+    choices = packing.row_choices(text_rows, starts.shape[1]).values()
+    rows = agree(next(rows for rows in choices if rows >= slots.shape[1]))
     return batch | {SLOTS: packing.with_rows(slots, starts, rows)}
 
 

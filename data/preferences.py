@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from data.text import Texts, train_batches
+from data.text import Texts, batch_shapes, train_batches
 from paths import as_path
 
-__all__ = ["batch_fields", "load", "train_batches"]
+__all__ = ["batch_fields", "batch_shapes", "load", "train_batches"]
 
 
 def load(root: str, file: str = "train.jsonl") -> Texts:

@@ -19,6 +19,7 @@ import ast
 import hashlib
 import importlib
 import os
+import typing
 import warnings
 from pathlib import Path
 
@@ -85,6 +86,16 @@ def without_image(source, i: int) -> dict:
 def pipeline_of(source):
     """The module whose train_batches() and batch_fields() are for the source's records."""
     return importlib.import_module(f"data.{getattr(source, 'pipeline', 'pipeline')}")
+
+
+def pipeline_named(name: str) -> str:
+    """The pipeline of a source that is not opened: what its load() says that it returns."""
+    load, _ = find(name)
+    module = importlib.import_module(load.__module__)
+    if hasattr(module, "train_batches"):
+        return load.__module__.removeprefix("data.")
+    pipeline = getattr(typing.get_type_hints(load).get("return"), "pipeline", None)
+    return pipeline if isinstance(pipeline, str) else "pipeline"
 
 
 class Records:

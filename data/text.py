@@ -119,6 +119,35 @@ def train_batches(
     return arranged(dataset, pack)
 
 
+def batch_shapes(
+    source: Texts,
+    *,
+    batch_size: int,
+    context_length: int,
+    max_tokens: int = 512,
+    text_rows: Sequence[float] = (),
+    shards: int = 1,
+) -> dict[str, packing.Shapes]:
+    """The global batches that train_batches() may make, by what tells them apart, small to large.
+
+    Args:
+      source: with `continuations`; nothing of it is read.
+      shards: of the global batch.
+    """
+    length, count = min(max_tokens, context_length), len(source.continuations)
+    rows = (batch_size, count) if count > 1 else (batch_size,)
+    shapes = {"tokens": ((*rows, length), np.int32), "completion": ((*rows, length), np.bool_)}
+    if count > 1:
+        shapes["preferred"] = (rows, np.bool_)
+    if not text_rows:
+        return {f"{length} tokens": shapes}
+    choices = packing.row_choices(text_rows, math.prod(rows) // shards)
+    return {
+        f"text_rows {share:g}": shapes | {"text_slots": ((shards, number, length), np.int32)}
+        for share, number in choices.items()
+    }
+
+
 @dataclasses.dataclass(frozen=True)
 class _Sample:
     """Makes a training sample of a record; pickled to the worker processes."""
@@ -162,10 +191,10 @@ def _pack(batch, text_rows, shards, agree):
     if not text_rows:
         return batch
     tokens = batch["tokens"]
-    steps = [math.ceil(share * sizes.shape[1]) for share in sorted({*text_rows, 1.0})]
+    choices = packing.row_choices(text_rows, sizes.shape[1]).values()
 
     def choose_rows(needed):
-        return agree(next(rows for rows in steps if rows >= needed))
+        return agree(next(rows for rows in choices if rows >= needed))
 
     texts = tokens.reshape(*sizes.shape, tokens.shape[-1])
     slots, _ = packing.pack(texts, tokens.shape[-1], choose_rows, sizes)

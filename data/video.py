@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from data import film
+from data.packing import Shapes
 from data.pipeline import CONTEXT_LENGTH, Reader, arranged, sampled_batches
 from data.rows import missing_files
 from errors import MissingFileError, UserError
@@ -345,6 +346,35 @@ def _class_tokens(source, reader: Reader) -> tuple[np.ndarray, bool]:
         tokens = tokens[..., : 1 + int(tokens.any(axis=(0, 1)).nonzero()[0][-1])]
     tokens = tokens.reshape(len(tokens), len(source.classes), 2, -1)
     return tokens, any(truncated.any() for _, truncated in encoded)
+
+
+def batch_shapes(
+    source,
+    *,
+    tokenizer,
+    batch_size: int,
+    image_size: int,
+    context_length: int = CONTEXT_LENGTH,
+    causal: bool = True,
+    num_frames: int = 8,
+    readers: Mapping[str, Mapping] = MappingProxyType({}),
+) -> dict[str, Shapes]:
+    """The global batches of train_batches(), which are all of one shape, see data/pipeline.py.
+
+    Args:
+      source: with classes, descriptions and templates.
+    """
+    everyone = {"": Reader(tokenizer, context_length, causal, image_size)}
+    everyone |= {f"{name}/": Reader(**options) for name, options in readers.items()}
+    shapes = {"label": ((batch_size,), np.int32)}
+    for prefix, reader in everyone.items():
+        if (size := reader.image_size) is not None:
+            shapes[f"{prefix}video"] = ((batch_size, num_frames, size, size, 3), np.uint8)
+        if reader.tokenizer is not None:
+            tokens, _ = _class_tokens(source, reader)
+            shapes[f"{prefix}class_text"] = (tokens.shape[1:], np.int32)
+    length = shapes["class_text"][0][-1]
+    return {f"{len(source.classes)} classes of {length} tokens": shapes}
 
 
 def batch_fields(num_negatives: int = 0, texts=()) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "teach": EVERYTHING,
     "trainer": EVERYTHING,
     "dry_run": EVERYTHING,
+    "planning": EVERYTHING,
     "errors": (),
     "files": (),
     "paths": (),

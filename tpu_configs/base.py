@@ -23,6 +23,9 @@ def get_config() -> ConfigDict:
     config.epochs = placeholder(int)  # length of the run; give epochs or total_steps, 0 takes back
     config.total_steps = placeholder(int)
     config.log_every_steps = 10
+    # Compile the step for all shapes of batches before the first, and refuse what does not fit the
+    # device; None: on accelerators.
+    config.compile_first = placeholder(bool)
     config.log_norms = False  # of every parameter and its gradient, too
     config.track = ()  # further places for what is logged: wandb, mlflow (training/trackers.py)
 
@@ -367,6 +370,7 @@ RESUMABLE = (
     "mesh",
     "distributed",
     "microbatches",
+    "compile_first",
     "data.workers",
     "log_every_steps",
     "log_norms",

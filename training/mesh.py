@@ -154,13 +154,15 @@ def check_batch_size(mesh: Mesh, batch_size: int, microbatches: int = 1) -> None
         )
 
 
+def field_sharding(mesh: Mesh, name: str) -> NamedSharding:
+    """How a field of a batch lies on the mesh."""
+    of_all = name.rpartition("/")[2] in REPLICATED
+    return NamedSharding(mesh, PartitionSpec()) if of_all else batch_sharding(mesh)
+
+
 def put_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
     """Makes global arrays of this process's rows of a batch, and of what all processes have."""
-    everywhere = NamedSharding(mesh, PartitionSpec())
-
-    def put(name, x):
-        of_all = name.rpartition("/")[2] in REPLICATED
-        sharding = everywhere if of_all else batch_sharding(mesh)
-        return jax.make_array_from_process_local_data(sharding, x)
-
-    return {name: put(name, x) for name, x in batch.items()}
+    return {
+        name: jax.make_array_from_process_local_data(field_sharding(mesh, name), x)
+        for name, x in batch.items()
+    }

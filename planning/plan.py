@@ -1,0 +1,174 @@
+"""What train.py --plan says of a step on chips that need not be here: memory, cost, bounds.
+
+For a TPU its own compiler compiles the step; for GPUs it is partitioned over as many CPU devices.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+
+import jax
+from jax.experimental import topologies
+from ml_collections import ConfigDict
+
+from errors import UserError
+from planning import absent, chips, cost, report
+from planning.report import Batch, Plan, Remedy, Target
+from trainer import Run
+from training import ahead
+
+OUT_OF_MEMORY = 3  # exit code
+_STEPS = 1_000_000  # of the run that is planned: only the schedule's numbers depend on it
+
+
+def open_target(name: str) -> Target:
+    """The chips of that name: a topology of libtpu's, or gpu:8.
+
+    Raises:
+      UserError: there are none such, or the TPU's compiler is not installed.
+    """
+    chip, shape = chips.split(name)
+    # Nothing is run: a device that is here stays free for others.
+    jax.config.update("jax_platforms", "cpu")
+    if name.split(":")[0] in chips.GPUS:
+        return Target(name, chip, _cpus(name, shape), is_compiled=False)
+    if find_spec("libtpu") is None:
+        raise UserError("the TPU's compiler is not installed: pip install -e '.[tpu]'")
+    # There is no TPU to ask, nor one that another process could take away.
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    os.environ.setdefault("TPU_ACCELERATOR_TYPE", name)
+    try:
+        topology = topologies.get_topology_desc(topology_name=name, platform="tpu")
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"--plan={name} is no topology of libtpu's: {reason}") from None
+    return Target(name, chip, tuple(topology.devices), is_compiled=True)
+
+
+def _cpus(name: str, shape: str) -> tuple[jax.Device, ...]:
+    if not shape.isdigit() or not int(shape):
+        raise UserError(f"--plan={name}: give the number of GPUs, such as gpu:8")
+    # Read when the devices are first asked for; the last of equal flags holds.
+    flag = f"--xla_force_host_platform_device_count={shape}"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}"
+    devices = jax.devices("cpu")[: int(shape)]
+    if len(devices) < int(shape):
+        raise UserError(f"--plan={name}: this process has {len(devices)} CPU devices already")
+    return tuple(devices)
+
+
+def make_plan(config: ConfigDict, target: Target, num_classes: int) -> Plan:
+    """Compiles the step for every shape of batch that may come.
+
+    Args:
+      num_classes: of videos that are not here.
+
+    Raises:
+      UserError: what train.py would refuse.
+    """
+    run, source, assumed = absent.open_run(config, target.devices, num_classes)
+    course = run.course(_STEPS, 1)
+    shapes = _batch_shapes(run, source)
+    threads = (os.cpu_count() or 2) // 2
+    steps = ahead.compile_all(course.step, course.abstract, shapes, threads)
+    # Nothing computed twice: what the step needs, whatever it is given to save memory.
+    plain = _changed(config, {"model.remat": "none", "microbatches": 1})
+    plain, _, _ = absent.open_run(plain, target.devices, num_classes)
+    needed = plain.course(_STEPS, 1)
+    plain_shapes = _batch_shapes(plain, source)
+    batches = []
+    for label, step in steps.items():
+        flops = cost.traced_flops(needed.step, needed.abstract, plain_shapes[label])
+        spent = (
+            cost.cost_of(step.compiled.as_text(), len(target.devices)) if step.compiled else None
+        )
+        batches.append(Batch(label, step, spent, flops / len(target.devices)))
+    return Plan(target, run, course, assumed, batches)
+
+
+def _batch_shapes(run: Run, source) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
+    shapes = run.batch_shapes(source)
+    if not shapes:
+        raise UserError(
+            f"data/{source.pipeline}.py has no batch_shapes(), which a plan needs: see "
+            "data/pipeline.py"
+        )
+    return shapes
+
+
+def _changed(config: ConfigDict, changes: Mapping) -> ConfigDict:
+    config = ConfigDict(config.to_dict())
+    config.update_from_flattened_dict(dict(changes))
+    return config
+
+
+def remedies(config: ConfigDict, target: Target, num_classes: int) -> Iterator[Remedy]:
+    """Tries what makes a step smaller: each change alone, and together where none is enough.
+
+    Only the largest batch is compiled.
+    """
+    *others, microbatches = _ladders(config, len(target.devices))
+    enough = False
+    for ladder in (*others, microbatches):
+        for changes in ladder:
+            remedy = _try(config, changes, target, num_classes)
+            yield remedy
+            if remedy.step and remedy.step.fits(target.chip.memory):
+                enough = True
+                break
+    together = {key: value for ladder in others for key, value in ladder[-1].items()}
+    for changes in ({}, *microbatches) if not enough else ():
+        remedy = _try(config, together | changes, target, num_classes)
+        yield remedy
+        if remedy.step and remedy.step.fits(target.chip.memory):
+            return
+
+
+def _ladders(config: ConfigDict, devices: int) -> list[list[dict]]:
+    """Changes of one kind each, that save more and more; the cheap kinds first."""
+    ladders = []
+    named = ["teacher"] if config.teacher["from"] else []
+    named += [f"teachers.{name}" for name in config.teachers]
+    if named:
+        dtypes = ("bfloat16", "int8")
+        ladders.append([{f"{name}.dtype": dtype for name in named} for dtype in dtypes])
+    if config.model.remat != "full":
+        ladders.append([{"model.remat": "full"}])
+    ways = devices // max(1, config.mesh.tensor)
+    wider = sorted({n for n in (8, ways) if config.mesh.fsdp < n <= ways and ways % n == 0})
+    if wider:
+        ladders.append([{"mesh.data": -1, "mesh.fsdp": n} for n in wider])
+    parts = [config.microbatches * 2**i for i in range(1, 5)]
+    samples = config.batch_size // ways
+    ladders.append([{"microbatches": n} for n in parts if samples % n == 0])
+    return ladders
+
+
+def _try(config: ConfigDict, changes: dict, target: Target, num_classes: int) -> Remedy:
+    try:
+        run, source, _ = absent.open_run(_changed(config, changes), target.devices, num_classes)
+    except UserError as error:
+        return Remedy(changes, None, str(error))
+    course, largest = run.course(_STEPS, 1), list(_batch_shapes(run, source).values())[-1]
+    return Remedy(changes, ahead.compile_step(course.step, course.abstract, largest))
+
+
+def main(config: ConfigDict, name: str, num_classes: int) -> None:
+    """Prints a plan; exits with OUT_OF_MEMORY where it does not fit.
+
+    Args:
+      name: see open_target().
+      num_classes: see make_plan().
+    """
+    target = open_target(name)
+    print(report.heading(config, target), flush=True)
+    plan = make_plan(config, target, num_classes)
+    print(report.describe(plan), flush=True)
+    if not plan.fits:
+        print("it does not fit; with changes of the config, the largest batch takes", flush=True)
+        for remedy in remedies(config, target, num_classes):
+            print(report.describe_remedy(remedy, target.chip), flush=True)
+        sys.exit(OUT_OF_MEMORY)
