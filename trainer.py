@@ -157,7 +157,7 @@ class Run:
             return {}
         threads = (os.cpu_count() or 2) // 2
         batches = self.batch_shapes(source)
-        steps = ahead.compile_all(course.step, course.abstract, batches, threads)
+        steps = dict(ahead.compile_all(course.step, course.abstract, batches, threads))
         ahead.check_fits(steps, ahead.capacity(device))
         return steps
 

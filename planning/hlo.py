@@ -130,7 +130,7 @@ class Program:
             own = instruction.op_name or op_name
             yield Run(instruction, computation, times, own, fused)
             trips = self.trips(computation, instruction) if instruction.opcode == "while" else 1
-            inside = fused or instruction.opcode in ("fusion", "async-start")
+            inside = fused or instruction.opcode == "fusion"
             for called in instruction.called:
                 yield from self._runs(called, times * trips, own, inside)
 

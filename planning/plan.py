@@ -3,9 +3,10 @@
 For a TPU its own compiler compiles the step; for GPUs it is partitioned over as many CPU devices.
 """
 
+import functools
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 
 import jax
@@ -60,33 +61,37 @@ def _cpus(name: str, shape: str) -> tuple[jax.Device, ...]:
     return tuple(devices)
 
 
-def make_plan(config: ConfigDict, target: Target, num_classes: int) -> Plan:
+def make_plan(
+    config: ConfigDict,
+    target: Target,
+    num_classes: int,
+    say: Callable[[str], None] = lambda _: None,
+) -> Plan:
     """Compiles the step for every shape of batch that may come.
 
     Args:
       num_classes: of videos that are not here.
+      say: is told what is known as it gets known: compiling takes minutes.
 
     Raises:
       UserError: what train.py would refuse.
     """
     run, source, assumed = absent.open_run(config, target.devices, num_classes)
-    course = run.course(_STEPS, 1)
-    shapes = _batch_shapes(run, source)
-    threads = (os.cpu_count() or 2) // 2
-    steps = ahead.compile_all(course.step, course.abstract, shapes, threads)
+    course, shapes = run.course(_STEPS, 1), _batch_shapes(run, source)
+    say(report.setup(run, course, assumed))
+    say(report.memory_heading(target.chip))
     # Nothing computed twice: what the step needs, whatever it is given to save memory.
     plain = _changed(config, {"model.remat": "none", "microbatches": 1})
     plain, _, _ = absent.open_run(plain, target.devices, num_classes)
-    needed = plain.course(_STEPS, 1)
-    plain_shapes = _batch_shapes(plain, source)
-    batches = []
-    for label, step in steps.items():
+    needed, plain_shapes = plain.course(_STEPS, 1), _batch_shapes(plain, source)
+    batches, devices = [], len(target.devices)
+    threads = (os.cpu_count() or 2) // 2
+    for label, step in ahead.compile_all(course.step, course.abstract, shapes, threads):
+        say(report.memory(label, step, target.chip))
         flops = cost.traced_flops(needed.step, needed.abstract, plain_shapes[label])
-        spent = (
-            cost.cost_of(step.compiled.as_text(), len(target.devices)) if step.compiled else None
-        )
-        batches.append(Batch(label, step, spent, flops / len(target.devices)))
-    return Plan(target, run, course, assumed, batches)
+        spent = cost.cost_of(step.compiled.as_text(), devices) if step.compiled else None
+        batches.append(Batch(label, step, spent, flops / devices))
+    return Plan(target, run, course, batches)
 
 
 def _batch_shapes(run: Run, source) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
@@ -164,11 +169,12 @@ def main(config: ConfigDict, name: str, num_classes: int) -> None:
       num_classes: see make_plan().
     """
     target = open_target(name)
-    print(report.heading(config, target), flush=True)
-    plan = make_plan(config, target, num_classes)
-    print(report.describe(plan), flush=True)
+    say = functools.partial(print, flush=True)
+    say(report.heading(config, target))
+    plan = make_plan(config, target, num_classes, say)
+    say(report.costs(plan))
     if not plan.fits:
-        print("it does not fit; with changes of the config, the largest batch takes", flush=True)
+        say("it does not fit; with changes of the config, the largest batch takes")
         for remedy in remedies(config, target, num_classes):
-            print(report.describe_remedy(remedy, target.chip), flush=True)
+            say(report.describe_remedy(remedy, target.chip))
         sys.exit(OUT_OF_MEMORY)

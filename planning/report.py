@@ -54,7 +54,6 @@ class Plan:
     target: Target
     run: Run
     course: Course
-    assumed: list[str]
     batches: list[Batch]
 
     @property
@@ -90,48 +89,47 @@ def heading(config: ConfigDict, target: Target) -> str:
     )
 
 
-def describe(plan: Plan) -> str:
-    """A plan in text."""
-    parts = (_setup(plan), _memory(plan), _floors(plan), _collectives(plan))
-    return "\n".join(line for part in parts for line in part)
-
-
-def _setup(plan: Plan) -> list[str]:
-    lines = [f"assumed: {text}" for text in plan.assumed]
-    axes = ", ".join(f"{axis}={size}" for axis, size in plan.run.mesh.shape.items())
-    state = plan.course.abstract
+def setup(run: Run, course: Course, assumed: list[str]) -> str:
+    """What is assumed, how the devices are laid out, and the number of parameters."""
+    axes = ", ".join(f"{axis}={size}" for axis, size in run.mesh.shape.items())
+    state = course.abstract
     kinds = {
         "learn": state.params,
         "do not": state.fixed["params"],
         "of teachers": (state.teacher, state.fixed["teacher"]),
     }
     numbers = [f"{_size(tree):,} {kind}" for kind, tree in kinds.items() if _size(tree)]
-    return [*lines, f"mesh: {axes}", f"parameters: {', '.join(numbers)}"]
+    lines = [f"assumed: {text}" for text in assumed]
+    return "\n".join([*lines, f"mesh: {axes}", f"parameters: {', '.join(numbers)}"])
 
 
 def _size(tree) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
-def _memory(plan: Plan) -> list[str]:
-    capacity = plan.target.chip.memory
-    lines = [
-        f"memory of a chip, GB, of {capacity / 1e9:.1f}:",
-        f"  {'batches':32}{'arguments':>10}{'temporaries':>12}{'results':>8}{'program':>8}"
-        f"{'all':>8}{'share':>8}{'compiled in':>13}",
-    ]
-    for batch in plan.batches:
-        memory = batch.step.memory
-        parts = (memory.arguments, memory.temporaries, memory.results, memory.program)
-        sizes = ["-" if size is None else f"{size / 1e9:.3g}" for size in parts]
-        widths = zip(sizes, (10, 12, 8, 8), strict=True)
-        lines.append(
-            f"  {batch.label:32}{''.join(f'{size:>{width}}' for size, width in widths)}"
-            f"{memory.total / 1e9:>8.3g}{memory.total / capacity:>8.1%}"
-            f"{batch.step.seconds:>11.0f} s"
-            + ("" if batch.step.fits(capacity) else "  OUT OF MEMORY")
-        )
-    return lines
+def memory_heading(chip: Chip) -> str:
+    """The first lines of a table."""
+    return (
+        f"memory of a chip, GB, of {chip.memory / 1e9:.3g}:\n"
+        f"  {'batches':32}{'arguments':>10}{'temporaries':>12}{'results':>9}{'program':>9}"
+        f"{'all':>9}{'share':>8}{'compiled in':>13}"
+    )
+
+
+def memory(label: str, step: ahead.Step, chip: Chip) -> str:
+    """A line of it."""
+    memory = step.memory
+    parts = (memory.arguments, memory.temporaries, memory.results, memory.program, memory.total)
+    sizes = ("-" if size is None else f"{size / 1e9:.3g}" for size in parts)
+    columns = "".join(f"{size:>{w}}" for size, w in zip(sizes, (10, 12, 9, 9, 9), strict=True))
+    verdict = "" if step.fits(chip.memory) else "  OUT OF MEMORY"
+    share = memory.total / chip.memory
+    return f"  {label:32}{columns}{share:>8.1%}{step.seconds:>11.0f} s{verdict}"
+
+
+def costs(plan: Plan) -> str:
+    """What a step costs, and what bounds its time, in text."""
+    return "\n".join([*_floors(plan), *_collectives(plan)])
 
 
 def floors(cost: Cost, memory: ahead.Memory, target: Target) -> dict[str, float]:

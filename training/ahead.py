@@ -3,7 +3,7 @@
 import dataclasses
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -86,15 +86,15 @@ def compile_all(
     abstract: TrainState,
     batches: Mapping[str, Mapping[str, Any]],
     threads: int,
-) -> dict[str, Step]:
-    """Compiles a step for every shape of batch, by name; see compile_step().
+) -> Iterator[tuple[str, Step]]:
+    """Compiles a step for every shape of batch, and yields each with its name; see compile_step().
 
     Args:
       threads: how many at once.
     """
     with ThreadPoolExecutor(max(1, threads)) as pool:
         steps = pool.map(lambda batch: compile_step(step, abstract, batch), batches.values())
-        return dict(zip(batches, steps, strict=True))
+        yield from zip(batches, steps, strict=True)
 
 
 def capacity(device: jax.Device) -> float:

@@ -41,8 +41,13 @@ def target():
 
 
 @pytest.fixture(scope="module")
-def planned(target):
-    return plan.make_plan(small_config(), target, num_classes=3)
+def said():
+    return []
+
+
+@pytest.fixture(scope="module")
+def planned(target, said):
+    return plan.make_plan(small_config(), target, num_classes=3, say=said.append)
 
 
 def test_every_batch_that_packing_may_make_is_planned(planned):
@@ -73,12 +78,18 @@ def test_products_are_counted_in_loops(planned):
         assert batch.cost.flops > 1.5 * compiled_once
 
 
-def test_it_prints_what_it_knows(planned, target):
-    text = plan.report.heading(small_config(), target) + plan.report.describe(planned)
+def test_it_prints_what_it_knows(planned, target, said):
+    text = "\n".join([plan.report.heading(small_config(), target), *said])
     assert "nothing is measured on a GPU" in text and "mesh: data=4, fsdp=2, tensor=1" in text
     sizes = [leaf.size for leaf in jax.tree.leaves(planned.course.abstract.params)]
     assert f"parameters: {sum(sizes):,} learn, {sum(sizes):,} of teachers" in text
+    for batch in planned.batches:
+        memory = batch.step.memory
+        columns = (memory.arguments, memory.temporaries, memory.results, memory.program)
+        expected = " +".join(re.escape(f"{size / 1e9:.3g}") for size in columns)
+        assert re.search(f"{batch.label} +{expected} ", text)
     # One of the gradients' sums, with the layer that it is of.
+    text = plan.report.costs(planned)
     assert re.search(r"all-reduce +[\d.]+  CLIP/\S*(text|vision)\S*, backward", text)
 
 

@@ -45,7 +45,7 @@ def test_what_would_not_fit_is_refused_with_its_batches(run, monkeypatch):
     source = sources.load("world", "", **dict(run.config.data.options))
     course = run.course(2)
     steps = ahead.compile_all(course.step, course.abstract, run.batch_shapes(source), threads=2)
-    half, whole = (step.memory.total for step in steps.values())
+    half, whole = (step.memory.total for _, step in steps)
     monkeypatch.setattr(ahead, "capacity", lambda device: (half + whole) / 2)
     with pytest.raises(UserError, match="does not fit .* for batches of text_rows 1: it takes"):
         run.compile_first(course, source)
