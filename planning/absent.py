@@ -1,9 +1,12 @@
 """Stand-ins for the weights, the tokenizer and the data of a run that is planned without them."""
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -52,16 +55,55 @@ class Source:
         return self.classes
 
 
-def open_run(config: ConfigDict, devices, num_classes: int) -> tuple[Run, Any, list[str]]:
-    """The run of a config on devices that need not be here, its source, and what it assumes.
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """A run that can be built on any devices, and again with changes of its config.
 
-    What is here is used: weights' own shapes, tokenizers, classes. Nothing is fetched from a hub.
+    Attributes:
+      assumed: what is taken to be so, in words.
+    """
+
+    config: ConfigDict
+    source: Any
+    tokenizer: Any
+    assumed: tuple[str, ...]
+
+    def run(self, devices: Sequence[jax.Device], changes: Mapping = MappingProxyType({})) -> Run:
+        """The run on devices that need not be here; changes: by dotted key.
+
+        Raises:
+          UserError: what train.py would refuse, or the shape of absent weights is unknown.
+        """
+        config = ConfigDict(self.config.to_dict())
+        config.update_from_flattened_dict(dict(changes))
+        method = methods.load(config.method.name, config.method.options)
+        pipeline = sources.pipeline_of(self.source)
+        fields = pipeline.batch_fields(config.data.num_negatives, method.texts)
+        methods.check_batch(method, fields)
+        open_teachers = functools.partial(experiment.open_teachers, open_one=_teacher)
+        return Run(config, method, self.tokenizer, devices, open_teachers)
+
+    def batch_shapes(self, run: Run) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
+        """See Run.batch_shapes().
+
+        Raises:
+          UserError: the pipeline does not tell them.
+        """
+        shapes = run.batch_shapes(self.source)
+        if not shapes:
+            pipeline = sources.pipeline_of(self.source).__name__
+            raise UserError(f"{pipeline} has no batch_shapes(), see data/pipeline.py")
+        return shapes
+
+
+def set_up(config: ConfigDict, num_classes: int) -> Setup:
+    """What is here is used: weights' own shapes, tokenizers, classes. Nothing comes from a hub.
 
     Args:
       num_classes: of videos that are not here.
 
     Raises:
-      UserError: what train.py would refuse, or the shape of absent weights is unknown.
+      UserError: absent weights would have to say their shape.
     """
     assumed = []
     config = ConfigDict(config.to_dict())
@@ -77,16 +119,9 @@ def open_run(config: ConfigDict, devices, num_classes: int) -> tuple[Run, Any, l
             )
         assumed.append(f"{weights} has the shape of config.model.name={config.model.name}")
         config.init["from"] = ""
-    method = methods.load(config.method.name, config.method.options)
-    source = _source(config, method, num_classes, assumed)
-    fields = sources.pipeline_of(source).batch_fields(config.data.num_negatives, method.texts)
-    methods.check_batch(method, fields)
+    source = _source(config, num_classes, assumed)
     tokenizer = _tokenizer(config, source, hub, assumed)
-
-    def open_teachers(config, model):
-        return experiment.open_teachers(config, model, _teacher)
-
-    return Run(config, method, tokenizer, devices, open_teachers), source, assumed
+    return Setup(config, source, tokenizer, tuple(assumed))
 
 
 def _is_here(name: str) -> bool:
@@ -94,13 +129,14 @@ def _is_here(name: str) -> bool:
     return bool(name) and (name.startswith("package:") or as_path(name).exists())
 
 
-def _source(config: ConfigDict, method, num_classes: int, assumed: list[str]):
+def _source(config: ConfigDict, num_classes: int, assumed: list[str]):
     try:
         return sources.load(
             config.data.source, config.data.root, **experiment.source_options(config.data)
         )
     except MissingFileError:
         pipeline = sources.pipeline_named(config.data.source)
+    method = methods.load(config.method.name, config.method.options)
     if "class_text" in method.batch_fields:
         assumed.append(f"{num_classes} classes (--plan_classes), their texts as long as fits")
     pair = "preferred" in method.batch_fields

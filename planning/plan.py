@@ -6,7 +6,7 @@ For a TPU its own compiler compiles the step; for GPUs it is partitioned over as
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 
 import jax
@@ -16,7 +16,6 @@ from ml_collections import ConfigDict
 from errors import UserError
 from planning import absent, chips, cost, report
 from planning.report import Batch, Plan, Remedy, Target
-from trainer import Run
 from training import ahead
 
 OUT_OF_MEMORY = 3  # exit code
@@ -62,28 +61,23 @@ def _cpus(name: str, shape: str) -> tuple[jax.Device, ...]:
 
 
 def make_plan(
-    config: ConfigDict,
-    target: Target,
-    num_classes: int,
-    say: Callable[[str], None] = lambda _: None,
+    setup: absent.Setup, target: Target, say: Callable[[str], None] = lambda _: None
 ) -> Plan:
     """Compiles the step for every shape of batch that may come.
 
     Args:
-      num_classes: of videos that are not here.
       say: is told what is known as it gets known: compiling takes minutes.
 
     Raises:
       UserError: what train.py would refuse.
     """
-    run, source, assumed = absent.open_run(config, target.devices, num_classes)
-    course, shapes = run.course(_STEPS, 1), _batch_shapes(run, source)
-    say(report.setup(run, course, assumed))
+    run = setup.run(target.devices)
+    course, shapes = run.course(_STEPS, 1), setup.batch_shapes(run)
+    say(report.setup(run, course, setup.assumed))
     say(report.memory_heading(target.chip))
     # Nothing computed twice: what the step needs, whatever it is given to save memory.
-    plain = _changed(config, {"model.remat": "none", "microbatches": 1})
-    plain, _, _ = absent.open_run(plain, target.devices, num_classes)
-    needed, plain_shapes = plain.course(_STEPS, 1), _batch_shapes(plain, source)
+    plain = setup.run(target.devices, {"model.remat": "none", "microbatches": 1})
+    needed, plain_shapes = plain.course(_STEPS, 1), setup.batch_shapes(plain)
     batches, devices = [], len(target.devices)
     threads = (os.cpu_count() or 2) // 2
     for label, step in ahead.compile_all(course.step, course.abstract, shapes, threads):
@@ -94,39 +88,23 @@ def make_plan(
     return Plan(target, run, course, batches)
 
 
-def _batch_shapes(run: Run, source) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
-    shapes = run.batch_shapes(source)
-    if not shapes:
-        raise UserError(
-            f"data/{source.pipeline}.py has no batch_shapes(), which a plan needs: see "
-            "data/pipeline.py"
-        )
-    return shapes
-
-
-def _changed(config: ConfigDict, changes: Mapping) -> ConfigDict:
-    config = ConfigDict(config.to_dict())
-    config.update_from_flattened_dict(dict(changes))
-    return config
-
-
-def remedies(config: ConfigDict, target: Target, num_classes: int) -> Iterator[Remedy]:
+def remedies(setup: absent.Setup, target: Target) -> Iterator[Remedy]:
     """Tries what makes a step smaller: each change alone, and together where none is enough.
 
     Only the largest batch is compiled.
     """
-    *others, microbatches = _ladders(config, len(target.devices))
+    *others, microbatches = _ladders(setup.config, len(target.devices))
     enough = False
     for ladder in (*others, microbatches):
         for changes in ladder:
-            remedy = _try(config, changes, target, num_classes)
+            remedy = _try(setup, changes, target)
             yield remedy
             if remedy.step and remedy.step.fits(target.chip.memory):
                 enough = True
                 break
     together = {key: value for ladder in others for key, value in ladder[-1].items()}
     for changes in ({}, *microbatches) if not enough else ():
-        remedy = _try(config, together | changes, target, num_classes)
+        remedy = _try(setup, together | changes, target)
         yield remedy
         if remedy.step and remedy.step.fits(target.chip.memory):
             return
@@ -152,12 +130,12 @@ def _ladders(config: ConfigDict, devices: int) -> list[list[dict]]:
     return ladders
 
 
-def _try(config: ConfigDict, changes: dict, target: Target, num_classes: int) -> Remedy:
+def _try(setup: absent.Setup, changes: dict, target: Target) -> Remedy:
     try:
-        run, source, _ = absent.open_run(_changed(config, changes), target.devices, num_classes)
+        run = setup.run(target.devices, changes)
     except UserError as error:
         return Remedy(changes, None, str(error))
-    course, largest = run.course(_STEPS, 1), list(_batch_shapes(run, source).values())[-1]
+    course, largest = run.course(_STEPS, 1), list(setup.batch_shapes(run).values())[-1]
     return Remedy(changes, ahead.compile_step(course.step, course.abstract, largest))
 
 
@@ -166,15 +144,16 @@ def main(config: ConfigDict, name: str, num_classes: int) -> None:
 
     Args:
       name: see open_target().
-      num_classes: see make_plan().
+      num_classes: see absent.set_up().
     """
     target = open_target(name)
     say = functools.partial(print, flush=True)
     say(report.heading(config, target))
-    plan = make_plan(config, target, num_classes, say)
+    setup = absent.set_up(config, num_classes)
+    plan = make_plan(setup, target, say)
     say(report.costs(plan))
     if not plan.fits:
         say("it does not fit; with changes of the config, the largest batch takes")
-        for remedy in remedies(config, target, num_classes):
+        for remedy in remedies(setup, target):
             say(report.describe_remedy(remedy, target.chip))
         sys.exit(OUT_OF_MEMORY)

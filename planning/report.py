@@ -1,6 +1,7 @@
 """A plan, and what it prints."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 from ml_collections import ConfigDict
@@ -89,7 +90,7 @@ def heading(config: ConfigDict, target: Target) -> str:
     )
 
 
-def setup(run: Run, course: Course, assumed: list[str]) -> str:
+def setup(run: Run, course: Course, assumed: Sequence[str]) -> str:
     """What is assumed, how the devices are laid out, and the number of parameters."""
     axes = ", ".join(f"{axis}={size}" for axis, size in run.mesh.shape.items())
     state = course.abstract

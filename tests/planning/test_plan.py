@@ -47,7 +47,7 @@ def said():
 
 @pytest.fixture(scope="module")
 def planned(target, said):
-    return plan.make_plan(small_config(), target, num_classes=3, say=said.append)
+    return plan.make_plan(absent.set_up(small_config(), 3), target, said.append)
 
 
 def test_every_batch_that_packing_may_make_is_planned(planned):
@@ -125,10 +125,10 @@ def test_a_teachers_dtype_is_tried_where_there_is_one(target):
     config.method.options = {}
     config.teacher["from"] = base.WORLD_WEIGHTS
     small = dataclasses.replace(target, chip=dataclasses.replace(target.chip, memory=0))
-    first = next(plan.remedies(config, small, 3))
+    setup = absent.set_up(config, 3)
+    first = next(plan.remedies(setup, small))
     assert first.changes == {"teacher.dtype": "bfloat16"} and not first.step.fits(0)
-    run, _, _ = absent.open_run(config, target.devices, 3)
-    leaves = jax.tree.leaves(run.course(10, 1).abstract)
+    leaves = jax.tree.leaves(setup.run(target.devices).course(10, 1).abstract)
     shards = (math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in leaves)
     assert first.step.memory.arguments < 4 * sum(shards)
 
@@ -136,15 +136,16 @@ def test_a_teachers_dtype_is_tried_where_there_is_one(target):
 def open_run(name, **changes):
     config = importlib.import_module(f"tpu_configs.{name}").get_config()
     config.update_from_flattened_dict(changes)
-    return absent.open_run(config, jax.devices(), 200)
+    setup = absent.set_up(config, 200)
+    run = setup.run(jax.devices())
+    return run, setup.batch_shapes(run), setup.assumed
 
 
 def test_weights_and_data_need_not_be_here():
-    run, source, assumed = open_run("degla_vit_b32")
+    run, shapes, assumed = open_run("degla_vit_b32")
     assert run.model.config.text.vocab_size == 49408 and run.model.config.vision.width == 768
     assert run.model.compute.dtype == "bfloat16"  # auto, on chips
     assert any("openai/clip-vit-base-patch32 has the shape of" in text for text in assumed)
-    shapes = run.batch_shapes(source)
     assert list(shapes) == [f"text_rows {share}" for share in (0.2, 0.25, 0.3, 0.4, 0.6, 1)]
     rows = [fields["text_slots"].shape for fields in shapes.values()]
     assert rows == [(8, math.ceil(s * 160), 77) for s in (0.2, 0.25, 0.3, 0.4, 0.6, 1)]
@@ -157,8 +158,8 @@ def test_what_is_here_is_used():
 
 
 def test_videos_that_are_not_here_have_so_many_classes():
-    run, source, assumed = open_run("froster_vit_b16_k400_b2n")
-    (fields,) = run.batch_shapes(source).values()
+    run, shapes, assumed = open_run("froster_vit_b16_k400_b2n")
+    (fields,) = shapes.values()
     assert fields["class_text"].shape == (200, 2, 77)
     assert fields["class_text"].sharding.is_fully_replicated
     assert fields["video"].shape == (64, 8, 224, 224, 3)
@@ -166,18 +167,18 @@ def test_videos_that_are_not_here_have_so_many_classes():
 
 
 def test_pairs_come_with_their_single_images():
-    run, source, _ = open_run("clic_vit_b32")
-    kinds = {label.split(",")[0] for label in run.batch_shapes(source)}
+    _, shapes, _ = open_run("clic_vit_b32")
+    kinds = {label.split(",")[0] for label in shapes}
     assert kinds == {"pairs", "singles"}
 
 
 def test_a_teacher_that_is_not_here_may_be_named_by_its_shape():
     with pytest.raises(UserError, match="config.teacher.from=openai/.* is not here: name its sh"):
         open_run("clip_kd_vit_b32")
-    run, source, _ = open_run("clip_kd_vit_b32", **{"teacher.from": "ViT-L-14-quickgelu"})
+    run, shapes, _ = open_run("clip_kd_vit_b32", **{"teacher.from": "ViT-L-14-quickgelu"})
     teacher = run.course(100, 1).abstract.fixed["teacher"]
     assert sum(leaf.size for leaf in jax.tree.leaves(teacher)) == 427_616_513  # open_clip's
-    assert not any("/" in name for fields in run.batch_shapes(source).values() for name in fields)
+    assert not any("/" in name for fields in shapes.values() for name in fields)
 
 
 def test_a_language_models_shape_is_that_of_its_weights():

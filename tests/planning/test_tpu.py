@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from planning import plan
+from planning import absent, plan
 from tests.planning.test_plan import small_config
 
 pytest.importorskip("libtpu")
@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.tpu, pytest.mark.slow]
 def planned(request):
     """One shape of batch, on eight chips; the texts of a v5p were once not to be had."""
     config = small_config(**{"data.text_rows": (1.0,), "mesh.fsdp": 8})
-    return plan.make_plan(config, plan.open_target(request.param), num_classes=3)
+    return plan.make_plan(absent.set_up(config, 3), plan.open_target(request.param))
 
 
 def test_the_state_takes_what_its_layout_says(planned):
