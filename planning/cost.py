@@ -172,46 +172,61 @@ def _traffic(run: Run, program: Program) -> int:
     instruction, computation = run.instruction, run.computation
     if instruction.opcode in _FREE or instruction.opcode.endswith("-done"):
         return 0
-    operands = [operand.arrays for operand in computation.operands(instruction)]
-    read = [sum(_in_memory(array) for array in arrays) for arrays in operands]
-    written = [_in_memory(array) for array in instruction.arrays]
-    match instruction.opcode:
-        case "dynamic-slice" | "gather":
-            read[0] = min(read[0], sum(written) or read[0])
-        case "dynamic-update-slice":
-            read, written = read[1:], read[1:2]
-        case "scatter":
-            read, written = read[1:], read[-1:]
-        case "copy-start":
-            written = written[:1]
-        case "fusion":
-            inside = program.computations[instruction.called[0]]
-            read, written = _fusion_traffic(inside, read, written)
-    return sum(read) + sum(written)
+    total = 0
+    for place, operand in enumerate(computation.operands(instruction)):
+        for array in operand.arrays:
+            if array.space == 0:
+                total += min(array.bytes, _read(program, instruction, place, array))
+    made = instruction.arrays[:1] if instruction.opcode == "copy-start" else instruction.arrays
+    for array, size in zip(made, _written(program, computation, instruction), strict=False):
+        total += 0 if array.space else min(array.bytes, size)
+    return total
 
 
-def _fusion_traffic(inside: Computation, read: list[int], written: list[int]):
-    """Of what it slices it reads the slice; of what it updates it writes the update."""
-    parameters = [i for i in inside.values() if i.opcode == "parameter"]
-    for parameter in parameters:
-        users, number = inside.users(parameter.name), int(parameter.literal)
-        if number >= len(read) or not users:
+def _read(program: Program, user: Instruction, place: int, array: Array) -> int:
+    """Bytes that an instruction reads of an operand: of what it slices the slice, of what it
+    updates nothing."""
+    if user.opcode in ("dynamic-slice", "slice", "gather") and place == 0:
+        return user.arrays[0].bytes
+    if user.opcode in ("dynamic-update-slice", "scatter") and place == 0:
+        return 0
+    if user.opcode != "fusion":
+        return array.bytes
+    inside = program.computations[user.called[0]]
+    parameter = next(
+        (i for i in inside.values() if i.opcode == "parameter" and int(i.literal) == place), None
+    )
+    return _read_by_users(program, inside, parameter, array) if parameter else array.bytes
+
+
+def _read_by_users(program, inside: Computation, instruction: Instruction, array: Array) -> int:
+    if instruction.is_root:
+        return array.bytes
+    total = 0
+    for user in inside.users(instruction.name):
+        if user.opcode == "bitcast":
+            total += _read_by_users(program, inside, user, array)
             continue
-        firsts = all(user.operands[:1] == (parameter.name,) for user in users)
-        if firsts and all(user.opcode in ("dynamic-slice", "gather") for user in users):
-            read[number] = min(read[number], sum(user.arrays[0].bytes for user in users))
-        elif firsts and all(user.opcode == "dynamic-update-slice" for user in users):
-            read[number] = 0
-    roots = inside.operands(inside.root) if inside.root.opcode == "tuple" else [inside.root]
-    for number, root in enumerate(roots[: len(written)]):
-        if root.opcode == "dynamic-update-slice":
-            update = inside[root.operands[1]].arrays[0]
-            written[number] = min(written[number], update.bytes)
-    return read, written
+        for place, name in enumerate(user.operands):
+            total += _read(program, user, place, array) if name == instruction.name else 0
+    return total
 
 
-def _in_memory(array: Array) -> int:
-    return 0 if array.space else array.bytes
+def _written(program: Program, computation: Computation, made: Instruction) -> list[int]:
+    """Bytes that an instruction writes of each of its results: of what it updates the update."""
+    if made.opcode == "fusion":
+        inside = program.computations[made.called[0]]
+        return _written(program, inside, inside.root)
+    operands = computation.operands(made)
+    if made.opcode == "tuple":
+        return [sum(_written(program, computation, operand)) for operand in operands]
+    if made.opcode == "bitcast" and operands and operands[0].opcode != "parameter":
+        return _written(program, computation, operands[0])
+    if made.opcode == "dynamic-update-slice":
+        return [operands[1].arrays[0].bytes]
+    if made.opcode == "scatter":
+        return [operands[-1].arrays[0].bytes]
+    return [array.bytes for array in made.arrays]
 
 
 def layer_of(op_name: str) -> str:
