@@ -23,7 +23,7 @@ from pretrained import fingerprint
 from pretrained.find import RUN_FILE
 from report import run as report
 from tpu_configs import base
-from trainer import Run, open_tokenizer
+from trainer import Course, Run, open_tokenizer
 from training import cli, loop
 from training.checkpoints import DATA_FILE, Checkpoints, claim_run_directory
 from training.logging import MetricLogger
@@ -49,8 +49,7 @@ def train(config: ConfigDict, workdir: Path, dry_run: bool = False) -> None:
     course = run.course(total_steps, steps_per_epoch)
     extras = run.extras(source)
     if dry_run:
-        print(describe(run, course, source, extras))
-        return
+        return print(describe(run, course, source, extras))
 
     stamp = fingerprint.fingerprint(run.model.config, run.tokenizer.fingerprint())
     about_data = {"records": len(source), "steps_per_epoch": steps_per_epoch}
@@ -98,6 +97,14 @@ def train(config: ConfigDict, workdir: Path, dry_run: bool = False) -> None:
         )
     if config.eval.before_and_after and jax.process_count() == 1 and state.step == total_steps:
         report.write(workdir)
+
+
+def compile_first(run: Run, course: Course, source, logger: MetricLogger) -> None:
+    """Compiles the step for all batches that may come, and refuses what would not fit."""
+    logger.clock.lap("start")
+    for batch, step in run.compile_first(course, source).items():
+        logger.say(f"compiled for batches of {batch}: {step.memory}")
+    logger.clock.lap("compile")
 
 
 def main() -> None:

@@ -30,6 +30,10 @@ _FREE = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional"),
     *("call", "after-all", "partition-id", "replica-id", "opt-barrier", "async-start"),
 }
+# Calls of a TPU's own that say something of a buffer, and move none.
+_FREE_CALLS = re.compile(
+    'custom_call_target="(AllocateBuffer|ConcatBitcast|AssumeGather|GatherScatter)'
+)
 # Products of float32 at this precision are so many of bfloat16 on a matrix unit.
 _PASSES = {"highest": 6, "high": 3}
 
@@ -172,13 +176,20 @@ def _traffic(run: Run, program: Program) -> int:
     instruction, computation = run.instruction, run.computation
     if instruction.opcode in _FREE or instruction.opcode.endswith("-done"):
         return 0
+    if instruction.opcode == "custom-call" and _FREE_CALLS.search(instruction.rest):
+        return 0
     total = 0
     for place, operand in enumerate(computation.operands(instruction)):
         for array in operand.arrays:
             if array.space == 0:
                 total += min(array.bytes, _read(program, instruction, place, array))
-    made = instruction.arrays[:1] if instruction.opcode == "copy-start" else instruction.arrays
-    for array, size in zip(made, _written(program, computation, instruction), strict=False):
+    made, written = list(instruction.arrays), _written(program, computation, instruction)
+    if instruction.opcode.endswith("-start") and len(made) > 1:
+        for operand in computation.operands(instruction):  # stand in the result, too
+            if operand.arrays[0] in made:
+                made.remove(operand.arrays[0])
+        written = [array.bytes for array in made]
+    for array, size in zip(made, written, strict=False):
         total += 0 if array.space else min(array.bytes, size)
     return total
 
@@ -188,6 +199,8 @@ def _read(program: Program, user: Instruction, place: int, array: Array) -> int:
     updates nothing."""
     if user.opcode in ("dynamic-slice", "slice", "gather") and place == 0:
         return user.arrays[0].bytes
+    if user.opcode == "slice-start":  # (the whole, the slice, a flag)
+        return user.arrays[1].bytes
     if user.opcode in ("dynamic-update-slice", "scatter") and place == 0:
         return 0
     if user.opcode != "fusion":
