@@ -244,8 +244,10 @@ def _written(program: Program, computation: Computation, made: Instruction) -> l
 
 def layer_of(op_name: str) -> str:
     """The layer that an op_name tells of: without jax's transformations, loops and primitives."""
-    scopes = op_name.split("/")
     backward = "transpose(" in op_name
+    if match := re.match(r"(.*?)/?\(([^()]*):", op_name):  # of several in one
+        op_name = f"{match[1]}/several"
+    scopes = op_name.split("/")
     dropped = {"while", "body", "cond", "closed_call", "checkpoint", "rematted_computation",
                "remat2", "shard_map"}  # fmt: skip
     layers = [

@@ -32,7 +32,12 @@ def open_target(name: str) -> Target:
     # Nothing is run: a device that is here stays free for others.
     jax.config.update("jax_platforms", "cpu")
     if name.split(":")[0] in chips.GPUS:
-        return Target(name, chip, _cpus(name, shape), is_compiled=False)
+        if not shape.isdigit() or not int(shape):
+            raise UserError(f"--plan={name}: give the number of GPUs, such as gpu:8")
+        cpus = _cpus(int(shape))
+        if len(cpus) < int(shape):
+            raise UserError(f"--plan={name}: this process has {len(cpus)} CPU devices already")
+        return Target(name, chip, cpus, is_compiled=False)
     if find_spec("libtpu") is None:
         raise UserError("the TPU's compiler is not installed: pip install -e '.[tpu]'")
     # There is no TPU to ask, nor one that another process could take away.
@@ -45,19 +50,16 @@ def open_target(name: str) -> Target:
     except (jax.errors.JaxRuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"--plan={name} is no topology of libtpu's: {reason}") from None
-    return Target(name, chip, tuple(topology.devices), is_compiled=True)
+    devices = tuple(topology.devices)
+    return Target(name, chip, devices, is_compiled=True, cpus=_cpus(len(devices)))
 
 
-def _cpus(name: str, shape: str) -> tuple[jax.Device, ...]:
-    if not shape.isdigit() or not int(shape):
-        raise UserError(f"--plan={name}: give the number of GPUs, such as gpu:8")
+def _cpus(number: int) -> tuple[jax.Device, ...]:
+    """So many CPU devices, or those that there are where they have been asked for before."""
     # Read when the devices are first asked for; the last of equal flags holds.
-    flag = f"--xla_force_host_platform_device_count={shape}"
+    flag = f"--xla_force_host_platform_device_count={number}"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}"
-    devices = jax.devices("cpu")[: int(shape)]
-    if len(devices) < int(shape):
-        raise UserError(f"--plan={name}: this process has {len(devices)} CPU devices already")
-    return tuple(devices)
+    return tuple(jax.devices("cpu")[:number])
 
 
 def make_plan(
@@ -83,9 +85,25 @@ def make_plan(
     for label, step in ahead.compile_all(course.step, course.abstract, shapes, threads):
         say(report.memory(label, step, target.chip))
         flops = cost.traced_flops(needed.step, needed.abstract, plain_shapes[label])
-        spent = cost.cost_of(step.compiled.as_text(), devices) if step.compiled else None
-        batches.append(Batch(label, step, spent, flops / devices))
+        text, is_own = _text(setup, target, label, step)
+        spent = cost.cost_of(text, devices) if text else None
+        batches.append(Batch(label, step, spent, flops / devices, is_own))
     return Plan(target, run, course, batches)
+
+
+def _text(setup: absent.Setup, target: Target, label: str, step: ahead.Step) -> tuple[str, bool]:
+    """A compiled step to read, and whether it is the chip's own; empty where there is none."""
+    if step.compiled is None:
+        return "", target.is_compiled
+    try:
+        return step.compiled.as_text(), target.is_compiled
+    except jax.errors.JaxRuntimeError:
+        # Some asynchronous collectives (v5p's) cannot be read back: the same step for CPUs can.
+        if len(target.cpus) < len(target.devices):
+            return "", False
+        run = setup.run(target.cpus)
+        course, batch = run.course(_STEPS, 1), setup.batch_shapes(run)[label]
+        return ahead.compile_step(course.step, course.abstract, batch).compiled.as_text(), False
 
 
 def remedies(setup: absent.Setup, target: Target) -> Iterator[Remedy]:

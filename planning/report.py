@@ -20,12 +20,14 @@ class Target:
       name: such as v5e:2x4.
       devices: one for each chip.
       is_compiled: by their own compiler; otherwise for CPUs, in as many parts.
+      cpus: as many devices, for what cannot be read of the chips' own program.
     """
 
     name: str
     chip: Chip
     devices: tuple[jax.Device, ...]
     is_compiled: bool
+    cpus: tuple[jax.Device, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,12 +38,14 @@ class Batch:
       step: compiled, if it fits the chip.
       cost: of one chip; None where it does not fit.
       needed: FLOPs of the products that the step asks for without recomputing any, of one chip.
+      is_own: the cost is that of the chip's own program, not of one for CPUs.
     """
 
     label: str
     step: ahead.Step
     cost: Cost | None
     needed: float
+    is_own: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,11 +137,11 @@ def costs(plan: Plan) -> str:
     return "\n".join([*_floors(plan), *_collectives(plan)])
 
 
-def floors(cost: Cost, memory: ahead.Memory, target: Target) -> dict[str, float]:
+def floors(batch: Batch, chip: Chip) -> dict[str, float]:
     """Seconds that a step takes at least, by what it would wait for."""
-    chip = target.chip
+    cost, memory = batch.cost, batch.step.memory
     # A CPU's program is no other chip's: all that is in memory is written and read once at least.
-    traffic = cost.traffic if target.is_compiled else 2 * (memory.arguments + memory.temporaries)
+    traffic = cost.traffic if batch.is_own else 2 * (memory.arguments + memory.temporaries)
     return {
         "compute": cost.matmul_flops / chip.flops,
         "memory": traffic / chip.bandwidth,
@@ -154,13 +158,19 @@ def _floors(plan: Plan) -> list[str]:
     for batch in plan.batches:
         if batch.cost is None:
             continue
-        seconds = floors(batch.cost, batch.step.memory, plan.target)
+        seconds = floors(batch, plan.target.chip)
         most = batch.needed / (plan.target.chip.flops * max(seconds.values()))
         times = zip(seconds.values(), (8, 8, 11), strict=True)
         lines.append(
             f"  {batch.label:32}{batch.cost.flops / 1e12:>9.3g}{batch.needed / 1e12:>9.3g}"
             + "".join(f"{1e3 * time:>{width}.1f} ms" for time, width in times)
             + f"{most:>13.1%}"
+        )
+    if plan.target.is_compiled and not all(batch.is_own for batch in plan.batches):
+        lines.append(
+            "  This chip's program cannot be read back: FLOPs and collectives are those of\n"
+            "  the same step for as many CPUs, which send bfloat16 as float32, so at most these;\n"
+            "  memory is what is there, written and read once."
         )
     return lines if len(lines) > 2 else []
 

@@ -95,7 +95,7 @@ def test_it_prints_what_it_knows(planned, target, said):
 
 def test_a_step_waits_for_the_slowest(planned, target):
     batch = planned.batches[-1]
-    floors = plan.report.floors(batch.cost, batch.step.memory, target)
+    floors = plan.report.floors(batch, target.chip)
     chip = target.chip
     assert floors["compute"] == batch.cost.matmul_flops / chip.flops
     assert floors["memory"] == 2 * sum(
