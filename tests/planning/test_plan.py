@@ -13,6 +13,7 @@ from errors import UserError
 from planning import absent, chips, plan
 from pretrained.find import find_weights
 from tpu_configs import base, debug
+from training import ahead
 
 
 def small_config(**changes):
@@ -104,20 +105,41 @@ def test_a_step_waits_for_the_slowest(planned, target):
     assert floors["interconnect"] == sum(c.bytes for c in batch.cost.collectives) / 450e9
 
 
-def test_out_of_memory_is_an_answer(target, planned, monkeypatch, capsys):
-    needed = planned.batches[-1].step.memory
-    # Half of what is beside the state: recomputing or parts may bring it there.
-    memory = needed.arguments + 0.5 * needed.temporaries
-    small = dataclasses.replace(target, chip=dataclasses.replace(target.chip, memory=memory))
-    monkeypatch.setattr(plan, "open_target", lambda name: small)
+@pytest.mark.parametrize(
+    ("shares", "told"),
+    [
+        (
+            [2.0, 1.5, 1.2, 1.1, 0.9],
+            ["remat=full 150.0%  does not", "fsdp=8 120.0%  does not", "microbatches=2 110.0%  does",
+             "microbatches=4 90.0%  fits"],
+        ),
+        (
+            [9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 0.5],
+            ["remat=full 800.0%  does not", "fsdp=8 700.0%  does not", "microbatches=2 600.0%  does",
+             "microbatches=4 500.0%  does not", "fsdp=8 400.0%  does not",
+             "remat=full --config.mesh.data=-1 --config.mesh.fsdp=8 --config.microbatches=2 50.0%"],
+        ),
+    ],
+)  # fmt: skip
+def test_out_of_memory_is_an_answer(shares, told, target, monkeypatch, capsys):
+    """A compiler that takes these shares of a chip's memory, one after another."""
+    shares, capacity = iter(shares), target.chip.memory
+
+    def compile_step(*_):
+        share = next(shares)
+        return ahead.Step(ahead.Memory(share * capacity), 1.0, object() if share < 1 else None)
+
+    monkeypatch.setattr(ahead, "compile_step", compile_step)
+    monkeypatch.setattr(plan, "open_target", lambda name: target)
     with pytest.raises(SystemExit) as stopped:
-        plan.main(small_config(**{"data.text_rows": (), "data.text_lengths": (32,)}), "gpu:8", 3)
+        plan.main(small_config(**{"data.text_rows": (1.0,)}), "gpu:8", 3)
     assert stopped.value.code == plan.OUT_OF_MEMORY == 3
-    told = capsys.readouterr().out
-    assert "OUT OF MEMORY" in told
-    for change in ("--config.model.remat=full", "--config.mesh.fsdp=8", "--config.microbatches=2"):
-        assert re.search(rf"{change} +[\d.e-]+ GB +[\d.]+%  (fits|does not fit)", told), change
-    assert re.search("microbatches=[24].*%  fits", told)
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("OUT OF MEMORY" in line for line in lines) == 1
+    tried = [re.sub(r" +[\d.]+ GB +", " ", line) for line in lines if " GB" in line]
+    assert next(shares, None) is None and len(tried) == len(told)
+    for line, expected in zip(tried, told, strict=True):
+        assert expected in line
 
 
 def test_a_teachers_dtype_is_tried_where_there_is_one(target):
