@@ -17,6 +17,7 @@ def run():
     return Run.open(small_config(compile_first=True))
 
 
+@pytest.mark.slow
 def test_batches_that_come_need_no_compiler(run):
     source = sources.load("world", "", **dict(run.config.data.options))
     course = run.course(2)
