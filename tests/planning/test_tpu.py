@@ -12,8 +12,10 @@ pytestmark = [pytest.mark.tpu, pytest.mark.slow]
 
 @pytest.fixture(scope="module", params=["v5e:2x4", "v5p:2x2x2"])
 def planned(request):
-    """One shape of batch, on eight chips; the texts of a v5p were once not to be had."""
+    """One shape of batch, on eight chips."""
     config = small_config(**{"data.text_rows": (1.0,), "mesh.fsdp": 8})
+    for tower in ("vision", "text"):  # wide enough that padding is a small part
+        config.model.overrides[tower].update(width=256, mlp_width=512)
     return plan.make_plan(absent.set_up(config, 3), plan.open_target(request.param))
 
 
@@ -22,7 +24,7 @@ def test_the_state_takes_what_its_layout_says(planned):
     (batch,) = planned.batches
     state = 4 * sum(leaf.size for leaf in jax.tree.leaves(planned.course.abstract)) / 8
     images = 32 * 32 * 32 * 3 / 8
-    assert state + images < batch.step.memory.arguments < 3 * (state + images)
+    assert state + images < batch.step.memory.arguments < 1.5 * (state + images)
     assert planned.fits and planned.target.is_compiled
 
 
@@ -34,15 +36,3 @@ def test_products_and_collectives_of_loops_are_counted(planned):
     kinds = batch.cost.sent()
     assert kinds["all-gather"] > 0 and kinds.keys() & {"reduce-scatter", "all-reduce"}
     assert batch.cost.traffic > batch.step.memory.arguments / 2
-
-
-def test_what_does_not_fit_is_told_by_the_compiler(monkeypatch, capsys):
-    """Images alone of 2^19 samples are 25 GB on a chip that has 16."""
-    config = small_config(
-        **{"data.text_rows": (1.0,), "batch_size": 2**22, "mesh.fsdp": 1, "method.name": "siglip"}
-    )
-    monkeypatch.setattr(plan, "remedies", lambda *_: [])
-    with pytest.raises(SystemExit) as stopped:
-        plan.main(config, "v5e:2x4", 3)
-    assert stopped.value.code == 3
-    assert "OUT OF MEMORY" in capsys.readouterr().out
