@@ -12,7 +12,8 @@ import jax
 from errors import UserError
 from training.state import TrainState
 
-_TOTAL = re.compile(r"[Uu]sed ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? (?:hbm|HBM)")
+# Two messages of libtpu's; the second is of temporaries alone.
+_TOTAL = re.compile(r"(?:Used |memory required for [^(]*\()([\d.]+)([KMGT]?)")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -21,7 +22,7 @@ class Memory:
     """Bytes of one device.
 
     Attributes:
-      total: all of it; NaN where the compiler stopped before it knew.
+      total: all of it; at least so much where it does not fit, and NaN where nobody said.
       arguments: the state and the batch; None, as all below, where it does not fit.
       temporaries: beside them, while the step runs.
       results: that are not the donated state.

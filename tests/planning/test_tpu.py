@@ -36,3 +36,14 @@ def test_products_and_collectives_of_loops_are_counted(planned):
     kinds = batch.cost.sent()
     assert kinds["all-gather"] > 0 and kinds.keys() & {"reduce-scatter", "all-reduce"}
     assert batch.cost.traffic > batch.step.memory.arguments / 2
+
+
+def test_what_does_not_fit_is_told_by_the_compiler(monkeypatch, capsys):
+    """Half a million samples a chip, of which nothing is recomputed."""
+    config = small_config(**{"data.text_rows": (1.0,), "batch_size": 2**22, "mesh.fsdp": 1})
+    monkeypatch.setattr(plan, "remedies", lambda *_: [])
+    with pytest.raises(SystemExit) as stopped:
+        plan.main(config, "v5e:2x4", 3)
+    assert stopped.value.code == 3
+    told = capsys.readouterr().out
+    assert "OUT OF MEMORY" in told and "nan" not in told
