@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import importlib
 import pkgutil
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,6 +37,24 @@ class Completion:
     tokens: int
     finish_reason: str
     log_probability: float | None = None
+
+
+@dataclasses.dataclass
+class Usage:
+    """What the requests to a model came to.
+
+    Attributes:
+      requests: that were answered in the end.
+      problems: why tries failed, such as 'status 429', 'ReadTimeout' or 'unreadable answer'.
+      prompt_tokens, completion_tokens: as the server, or the tokenizer here, counted them.
+      cost: of these, in the currency of the prices; 0 without prices.
+    """
+
+    requests: int = 0
+    problems: Counter = dataclasses.field(default_factory=Counter)
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)

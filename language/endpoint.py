@@ -12,7 +12,6 @@ import os
 import random
 import threading
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -20,29 +19,11 @@ import httpx2
 import numpy as np
 
 from errors import UserError
-from language.base import Completion, LanguageModel, ModelError, Sampling, log_softmax
+from language.base import Completion, LanguageModel, ModelError, Sampling, Usage, log_softmax
 
 # What may pass: too early, too many, broken or overloaded.
 _PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 _LONGEST_WAIT = 60.0  # seconds
-
-
-@dataclasses.dataclass
-class Usage:
-    """What the requests of an endpoint came to.
-
-    Attributes:
-      requests: that were answered in the end.
-      problems: why tries failed, such as 'status 429', 'ReadTimeout' or 'unreadable answer'.
-      prompt_tokens, completion_tokens: as the server counted them.
-      cost: of these, in the currency of the prices; 0 without prices.
-    """
-
-    requests: int = 0
-    problems: Counter = dataclasses.field(default_factory=Counter)
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost: float = 0.0
 
 
 @dataclasses.dataclass(eq=False)

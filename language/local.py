@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from errors import UserError
-from language.base import Completion, LanguageModel, ModelError, Sampling, Score
+from language.base import Completion, LanguageModel, ModelError, Sampling, Score, Usage
 from models import zoo
 from models.generation import Generator, Restrictions, State
 from models.llama import Llama, empty_cache, unstack
@@ -33,6 +33,7 @@ class Local(LanguageModel):
 
     Attributes:
       weight_bytes: of the parameters as they are computed with, read once for a token.
+      usage: of generate().
     """
 
     capabilities = frozenset({"generate", "choices", "score", "embed"})
@@ -49,6 +50,7 @@ class Local(LanguageModel):
         self._context, self._block = min(context, config.context_length), block
         self.weight_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(self._params))
         self._blocks = collections.OrderedDict()
+        self.usage = Usage()
         self.batch_size, self.name = batch_size, f"{name}-{_checksum(params)}"
 
     def _generate(self, prompts, sampling):
@@ -71,6 +73,9 @@ class Local(LanguageModel):
                 ]
                 written = self._write([ids for _, _, ids in batch], seeds, room, sampling)
                 completions |= {(i, j): c for (i, j, _), c in zip(batch, written, strict=True)}
+        self.usage.requests += len(prompts)
+        self.usage.prompt_tokens += sum(len(ids) for _, j, ids in rows if j == 0)
+        self.usage.completion_tokens += sum(c.tokens for c in completions.values())
         return [[completions[i, j] for j in range(sampling.n)] for i in range(len(prompts))]
 
     def _score(self, prompts, continuations):

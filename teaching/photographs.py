@@ -34,8 +34,8 @@ class CaptionEngine:
 
     def make(self, skill, count, rng):
         orders = (rng.permutation(len(self.source)) for _ in range(PASSES))
-        found = (self._record(skill, int(i), rng) for i in itertools.chain.from_iterable(orders))
-        return list(itertools.islice(filter(None, found), count))
+        tried = (self._record(skill, int(i), rng) for i in itertools.chain.from_iterable(orders))
+        return list(itertools.islice(filter(None, tried), count))
 
     def _record(self, skill: str, index: int, rng) -> dict | None:
         record = sources.without_image(self.source, index)
@@ -98,10 +98,10 @@ def experiment(
     train, test = lend.photographs("train"), lend.photographs("test")
     origin = open_origin(writer, train, tuple(types))
     halves = (sources.Subset(test, range(half, len(test), 2)) for half in (0, 1))
-    asked, reported = (questions(half, origin, types, lend.seed) for half in halves)
-    if not (asked and reported):
+    looked_at, reported = (questions(half, origin, types, lend.seed) for half in halves)
+    if not (looked_at and reported):
         raise UserError(f"{writer} has no negatives for the photographs set aside: write them, too")
-    skills = tuple(dict.fromkeys(item.skill for item in asked))
+    skills = tuple(dict.fromkeys(item.skill for item in looked_at))
     points = []
     for policy in policies:
         plain = policy == "captions only"
@@ -116,7 +116,7 @@ def experiment(
 
         folder = lend.cells.folder / policy.replace(" ", "_")
         episode = Episode(
-            lend.clip(train), teacher, asked, folder, turns, budget,
+            lend.clip(train), teacher, looked_at, folder, turns, budget,
             seed=lend.seed, measure=measure, say=lend.cells.say,
         )  # fmt: skip
         for turn in episode.run()[1]:

@@ -50,6 +50,13 @@ def ids_of(text):
     return ids or [95]
 
 
+def test_tokens_are_counted(local):
+    read, written = local.usage.prompt_tokens, local.usage.completion_tokens
+    drafts = local.generate(PROMPTS, n=2, max_tokens=3)
+    assert local.usage.prompt_tokens - read == sum(len(ids_of(prompt)) for prompt in PROMPTS)
+    assert local.usage.completion_tokens - written == sum(c.tokens for two in drafts for c in two)
+
+
 def test_greedy_completions_are_those_of_whole_passes(local, log_probabilities):
     decode = small.letter_tokenizer().decode
     for prompt, (completion,) in zip(PROMPTS, local.generate(PROMPTS, max_tokens=12), strict=True):
