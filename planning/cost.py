@@ -249,7 +249,7 @@ def layer_of(op_name: str) -> str:
         op_name = f"{match[1]}/several"
     scopes = op_name.split("/")
     dropped = {"while", "body", "cond", "closed_call", "checkpoint", "rematted_computation",
-               "remat2", "shard_map"}  # fmt: skip
+               "remat2", "shard_map", "eval_jaxpr"}  # fmt: skip
     layers = [
         scope
         for scope in scopes[:-1]
