@@ -302,6 +302,8 @@ class Bucket:
                     cwd=self._folder,  # it keeps all below, and finds it again
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
+                    # Which a shell lets its background commands ignore, and theirs after them.
+                    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
                 )
             with contextlib.suppress(OSError), socket.create_connection(("localhost", self._port)):
                 return
@@ -309,7 +311,7 @@ class Bucket:
 
     def stop(self) -> None:
         self._server.send_signal(signal.SIGINT)  # killed, it would tear its own files
-        self._server.wait()
+        self._server.wait(60)
         self._server = None
 
 
