@@ -101,12 +101,12 @@ class Method:
 
 
 def optional_teacher(make: Callable[..., Method]) -> Callable[..., Method]:
-    """Gives a make() three more options, which put its method under DeGLA's self-distillation.
+    """Gives a make() four more options, which put its method under DeGLA's self-distillation.
 
     teacher: 'none', 'ema' or 'frozen', the initial weights or config.teacher's; distill_weight, of
     the summed squared error of images, captions and hard negatives to the teacher's
-    (arXiv 2504.16801); ema_decay a step. A method whose teacher is another model, config.teacher's,
-    keeps that one beside it.
+    (arXiv 2504.16801); distill_negatives, whether hard negatives are among them; ema_decay a step.
+    A method whose teacher is another model, config.teacher's, keeps that one beside it.
     """
 
     @functools.wraps(make)
@@ -114,6 +114,7 @@ def optional_teacher(make: Callable[..., Method]) -> Callable[..., Method]:
         *args,
         teacher: str = "none",
         distill_weight: float = 0.005,
+        distill_negatives: bool = True,
         ema_decay: float = 0.9996,
         **options,
     ):
@@ -134,7 +135,7 @@ def optional_teacher(make: Callable[..., Method]) -> Callable[..., Method]:
             distill = distillation.squared_error(
                 student.toward("self" if has_another else "teacher"),
                 jax.lax.stop_gradient(teacher),
-                batch.get("negatives_valid"),
+                batch.get("negatives_valid") if distill_negatives else None,
             )
             return total + distill_weight * distill, {**metrics, "distill": distill}, carry
 

@@ -15,6 +15,7 @@ def make(
     tgc_mask: str = "paper",
     distill_weight: float = 0.005,
     distill_reduction: str = "sum",
+    distill_negatives: bool = True,
     teacher: str = "ema",
     ema_decay: float = 0.9996,
 ) -> Method:
@@ -25,6 +26,8 @@ def make(
       tgc_scale: fixed scale of the text-grounded contrast.
       tgc_mask: 'paper', or 'released' to reproduce the public code (losses/grounded.py).
       distill_reduction: 'sum' over the global batch, or 'mean'.
+      distill_negatives: whether hard negatives, too, are held at the teacher's, as in the paper.
+        Without, what is true stays where it was and what is false may move (docs/results.md).
       teacher: 'ema' with ema_decay a step, or 'frozen', the initial weights or config.teacher's.
 
     Raises:
@@ -43,7 +46,8 @@ def make(
         tgc = grounded.text_grounded(
             seen.text, teacher.text, seen.negatives, valid, tgc_scale, tgc_mask
         )
-        distill = distillation.squared_error(seen, teacher, valid, distill_reduction)
+        held = valid if distill_negatives else None
+        distill = distillation.squared_error(seen, teacher, held, distill_reduction)
         total = base + igc_weight * igc + tgc_weight * tgc + distill_weight * distill
         return total, {"negclip": base, "igc": igc, "tgc": tgc, "distill": distill}, carry
 

@@ -112,6 +112,7 @@ def test_degla_teacher_policies():
         ({"tgc_mask": "released"}, {"tgc"}),
         ({"tgc_scale": 20.0}, {"tgc"}),
         ({"distill_reduction": "mean"}, {"distill"}),
+        ({"distill_negatives": False}, {"distill"}),
     ],
 )
 def test_degla_options_reach_their_term(options, changed):
@@ -120,6 +121,16 @@ def test_degla_options_reach_their_term(options, changed):
         for chosen in ({}, options)
     ]
     assert {name for name in terms[0] if terms[0][name] != terms[1][name]} == changed
+
+
+@pytest.mark.parametrize("name, teacher", [("degla", "ema"), ("clip", "frozen")])
+def test_negatives_need_not_be_held(name, teacher):
+    method = base.load(name, {"teacher": teacher, "distill_negatives": False})
+    student, target = embeddings(0), embeddings(1)
+    _, metrics, _ = method.loss(student, target, BATCH, ())
+    apart = (getattr(student, of) - getattr(target, of) for of in ("image", "text"))
+    expected = sum(np.sum(np.square(difference)) for difference in apart)
+    np.testing.assert_allclose(metrics["distill"], expected, rtol=1e-5)
 
 
 def test_ce_clip_is_the_weighted_sum_and_hands_on_its_thresholds():
