@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pyarrow
@@ -61,15 +62,18 @@ def test_a_constant_ties_everywhere(case):
     assert len(scores.warnings()) == len(scores.scores)
 
 
-def test_the_interval_of_random_vectors_covers_chance(tmp_path):
+def test_the_interval_of_random_vectors_covers_chance(tmp_path, monkeypatch):
     """In about 95 % of the cases: all figures of all benchmarks, with many seeds."""
+    monkeypatch.chdir(tmp_path)  # vectors are drawn by the names of files: the same in every folder
     shares = {}
     for name, make in MAKERS.items():
-        (tmp_path / name).mkdir()
-        shares[name] = covers_chance(base.load(name, make(tmp_path / name)), seeds=60)
+        Path(name).mkdir()
+        shares[name] = covers_chance(base.load(name, make(Path(name))), seeds=60)
     assert np.concatenate(list(shares.values())).mean() == pytest.approx(0.95, abs=0.02)
-    # No figure is far from it: of 60 seeds, 48 are four standard errors below.
-    assert {name: share.min() for name, share in shares.items() if share.min() < 0.8} == {}
+    # No figure is far from it. Of four questions of two answers all are right or all wrong in an
+    # eighth of the draws, so that an interval holds chance in no more than 87.5 % (means of small
+    # shares: 86 %), and in fewer than 42 of 60 seeds with a probability of 1e-4.
+    assert {name: share.min() for name, share in shares.items() if share.min() < 0.7} == {}
 
 
 @pytest.mark.parametrize("case", sorted(set(MAKERS) - IMAGES_IN_FILE), indirect=True)
