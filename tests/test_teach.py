@@ -11,7 +11,10 @@ import pytest
 import teach
 from captions.types import DEGLA
 from data import pipeline
+from data.english import article
+from data.glyphs import NOUNS
 from data.tokenizer import load_tokenizer
+from data.world import PREFIXES, picture
 from errors import UserError
 from teaching import results
 from teaching.results import Cells, Point
@@ -122,6 +125,22 @@ def test_a_run_goes_on_and_refuses_another_config(tmp_path, monkeypatch, capsys)
     config.total_steps = 7
     with pytest.raises(ValueError, match="holds an experiment of another config"):
         teach.teach(config, tmp_path, [0])
+
+
+def test_retention_is_the_share_of_unseen_classes_named_right(tmp_path):
+    """Against pictures and names of their own, put together here."""
+    lent = lend(tmp_path)
+    student = lent.clip(lent.world(length=1))
+    nouns = NOUNS["all"]
+    at = [i for i, noun in enumerate(nouns) if noun in NOUNS["unseen"]]
+    encoder = student.encoder(student.params)
+    phrases = [[f"{prefix}{article(nouns[i])} {nouns[i]}" for prefix in PREFIXES] for i in at]
+    names = np.stack([encoder.texts(each).mean(axis=0) for each in phrases])
+    names /= np.linalg.norm(names, axis=1, keepdims=True)
+    shown = encoder.images([picture(i, k, 48, 0) for i in at for k in range(2)])
+    right = (shown @ names.T).argmax(axis=1) == np.repeat(np.arange(len(at)), 2)
+    assert right.mean() > 0.5
+    assert lent.retention(student) == pytest.approx(right.mean())
 
 
 @pytest.fixture
