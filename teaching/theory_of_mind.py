@@ -45,6 +45,7 @@ class Predictions:
 
     Attributes:
       before, after: whether the student is right (1 or 0), alone and with the explanation.
+      unread_before, unread_after: whether its answer could not be read, which is wrong.
       simulated_pre, simulated_post: the teacher's simulation of its probability to be.
       student_pre, student_post: the student's own probability of the right answer.
       student_certainty: the largest of its probabilities, alone.
@@ -54,6 +55,8 @@ class Predictions:
 
     before: np.ndarray
     after: np.ndarray
+    unread_before: np.ndarray
+    unread_after: np.ndarray
     simulated_pre: np.ndarray
     simulated_post: np.ndarray
     student_pre: np.ndarray
@@ -253,6 +256,8 @@ def predict(
     return Predictions(
         before=np.array([float(o.correct) for o in alone]),
         after=np.array([float(o.correct) for o in helped]),
+        unread_before=np.array([float(o.answer is None) for o in alone]),
+        unread_after=np.array([float(o.answer is None) for o in helped]),
         simulated_pre=mind.pre(items),
         simulated_post=mind.post(items, explanations),
         student_pre=pre[:, 0],
@@ -327,8 +332,8 @@ def experiment(
       variant: see MentalModel.
 
     Returns:
-      accuracy over budgets by ranking; at budget 0: unparsed, the share of answers that could not
-      be read, and leaks, of explanations that gave the answer away.
+      accuracy over budgets by ranking; at budgets 0 and 1 unparsed, the share of answers that
+      could not be read; leaks, of explanations that gave the answer away before they were cut.
     """
     module = importlib.import_module(f"teaching.tasks.{task}")
     of_task = next(t for t in vars(module).values() if getattr(t, "name", None) == task)(lend.data)
@@ -336,19 +341,22 @@ def experiment(
     pool, items = (of_task.items(split) for split in splits)
     order = rng_of(lend.seed, 0, "items").permutation(len(pool))
     pool = [pool[i] for i in order if pool[i] not in items[:tested]]
-    student = LanguageStudent(lend.language("student"), of_task, tuple(pool[:examples]))
+    sampling = {"max_tokens": 100, "stop": ("\n",)}
+    model = lend.language("student")
+    student = LanguageStudent(model, of_task, tuple(pool[:examples]), sampling=sampling)
     teacher, items = lend.language("teacher"), items[:tested]
 
     def compute():
         seen = observe(student, pool[examples : examples + train])
         shown = balanced(seen, examples) if items[0].options == ("yes", "no") else seen[:examples]
         mind = MentalModel(teacher, of_task, shown, variant)
-        told, leaks = {i.key: i.extra["explanation"] for i in items}, 0.0
+        told = {i.key: i.extra["explanation"] for i in items}
+        leaks = float(np.mean([of_task.leaks(text) for text in told.values()]))
         if not human:
             told, leaks = explain(teacher, of_task, items, [each.item for each in shown])
-        unread = np.mean([o.answer is None for o in student.answer(items)])
-        curves_of = curves(predict(student, told, mind, items, lend.seed), budgets)
-        return {"curves": curves_of, "unparsed": float(unread), "leaks": leaks}
+        predicted = predict(student, told, mind, items, lend.seed)
+        unread = [float(u.mean()) for u in (predicted.unread_before, predicted.unread_after)]
+        return {"curves": curves(predicted, budgets), "unparsed": unread, "leaks": leaks}
 
     measured = lend.cells.once(f"{task}_{variant}_{'human' if human else 'teacher'}", compute)
     points = [
@@ -356,4 +364,6 @@ def experiment(
         for ranking, values in measured["curves"].items()
         for budget, value in zip(budgets, values, strict=True)
     ]
-    return points + [Point("all", 0, name, measured[name]) for name in ("unparsed", "leaks")]
+    unread = zip((0, 1), measured["unparsed"], strict=True)
+    points += [Point("all", budget, "unparsed", share) for budget, share in unread]
+    return [*points, Point("all", 1, "leaks", measured["leaks"])]

@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 from language import scripted
 from teaching import theory_of_mind as tom
 from teaching.base import Item
+from teaching.results import Cells
 from teaching.students import LanguageStudent
 from teaching.tasks.ecqa import ECQA
 from teaching.tasks.strategyqa import StrategyQA
@@ -203,27 +204,43 @@ def test_harmful_explanations(shared):
 
 
 def test_experiment_end_to_end(shared, tmp_path):
-    """Two scripted models on StrategyQA; a restart asks nothing again."""
-    from teaching.results import Cells
+    """Two scripted models on StrategyQA; a restart asks nothing again.
 
-    calls = []
+    Handed human facts, the student mumbles where a question has "the" in it; alone, also where it
+    has a "y" in it.
+    """
+    calls, folder = [], shared / "data/teaching/tom"
+
+    def mumbles(question, helped):
+        return "the" in question or (not helped and "y" in question)
 
     @dataclasses.dataclass
     class Lent:
         seed: int = 0
-        data: object = shared / "data/teaching/tom"
+        data: object = folder
         cells: object = Cells(tmp_path)
 
         def language(self, name):
             def says(prompt, rng):
                 calls.append(name)
-                return f" Well. So the answer is {'yes' if rng.random() < 0.5 else 'no'}"
+                last = prompt.rpartition("Q: ")[2].partition("\n")[0]
+                # Asked again after " Well.", it has no facts either.
+                helped = prompt.endswith(" So the answer is") and "A: Well." not in prompt
+                if name == "student" and mumbles(last, helped):
+                    return " Well."
+                said = "yes" if len(last) % 2 else "no"
+                return f" {said}" if helped else f" Well. So the answer is {said}"
 
             return scripted.open(says, lambda prompt, option: float(len(prompt) % 7 + len(option)))
 
-    points = tom.experiment(Lent(), train=20, tested=12)
+    points = tom.experiment(Lent(), tested=12)
     budgets = [p.x for p in points if p.series == "utility"]
     assert budgets == list(tom.BUDGETS)
     assert {p.metric for p in points} == {"accuracy", "unparsed", "leaks"}
+    items = StrategyQA(folder).items("dev")[:12]
+    for x in (0, 1):
+        (unparsed,) = [p.value for p in points if (p.metric, p.x) == ("unparsed", x)]
+        assert unparsed == np.mean([mumbles(item.question, helped=x == 1) for item in items])
+    assert [p.value for p in points if p.metric == "leaks"] == [0.0]
     asked = len(calls)
-    assert tom.experiment(Lent(), train=20, tested=12) == points and len(calls) == asked
+    assert tom.experiment(Lent(), tested=12) == points and len(calls) == asked

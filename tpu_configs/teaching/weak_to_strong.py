@@ -10,12 +10,12 @@ from tpu_configs import base
 
 def get_config() -> ConfigDict:
     config = base.get_teaching_config()
-    config.total_steps = 60
+    config.total_steps = 30
     config.method.name = "clip"
     config.optimizer.learning_rate = 3e-4
     config.teach.paper = "weak_to_strong"
     config.teach.options = ConfigDict(
-        dict(scenes=3840, rates=(0.0, 0.5, 1.0), severities=(0.6,), tested=100)
+        dict(scenes=1920, rates=(0.0, 0.5, 1.0), severities=(0.6,), tested=100)
     )
     config.teach.baseline = "short"
     config.teach.x_label = "share of false captions"
