@@ -149,7 +149,7 @@ def preference_pairs(
 
 
 class Exemplars(NamedTuple):
-    """A set of labelled examples, and the share of training items answered rightly with it."""
+    """A set of labelled examples, and what it is worth to the judge."""
 
     items: tuple[Item, ...]
     score: float
@@ -165,7 +165,7 @@ class Search:
 
     Attributes:
       students: whose failures are reflected on, pooled.
-      judge: who scores a set: the teacher, by its own answers, as published.
+      judge: (exemplars, items) -> what a set is worth; as published, answers_of(teacher).
       reflect: (failures, exemplars, rng) -> a reason, or None.
       rewrite: (exemplars, reason, rng) -> a new list, or None.
       beam: sets that are kept; draws: reflections on each a round; children: new sets that are
@@ -174,7 +174,7 @@ class Search:
     """
 
     students: Sequence[Student]
-    judge: Student
+    judge: Callable[[Sequence[Item], Sequence[Item]], float]
     reflect: Callable
     rewrite: Callable
     beam: int = 4
@@ -225,16 +225,22 @@ class Search:
         return list(children.values())[: self.children]
 
     def _scored(self, sets: Sequence[tuple], items, number: int) -> list[Exemplars]:
-        """Distinct sets by their share of right answers, the best first, ties by order."""
+        """Distinct sets by what they are worth, the best first, ties by order."""
         distinct = list({Exemplars(each, 0.0).key: each for each in reversed(sets)}.values())[::-1]
         count = min(len(items), max(1, self.scored // len(distinct)))
         order = rng_of(self.seed, number, "score").permutation(len(items))
         some = [items[i] for i in sorted(order[:count])]
-        scored = []
-        for each in distinct:
-            outcomes = self.judge.answer(some, demos=each)
-            scored.append(Exemplars(each, float(np.mean([o.correct for o in outcomes]))))
+        scored = [Exemplars(each, self.judge(each, some)) for each in distinct]
         return sorted(scored, key=lambda each: -each.score)
+
+
+def answers_of(student: Student) -> Callable[[Sequence[Item], Sequence[Item]], float]:
+    """A judge of exemplars: the share of items that a student answers rightly with them."""
+
+    def share(exemplars, items):
+        return float(np.mean([o.correct for o in student.answer(items, demos=exemplars)]))
+
+    return share
 
 
 def between_tags(text: str, last: bool = True) -> str | None:
@@ -244,16 +250,19 @@ def between_tags(text: str, last: bool = True) -> str | None:
 
 
 def language_reflection(
-    model: LanguageModel, task: Task, fewest_words: int = 6
+    model: LanguageModel, label: str = "Label", fewest_words: int = 6
 ) -> tuple[Callable, Callable]:
     """reflect and rewrite of a Search by a language model, in the published form.
 
-    A reason of five words or fewer is dropped; of a rewritten list, an exemplar whose label is no
-    answer of the task.
+    A reason of five words or fewer is dropped; of a rewritten list, an exemplar whose answer is
+    none of the options, where there are options.
+
+    Args:
+      label: what stands before an answer.
     """
 
     def listed(items: Sequence[Item]) -> str:
-        return "\n\n".join(f"{item.question}\nLabel: {item.answer}" for item in items)
+        return "\n\n".join(f"{item.question}\n{label}: {item.answer}" for item in items)
 
     def sampled(prompt: str, rng) -> str:
         seed = int(rng.integers(2**31))
@@ -279,14 +288,13 @@ def language_reflection(
                 rng,
             )
         )
-        options = exemplars[0].options if exemplars else ("yes", "no")
-        items = []
+        options, items = exemplars[0].options, []
         for part in re.split(r"(?<=\S)\n\s*\n", text or ""):
-            question, label, answer = part.rpartition("Label:")
-            word = answer.strip().lower()
-            if label and question.strip() and word in options:
+            question, marker, answer = (each.strip() for each in part.rpartition(f"{label}:"))
+            answer = answer.lower() if options else answer
+            if marker and question and (answer in options if options else answer):
                 made = f"made/{len(items)}"
-                items.append(Item(made, exemplars[0].skill, question.strip(), word, options))
+                items.append(Item(made, exemplars[0].skill, question, answer, options))
         return items or None
 
     return reflect, rewrite

@@ -181,6 +181,21 @@ def test_caption_calls_in_the_world(tmp_path, quick):
 
 
 @pytest.mark.slow
+def test_writer_exemplars_in_the_world(tmp_path, quick):
+    lent = lend(tmp_path)
+    run = importlib.import_module("teaching.writer_exemplars").experiment
+    options = dict(captions=8, shown=2, rounds=1, draws=1, drawn=10, tested=3)
+    points = run(lent, **options)
+    arms = {"one student", "three students", "at random"}
+    assert {(p.series, p.x) for p in points} == {(arm, x) for arm in arms for x in (0, 1)}
+    shown = {(p.series, p.x): 0 for p in points}
+    for p in points:
+        shown[p.series, p.x] += p.value * p.metric.startswith("shown: ")
+    assert set(shown.values()) == {2}
+    assert run(lent, **options) == points
+
+
+@pytest.mark.slow
 def test_photographs_of_ones_own(shared, tmp_path):
     """What is weak, what was bought and what it brought, of two turns on real photographs."""
     config = importlib.import_module("tpu_configs.teaching.photographs").get_config()

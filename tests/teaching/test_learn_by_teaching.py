@@ -10,7 +10,6 @@ from language import scripted
 from teaching import learn_by_teaching as lbt
 from teaching.base import Item, Outcome, Student
 from teaching.learn_by_teaching import Rationale, Search, select_answer
-from teaching.tasks.liar import Liar
 from teaching.tasks.math import Math, equivalent
 
 
@@ -183,7 +182,7 @@ def rewrite(exemplars, reason, rng):
 
 
 def search(students, judge=Confused(CONFUSIONS)):
-    return Search(students, judge, reflect, rewrite, drawn=40, scored=400)
+    return Search(students, lbt.answers_of(judge), reflect, rewrite, drawn=40, scored=400)
 
 
 def test_one_confusion_a_round():
@@ -211,7 +210,6 @@ def test_sets_are_distinct_and_parents_stay():
 
 
 def test_reflection_by_a_language_model():
-    task = Liar("unused")
     start = [Item("1", "liar", "Statement: a", "yes", ("yes", "no"))]
 
     def answer(prompt, rng):
@@ -222,7 +220,7 @@ def test_reflection_by_a_language_model():
             "Statement: c\nLabel: Maybe\n\nStatement: d\nLabel: Yes<END>"
         )
 
-    look, write = lbt.language_reflection(scripted.open(answer), task)
+    look, write = lbt.language_reflection(scripted.open(answer))
     rng = np.random.default_rng(0)
     reason = look(start, start, rng)
     assert reason == "They never show any honest statement at all"
@@ -231,9 +229,9 @@ def test_reflection_by_a_language_model():
         ("Statement: b", "no"),
         ("Statement: d", "yes"),
     ]
-    short, _ = lbt.language_reflection(scripted.open(lambda p, r: "<START>too short<END>"), task)
+    short, _ = lbt.language_reflection(scripted.open(lambda p, r: "<START>too short<END>"))
     assert short(start, start, rng) is None
-    _, none = lbt.language_reflection(scripted.open(lambda p, r: "no tags"), task)
+    _, none = lbt.language_reflection(scripted.open(lambda p, r: "no tags"))
     assert none(start, reason, rng) is None
 
 
