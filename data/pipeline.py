@@ -8,7 +8,6 @@ import atexit
 import dataclasses
 import functools
 import itertools
-import math
 import multiprocessing
 import operator
 import os
@@ -22,10 +21,19 @@ import numpy as np
 from absl import flags
 
 from data import images, packing, roles, sources
+from data.readers import (
+    CONTEXT_LENGTH,
+    SLOTS,
+    STARTS,
+    Pack,
+    Reader,
+    cut,
+    everyone,
+    packed,
+    with_common_rows,
+)
 from errors import UserError
 
-CONTEXT_LENGTH = 77
-SLOTS, STARTS = "text_slots", "text_starts"
 # Without end, Grain's lengths would overflow where a process has one sample of a batch.
 _MOST_SAMPLES = 2**50
 
@@ -85,7 +93,7 @@ def train_batches(
       make_negatives: (record, i, rng) -> (K texts, K whether valid, how many were filled) for
         caption i of a record; picklable. None: the records bring them.
       texts: (role, M, G) of further texts, see data/roles.py.
-      readers: by name the arguments of Reader, of models beside the student that read the batch.
+      readers: by name the arguments of Reader, of models beside the student, see data/readers.py.
       workers: decoding processes; 0 decodes in this one.
       agree: largest of an int over all processes, so that all of them choose the same L and R.
 
@@ -96,11 +104,10 @@ def train_batches(
     if num_negatives and not make_negatives:
         check_negatives(source)
     roles.check(source, texts)
-    everyone = {"": Reader(tokenizer, context_length, causal, image_size)}
-    everyone |= {f"{name}/": Reader(**options) for name, options in readers.items()}
-    sample = _Sample(everyone, crop_scale, num_negatives, make_negatives, texts)
-    own_texts = {prefix: reader for prefix, reader in everyone.items() if reader.tokenizer}
-    packed = [prefix for prefix, reader in own_texts.items() if reader.causal and text_rows]
+    reading = everyone(Reader(tokenizer, context_length, causal, image_size), readers)
+    sample = _Sample(reading, crop_scale, num_negatives, make_negatives, texts)
+    own_texts = {prefix: reader for prefix, reader in reading.items() if reader.tokenizer}
+    to_pack = [prefix for prefix, reader in own_texts.items() if reader.causal and text_rows]
     dataset = sampled_batches(
         source,
         sample,
@@ -111,16 +118,16 @@ def train_batches(
         process_index=process_index,
         process_count=process_count,
         pieces=shards,
-        finish=_Pack(packed),
+        finish=Pack(to_pack),
     )
 
     def arrange(batch):
         for prefix, reader in own_texts.items():
             own = {name[len(prefix) :]: x for name, x in batch.items() if name.startswith(prefix)}
-            if prefix in packed:
-                own = _with_common_rows(own, text_rows, agree)
+            if prefix in to_pack:
+                own = with_common_rows(own, text_rows, agree)
             else:
-                own = _cut(own, reader.lengths(text_lengths), agree)
+                own = cut(own, reader.lengths(text_lengths), agree)
             batch = batch | {prefix + name: x for name, x in own.items()}
         return batch
 
@@ -223,14 +230,13 @@ def batch_shapes(
     for role, count, group in texts:
         fields[roles.TEXTS + role] = (count, group) if group > 1 else (count,)
         valid[roles.VALID + role] = ((n, count), np.bool_)
-    everyone = {"": Reader(tokenizer, context_length, causal, image_size)}
-    everyone |= {f"{name}/": Reader(**options) for name, options in readers.items()}
+    reading = everyone(Reader(tokenizer, context_length, causal, image_size), readers)
     choices = [
         [
             (f"{prefix}{label}", {prefix + name: shape for name, shape in own.items()})
             for label, own in reader.shapes(n, fields, text_lengths, text_rows, shards).items()
         ]
-        for prefix, reader in everyone.items()
+        for prefix, reader in reading.items()
     ]
     batches = {}
     for chosen in itertools.product(*choices):
@@ -245,57 +251,6 @@ def steps_per_epoch(num_records: int, batch_size: int) -> int:
     if num_records < batch_size:
         raise UserError(f"batch_size {batch_size} is larger than the data: {num_records} records")
     return num_records // batch_size
-
-
-@dataclasses.dataclass(frozen=True)
-class Reader:
-    """A model that reads the batch.
-
-    Attributes:
-      tokenizer: None for one that reads the student's texts.
-      context_length, causal: see train_batches().
-      image_size: pixels; None for one that sees the student's images.
-    """
-
-    tokenizer: object = None
-    context_length: int = CONTEXT_LENGTH
-    causal: bool = True
-    image_size: int | None = None
-
-    def lengths(self, shorter: Sequence[int]) -> list[int]:
-        """What its texts may be cut to where they are not packed."""
-        longest = self.context_length
-        shorter = shorter if self.causal else ()
-        return sorted({*(min(length, longest) for length in shorter), longest})
-
-    def shapes(
-        self, n: int, fields: Mapping[str, tuple], text_lengths, text_rows, shards: int
-    ) -> dict[str, packing.Shapes]:
-        """Its part of the batches of n samples, by what tells them apart, small to large.
-
-        Args:
-          fields: of texts: (texts of a sample, their shape but for the length).
-          text_lengths, text_rows, shards: see train_batches().
-        """
-        image = {}
-        if self.image_size is not None:
-            image["image"] = ((n, self.image_size, self.image_size, 3), np.uint8)
-        if self.tokenizer is None:
-            return {"": image}
-
-        def cut(length):
-            texts = {name: ((n, *shape, length), np.int32) for name, shape in fields.items()}
-            return image | texts
-
-        if not (self.causal and text_rows):
-            return {f"{length} tokens": cut(length) for length in self.lengths(text_lengths)}
-        texts = n // shards * sum(math.prod(shape) for shape in fields.values())
-        whole = cut(self.context_length) | {"text_starts": ((shards, texts), np.int32)}
-        return {
-            f"text_rows {share:g}": whole
-            | {"text_slots": ((shards, rows, self.context_length), np.int32)}
-            for share, rows in packing.row_choices(text_rows, texts).items()
-        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -421,54 +376,6 @@ def _joined(pieces: Sequence[dict]) -> dict:
     return {name: np.concatenate(parts) for name, parts in joined.items()}
 
 
-@dataclasses.dataclass(frozen=True)
-class _Pack:
-    """Packs the texts of a piece of a batch, of one shard, into as few rows as hold them.
-
-    Attributes:
-      prefixes: of the texts' names.
-    """
-
-    prefixes: Sequence[str]
-
-    def __call__(self, piece):
-        for prefix in self.prefixes:
-            own = {name[len(prefix) :]: x for name, x in piece.items() if name.startswith(prefix)}
-            slots, starts = packing.pack(*_side_by_side(own, 1), lambda rows: rows)
-            piece = piece | {prefix + SLOTS: slots, prefix + STARTS: starts}
-        return piece
-
-
 def pack_texts(batch, text_rows, shards=1, agree=lambda rows: rows):
     """A batch with text_slots and text_starts, see train_batches()."""
-    slots, starts = packing.pack(*_side_by_side(batch, shards), lambda rows: rows)
-    return _with_common_rows(batch | {SLOTS: slots, STARTS: starts}, text_rows, agree)
-
-
-def _side_by_side(batch, shards: int) -> tuple[np.ndarray, int]:
-    """All texts of a batch, int32 [shards, texts, L], sample by sample; and L."""
-    n, length = batch["text"].shape
-    of_batch = [ids.reshape(n, -1, length) for ids in _texts(batch).values()]
-    return np.concatenate(of_batch, axis=1).reshape(shards, -1, length), length
-
-
-def _with_common_rows(batch, text_rows, agree):
-    """A batch whose packed texts have as many rows as those of all processes."""
-    slots, starts = batch[SLOTS], batch[STARTS]
-    choices = packing.row_choices(text_rows, starts.shape[1]).values()
-    rows = agree(next(rows for rows in choices if rows >= slots.shape[1]))
-    return batch | {SLOTS: packing.with_rows(slots, starts, rows)}
-
-
-def _cut(batch, lengths, agree):
-    """Cuts the padding that all texts of a batch share, to one of `lengths`."""
-    texts = _texts(batch)
-    longest = max(packing.lengths(tokens).max() for tokens in texts.values())
-    length = agree(next(length for length in lengths if length >= longest))
-    return batch | {name: tokens[..., :length] for name, tokens in texts.items()}
-
-
-def _texts(batch):
-    """Ids by field, in the order in which a sample's texts are packed (models/clip.py)."""
-    further = sorted(name for name in batch if name.startswith(roles.TEXTS))
-    return {name: batch[name] for name in ("text", "negatives", *further) if name in batch}
+    return with_common_rows(batch | packed(batch, shards), text_rows, agree)

@@ -21,7 +21,8 @@ from PIL import Image
 
 from data import film
 from data.packing import Shapes
-from data.pipeline import CONTEXT_LENGTH, Reader, arranged, sampled_batches
+from data.pipeline import arranged, sampled_batches
+from data.readers import CONTEXT_LENGTH, Reader, everyone
 from data.rows import missing_files
 from errors import MissingFileError, UserError
 from files import lines, read_object, read_text
@@ -304,9 +305,8 @@ def train_batches(
       UserError: batch_size too large or not divisible; from the iterator, a video that cannot be
         decoded.
     """
-    everyone = {"": Reader(tokenizer, context_length, causal, image_size)}
-    everyone |= {f"{name}/": Reader(**options) for name, options in readers.items()}
-    sizes = {prefix: r.image_size for prefix, r in everyone.items() if r.image_size is not None}
+    reading = everyone(Reader(tokenizer, context_length, causal, image_size), readers)
+    sizes = {prefix: r.image_size for prefix, r in reading.items() if r.image_size is not None}
     sample = _Clip(sizes, num_frames, frame_stride, tuple(jitter), flip)
     dataset = sampled_batches(
         source,
@@ -320,7 +320,7 @@ def train_batches(
     )
     texts = {
         prefix: _class_tokens(source, reader)
-        for prefix, reader in everyone.items()
+        for prefix, reader in reading.items()
         if reader.tokenizer is not None
     }
     truncated = any(truncated for _, truncated in texts.values())
@@ -364,10 +364,9 @@ def batch_shapes(
     Args:
       source: with classes, descriptions and templates.
     """
-    everyone = {"": Reader(tokenizer, context_length, causal, image_size)}
-    everyone |= {f"{name}/": Reader(**options) for name, options in readers.items()}
+    reading = everyone(Reader(tokenizer, context_length, causal, image_size), readers)
     shapes = {"label": ((batch_size,), np.int32)}
-    for prefix, reader in everyone.items():
+    for prefix, reader in reading.items():
         if (size := reader.image_size) is not None:
             shapes[f"{prefix}video"] = ((batch_size, num_frames, size, size, 3), np.uint8)
         if reader.tokenizer is not None:

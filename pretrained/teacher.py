@@ -47,7 +47,7 @@ class Teacher:
     dtype: str
 
     def reads(self, student: CLIPConfig, tokenizer_hash: str) -> dict[str, Any]:
-        """What a pipeline must make for it beside the student's fields, see data.pipeline.Reader.
+        """What a pipeline must make for it beside the student's fields, see data.readers.Reader.
 
         Args:
           student: the shape of the student.
