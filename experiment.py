@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -108,16 +108,48 @@ def readers(teachers: Mapping[str, Teacher], model: CLIP, tokenizer, source) -> 
     return reads
 
 
-def initialiser(model: CLIP, teachers: Mapping[str, Teacher]) -> Callable[[jax.Array], dict]:
-    """A key -> random parameters of a student, with maps to the teachers of other sizes."""
+def initialiser(
+    model: CLIP, teachers: Mapping[str, Teacher], heads: Collection[str] = ()
+) -> Callable[[jax.Array], dict]:
+    """A key -> random parameters of a student, with maps to the teachers of other sizes.
+
+    Args:
+      heads: teachers of the student's size that see it through residual heads.
+    """
     sizes = {name: teacher.model.config.embed_dim for name, teacher in teachers.items()}
     sizes = {name: size for name, size in sizes.items() if size != model.config.embed_dim}
+    sizes = {name: model.config.embed_dim for name in heads} | sizes
 
     def init(key):
         maps = projection.init_maps(key, model.config.embed_dim, sizes) if sizes else {}
         return init_params(model, key) | maps
 
     return init
+
+
+def teachers_seen_through_heads(config: ConfigDict, model, method) -> tuple[str, ...]:
+    """Names of the teachers that config.train.residual_heads puts heads before.
+
+    Raises:
+      UserError: there are none, or the model has heads of its own.
+    """
+    if not config.train.residual_heads:
+        return ()
+    if not isinstance(model.config, CLIPConfig) or getattr(model.config, "video", None):
+        raise UserError(
+            "config.train.residual_heads is for models of images and texts; those of videos have "
+            "config.model.video.residual_heads"
+        )
+    policies = (
+        method.teacher if isinstance(method.teacher, Mapping) else {"teacher": method.teacher}
+    )
+    names = tuple(name for name, p in policies.items() if p.external or p.init({}) is not None)
+    if not names:
+        raise UserError(
+            f"config.train.residual_heads, but {config.method.name} has no teacher: give it one "
+            "with config.method.options.teacher"
+        )
+    return names
 
 
 def trainable_of(options: ConfigDict, boxed) -> Trainable:

@@ -38,7 +38,8 @@ class Embeddings:
       image_tokens: float32 [N, P, D], a vector for each of P patches, not normalised; and
       text_tokens, negative_tokens: Tokens of text [N, L, D] and negatives [N, K, L, D];
         all three None for a method that does not need them (methods/base.py).
-      mapped: by name of a teacher of another size, all of this in its space (models/projection.py).
+      mapped: by name of a teacher that sees it through maps, all of this in its space
+        (models/projection.py).
     """
 
     image: jax.Array

@@ -9,11 +9,11 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
 from errors import UserError
 from models.clip import CLIP
 from models.embeddings import Embeddings
+from models.projection import ResidualHead
 
 EDGES = ("released", "masked")
 
@@ -53,19 +53,6 @@ def temporal_attention(query, key, value, mask=None, *, num_frames: int, window:
         for i, view in enumerate(views)
     )
     return gathered.reshape(-1, *gathered.shape[2:])
-
-
-class ResidualHead(nn.Module):
-    """z + 0.1 W2 gelu(W1 z), W2 zero at the start: [..., D] -> [..., D] (FROSTER, section 3.2)."""
-
-    @nn.compact
-    def __call__(self, z):
-        def dense(name, init):
-            kernel_init = nn.with_logical_partitioning(init, ("embed", "projection"))
-            return nn.Dense(z.shape[-1], use_bias=False, kernel_init=kernel_init, name=name)
-
-        y = nn.gelu(dense("fc", nn.initializers.kaiming_normal())(z), approximate=False)
-        return z + 0.1 * dense("proj", nn.initializers.zeros)(y)
 
 
 class VideoCLIP(CLIP):

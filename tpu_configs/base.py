@@ -64,6 +64,8 @@ def get_config() -> ConfigDict:
     # Patterns of their paths, such as ("text/*", "!*/bias", "vision/*blocks/*[-2:]"): ! takes back,
     # and the last stands for the last two layers. Empty: all, or with LoRA none beside it.
     train.learn = ()
+    # Teachers of the student's size see it through FROSTER's residual heads (models/projection.py).
+    train.residual_heads = False
     train.lora = lora = ConfigDict()
     lora.rank = 0  # of the products that learn in the place of matrices; 0: no LoRA
     lora.alpha = placeholder(float)  # the products count alpha / rank; None: 1

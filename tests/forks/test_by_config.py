@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+from errors import UserError
 from pretrained.load import load_weights
 from tpu_configs.base import WORLD_WEIGHTS
 from train import train
@@ -86,3 +87,19 @@ def test_a_small_student_learns_under_a_larger_teacher(name, term, tmp_path):
     assert parameters["text/token_embedding/embedding"].shape[1] == 96
     assert parameters["vision/projection/kernel"].shape == (96, 96)
     assert len(parameters) == 38
+
+
+@pytest.mark.slow
+def test_residual_heads_stand_between_the_student_and_its_teacher(start, tmp_path):
+    options = {"method.options.teacher": "frozen", "method.options.distill_weight": 0.1}
+    plain = run("degla", tmp_path / "plain", **options)
+    rows = run("degla", tmp_path / "heads", **options, **{"train.residual_heads": True})
+    # At the start they change nothing; then they learn, and the student learns otherwise.
+    assert rows[0]["loss"] == pytest.approx(plain[0]["loss"], rel=1e-5)
+    assert rows[2]["loss"] != pytest.approx(plain[2]["loss"], rel=1e-6)
+    assert leaves(tmp_path / "heads").keys() == start.keys()
+
+
+def test_residual_heads_need_a_teacher(tmp_path):
+    with pytest.raises(UserError, match="negclip has no teacher: give it one with config.method"):
+        run("negclip", tmp_path, **{"train.residual_heads": True})

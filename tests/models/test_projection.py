@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.core import meta
+from scipy.stats import norm
 
 from models.embeddings import Embeddings, Tokens
 from models.projection import init_maps, mapped
@@ -59,6 +60,25 @@ def test_each_teacher_of_another_size_sees_the_student_through_its_maps():
         )
         assert seen.text_residual is None and seen.image_tokens is None
     assert out.image is not None and out.image.shape == (N, D)
+
+
+def test_a_teacher_of_the_same_size_sees_the_student_through_residual_heads():
+    maps = meta.unbox(init_maps(jax.random.key(0), D, {"self": D}))
+    plain, its = student({"w": 0}, {}), maps["teacher_maps"]["self"]
+    at_first = mapped(student)({"w": 0, **maps}, {}).toward("self")
+    for field in ("image", "text", "negatives"):
+        np.testing.assert_allclose(getattr(at_first, field), getattr(plain, field), atol=1e-6)
+
+    weights = {of: np.random.default_rng(i).normal(size=(D, D)) for i, of in enumerate(its)}
+    for of, value in weights.items():
+        its[of]["proj"]["kernel"] = jnp.asarray(value, jnp.float32)
+    seen = mapped(student)({"w": 0, **maps}, {}).toward("self")
+    for field, of in (("image", "image"), ("text", "text"), ("negatives", "text")):
+        z = np.asarray(getattr(plain, field), np.float64)
+        hidden = z @ np.asarray(its[of]["fc"]["kernel"], np.float64)
+        head = z + 0.1 * (hidden * norm.cdf(hidden)) @ weights[of]  # gelu, exactly
+        head /= np.linalg.norm(head, axis=-1, keepdims=True)
+        np.testing.assert_allclose(getattr(seen, field), head, rtol=1e-4, atol=1e-5)
 
 
 def test_without_maps_nothing_is_added():
