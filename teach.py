@@ -30,7 +30,8 @@ from language import base as language
 from language.cache import cached
 from options import check_known
 from paths import as_path, on_disk
-from teaching import results
+from teaching import results, usefulness
+from teaching.audit import Negative
 from teaching.base import Item, Record, write_atomically
 from teaching.students import ClipStudent
 from teaching.tasks.world import Scenes
@@ -77,6 +78,22 @@ class Lend:
           source: world() or photographs().
         """
         return _clip(self.config, source)
+
+    def usefulness(
+        self, student: ClipStudent, drafts: Sequence[Negative], preferred: Sequence[Negative]
+    ) -> np.ndarray:
+        """How useful negatives in the world are to a student, [n], see teaching/usefulness.py.
+
+        Args:
+          drafts, preferred: an image is named by its number in world().
+        """
+        run, _ = _run(_plain(self.config))
+        world = self.world()
+        context = drafts[: usefulness.CONTEXT]
+        return usefulness.of_drafts(
+            run.model, student.params, run.method, run.tokenizer,
+            lambda name: world.image(int(name)), drafts, context, preferred,
+        )  # fmt: skip
 
     def score(self, student: ClipStudent, name: str) -> float:
         """A score of config.eval's benchmarks, 0 to 1.

@@ -1,14 +1,16 @@
 """How useful a hard negative is to a CLIP: what one training step on it does to a preference set.
 
 To first order, the gradient of the loss on the negative times that of the loss on the preference
-set. It stands in for a training run of its own on each negative.
+set. It stands in for a training run of its own on each negative. The experiment asks whether the
+more useful half of negatives teaches more than a random half.
 """
 
 import argparse
 import csv
+import functools
 import io
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,8 @@ from errors import UserError, one_line_errors
 from losses import grounded
 from paths import disk_argument
 from teaching.audit import Negative, read_negatives
-from teaching.base import Record, write_atomically
+from teaching.base import Record, accuracy, rng_of, write_atomically
+from teaching.results import Point
 
 CONTEXT = 7  # other captions in the batch of a draft's step
 PREFERENCE = 64  # captions of the preference set
@@ -32,8 +35,7 @@ def usefulness(
     train_loss: Loss,
     preference_loss: Callable[[Any], jax.Array],
     params: Any,
-    batches: Sequence[Any],
-    without: Sequence[Any] | None = None,
+    batches: Iterable[tuple[Any, Any]],
     learns: Callable[[tuple], bool] = lambda path: True,
 ) -> np.ndarray:
     """How much a step on each batch lowers the preference loss, per unit of learning rate, [n].
@@ -43,25 +45,24 @@ def usefulness(
 
     Args:
       train_loss: of a batch that holds the draft.
-      batches: one a draft, all of one shape.
-      without: each batch without its draft, whose own use is subtracted; None: nothing is.
+      batches: of each draft a batch with it and the one without, whose own use is subtracted, or
+        None; all of one shape.
       learns: path of a parameter -> whether it counts.
     """
     wanted = _masked(jax.jit(jax.grad(preference_loss))(params), learns)
 
     @jax.jit
     def dot(params, batch, wanted):
-        gradient = jax.grad(train_loss)(params, batch)
-        products = jax.tree.map(lambda a, b: jnp.vdot(a, b), gradient, wanted)
-        return sum(jax.tree.leaves(products))
+        # The product with a gradient that nobody has to hold.
+        return jax.jvp(lambda p: train_loss(p, batch), (params,), (wanted,))[1]
 
-    products = np.array([float(dot(params, batch, wanted)) for batch in batches])
-    if without is None:
-        return products
-    # Drafts of one caption share the batch without them.
-    bases = {id(batch): batch for batch in without}
-    bases = {key: float(dot(params, batch, wanted)) for key, batch in bases.items()}
-    return products - np.array([bases[id(batch)] for batch in without])
+    useful, last, base = [], None, 0.0
+    for batch, without in batches:
+        # Drafts of one caption that follow each other share the batch without them.
+        if without is not last:
+            last, base = without, float(dot(params, without, wanted)) if without else 0.0
+        useful.append(float(dot(params, batch, wanted)) - base)
+    return np.array(useful)
 
 
 def true_change(
@@ -150,7 +151,7 @@ def held_out(negatives: Sequence[Negative], share: int = 5) -> list[bool]:
 def draft_batches(
     drafts: Sequence[Negative], context: Sequence[Negative], load: Callable, encode: Callable
 ) -> Iterator[tuple[dict, dict]]:
-    """Of each draft, a batch with it and the one without; the rest of it are other captions.
+    """Of each draft, a batch with it and the one without; the rest of either are other captions.
 
     Args:
       load: name of an image -> uint8 [H, W, 3]; encode: texts -> int32 [n, L].
@@ -185,7 +186,6 @@ def score(model: str, negatives: Sequence[Negative], images: Path, step: int | N
     from data.tokenizer import load_tokenizer
     from encoders.models import find_model, image_loader, restore
     from methods import base as methods
-    from models.clip import embedder
     from training import mesh as meshes
 
     kept = held_out(negatives)
@@ -201,35 +201,95 @@ def score(model: str, negatives: Sequence[Negative], images: Path, step: int | N
     # Drafts are scored one at a time: there is nothing to spread over devices.
     tokenizer, mesh = load_tokenizer(source.tokenizer), meshes.make_mesh(devices=jax.devices()[:1])
     network, params = restore(source, mesh, tokenizer)
-    # A causal tower pooled at the end token never sees padding: cutting it is exact.
-    texts = [text for each in negatives for text in (each.caption, each.text)]
-    ids, _ = tokenizer.encode(texts, network.config.text.context_length)
-    length = int((ids == tokenizer.eos_token_id).argmax(axis=1).max()) + 1
-    if network.config.text.pool != "end":
-        length = network.config.text.context_length
-
     load_image = image_loader(network.config.vision)
 
     def load(name):
         return np.asarray(load_image(Path(images, name)))
 
+    preferred, method = preferred[:PREFERENCE], methods.load("degla", {})
+    useful = of_drafts(network, params, method, tokenizer, load, drafts, context, preferred)
+    return drafts, useful, len(preferred)
+
+
+def of_drafts(
+    network, params, method, tokenizer, load: Callable, drafts, context, preferred
+) -> np.ndarray:
+    """The usefulness of drafts to a CLIP under a method, [n].
+
+    Args:
+      load: name of an image -> uint8 [H, W, 3].
+      drafts, context, preferred: Negatives: those in question, whose captions stand in each of
+        their batches, and the preference set.
+    """
+    from models.clip import embedder
+
+    # A causal tower pooled at the end token never sees padding: cutting it is exact.
+    tower = network.config.text
+    known = [text for n in (*drafts, *context, *preferred) for text in (n.caption, n.text)]
+    ids, _ = tokenizer.encode(known, tower.context_length)
+    ends = (ids == tokenizer.eos_token_id).argmax(axis=1)
+    length = int(ends.max()) + 1 if tower.pool == "end" else tower.context_length
+
     def encode(texts):
         return tokenizer.encode(texts, length)[0]
 
-    preferred = preferred[:PREFERENCE]
     batch = {
         "image": np.stack([load(each.image) for each in preferred]),
         "text": encode([each.caption for each in preferred]),
         "negatives": encode([each.text for each in preferred])[:, None],
         "negatives_valid": np.ones((len(preferred), 1), bool),
     }
-    embed = embedder(network)
-    train = training_of(embed, methods.load("degla", {}), params)
-    pairs = list(draft_batches(drafts, context, load, encode))
-    useful = usefulness(
-        train, preference_of(embed, batch), params, [a for a, _ in pairs], [b for _, b in pairs]
-    )
-    return drafts, useful, len(preferred)
+    embed = embedder(network, method.needs)
+    train, preference = training_of(embed, method, params), preference_of(embed, batch)
+    return usefulness(train, preference, params, draft_batches(drafts, context, load, encode))
+
+
+def experiment(
+    lend, drafts: int = 384, preferred: int = PREFERENCE, tested: int = 100
+) -> list[Point]:
+    """Does the more useful half of a set of negatives teach more than a random half? In the world.
+
+    Args:
+      lend: see teach.py; its method trains, and its step is what usefulness is of.
+      drafts: captions, each with a negative of a random type.
+      preferred: captions of the preference set, each with a negative.
+      tested: test scenes for each split of the classes.
+
+    Returns:
+      At share .5 of the drafts, best, random and worst half, and at 1 all: composition (mean over
+      types and splits) and retention, all after as many steps.
+    """
+    world = lend.world(num_negatives=1)
+    student, items = lend.clip(world), lend.tests(tested)
+    order = rng_of(lend.seed, 0, "scenes").permutation(len(world))[: preferred + drafts]
+    written = []
+    for i in map(int, order):
+        record = world[i]
+        written.append(Negative(str(i), record["captions"][0], record["negatives"][0]))
+    apart, offered = written[:preferred], written[preferred:]
+    useful = lend.cells.once("useful", lambda: lend.usefulness(student, offered, apart).tolist())
+    ranked = np.argsort(-np.array(useful), kind="stable")
+    at_random, half = rng_of(lend.seed, 0, "half").permutation(drafts), drafts // 2
+
+    def taught(chosen: Sequence[int]) -> dict[str, float]:
+        records = [
+            {"scene": int(n.image), "caption": n.caption, "negatives": [n.text]}
+            for n in (offered[i] for i in chosen)
+        ]
+        learnt = student.fit(records, lend.seed)
+        composition = float(np.mean(list(accuracy(learnt.answer(items)).values())))
+        return {"composition": composition, "retention": lend.retention(learnt)}
+
+    points = []
+    for name, chosen, share in (
+        ("best", ranked[:half], 0.5),
+        ("random", at_random[:half], 0.5),
+        ("worst", ranked[-half:], 0.5),
+        ("all", ranked, 1.0),
+    ):
+        scores = lend.cells.once(name, functools.partial(taught, chosen))
+        points += [Point(name, share, metric, value) for metric, value in scores.items()]
+    return points
 
 
 @one_line_errors()

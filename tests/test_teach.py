@@ -181,6 +181,20 @@ def test_caption_calls_in_the_world(tmp_path, quick):
 
 
 @pytest.mark.slow
+def test_halves_by_usefulness_in_the_world(tmp_path, quick):
+    lent = lend(tmp_path)
+    run = importlib.import_module("teaching.usefulness").experiment
+    points = run(lent, drafts=10, preferred=6, tested=3)
+    assert {(p.series, p.x) for p in points} == {
+        ("best", 0.5), ("random", 0.5), ("worst", 0.5), ("all", 1.0),
+    }  # fmt: skip
+    assert {p.metric for p in points} == {"composition", "retention"}
+    useful = json.loads((tmp_path / "useful.json").read_text())
+    assert len(set(useful)) == 10 and np.isfinite(useful).all()
+    assert run(lent, drafts=10, preferred=6, tested=3) == points
+
+
+@pytest.mark.slow
 def test_writer_exemplars_in_the_world(tmp_path, quick):
     lent = lend(tmp_path)
     run = importlib.import_module("teaching.writer_exemplars").experiment

@@ -183,9 +183,13 @@ def tiny():
     return train, preference, params, batches, without
 
 
+def alone(batches):
+    return [(batch, None) for batch in batches]
+
+
 def test_the_gradient_tells_the_true_change(tiny):
     train, preference, params, batches, _ = tiny
-    useful = usefulness.usefulness(train, preference, params, batches)
+    useful = usefulness.usefulness(train, preference, params, alone(batches))
     one = usefulness.true_change(train, preference, params, batches, learning_rate=0.01)
     assert spearmanr(useful, one).statistic > 0.99
     np.testing.assert_allclose(one, 0.01 * useful, atol=0.05 * np.abs(0.01 * useful).max())
@@ -195,7 +199,7 @@ def test_the_gradient_tells_the_true_change(tiny):
 
 def test_a_step_against_it_hurts(tiny):
     train, preference, params, batches, _ = tiny
-    useful = usefulness.usefulness(train, preference, params, batches)
+    useful = usefulness.usefulness(train, preference, params, alone(batches))
     best = [batches[int(np.argmax(useful))]]
     assert usefulness.true_change(train, preference, params, best, 0.01)[0] > 0
     assert usefulness.true_change(train, preference, params, best, -0.01)[0] < 0
@@ -203,21 +207,24 @@ def test_a_step_against_it_hurts(tiny):
 
 def test_what_the_batch_does_without_the_draft_is_subtracted(tiny):
     train, preference, params, batches, without = tiny
-    alone = usefulness.usefulness(train, preference, params, [without])[0]
-    useful = usefulness.usefulness(train, preference, params, batches)
-    net = usefulness.usefulness(train, preference, params, batches, [without] * len(batches))
-    np.testing.assert_allclose(net, useful - alone, rtol=1e-5, atol=1e-7)
+    base = usefulness.usefulness(train, preference, params, alone([without]))[0]
+    useful = usefulness.usefulness(train, preference, params, alone(batches))
+    pairs = ((batch, without) for batch in batches)
+    net = usefulness.usefulness(train, preference, params, pairs)
+    np.testing.assert_allclose(net, useful - base, rtol=1e-5, atol=1e-7)
     # A draft that is the same as none is of no use.
-    assert usefulness.usefulness(train, preference, params, [without], [without])[0] == 0
+    assert usefulness.usefulness(train, preference, params, [(without, without)])[0] == 0
 
 
 def test_only_what_learns_counts(tiny):
     train, preference, params, batches, _ = tiny
     parts = [
-        usefulness.usefulness(train, preference, params, batches, learns=lambda p, n=n: p == (n,))
+        usefulness.usefulness(
+            train, preference, params, alone(batches), learns=lambda p, n=n: p == (n,)
+        )
         for n in ("image", "text")
     ]
-    whole = usefulness.usefulness(train, preference, params, batches)
+    whole = usefulness.usefulness(train, preference, params, alone(batches))
     np.testing.assert_allclose(parts[0] + parts[1], whole, rtol=1e-4, atol=1e-6)
     assert np.abs(parts[0]).max() > 0
 
