@@ -135,9 +135,8 @@ def benchmark(
                 if hasattr(encoder, "learn"):
                     encoder.learn(questions, score.pairs)
                 outcomes |= score(encoder, questions)
-            made = aggregates or {}
-            if callable(made):
-                made = made({name: len(o.items) for name, o in outcomes.items()})
+            counts = {name: len(o.items) for name, o in outcomes.items()}
+            made = aggregates(counts) if callable(aggregates) else aggregates or {}
             scores = summarise(outcomes, made, left_out, ties=ties, listed=listed)
             again = functools.partial(judge, items=items, left_out=left_out)
             # Where all questions of a subset have the same texts, these alone tell nothing.

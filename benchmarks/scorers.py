@@ -89,8 +89,7 @@ def square(encoder, items: Sequence[Item]) -> dict[str, Outcomes]:
     ic, id_, jc, jd = scores.T
     text, image = np.minimum(ic - id_, jd - jc), np.minimum(ic - jc, jd - id_)
     # Four scores in random order: the two own ones are the largest in one of six cases.
-    metrics = {"text": (text, 1 / 4), "image": (image, 1 / 4)}
-    metrics["group"] = np.minimum(text, image), 1 / 6
+    metrics = dict(text=(text, 1 / 4), image=(image, 1 / 4), group=(np.minimum(text, image), 1 / 6))
     said = [(*item.texts, *item.texts) for item in items]
     return _by_subset(
         {name: _outcomes(items, lead, scores, said, p) for name, (lead, p) in metrics.items()}

@@ -82,11 +82,10 @@ def twin_items(items: Iterable[Item], twins: Sequence[int]) -> Iterator[Item]:
     """Each video among its class and the class's twin, and its thing, either, among all."""
     texts = {}
     for item in items:
-        own, twin = item.right, twins[item.right]
-        pair = min(own, twin), max(own, twin)
+        pair = tuple(sorted((item.right, twins[item.right])))
         of_pair = texts.setdefault(pair, tuple(item.texts[i] for i in pair))
-        yield Item(f"{item.subset}_pairs", item.key, item.images, of_pair, pair.index(own))
-        yield Item(f"{item.subset}_things", item.key, item.images, item.texts, (own, twin))
+        yield Item(f"{item.subset}_pairs", item.key, item.images, of_pair, pair.index(item.right))
+        yield Item(f"{item.subset}_things", item.key, item.images, item.texts, pair)
 
 
 def aggregates(sets: Iterable[str]) -> dict:
