@@ -15,7 +15,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from absl import logging
@@ -207,6 +207,12 @@ def names_in(folder) -> set[str]:
             return {entry.name for entry in entries}
     except (FileNotFoundError, NotADirectoryError, ValueError):  # no name of a folder at all
         return set()
+
+
+def missing_files(paths: Iterable[str]) -> set[str]:
+    """Those that are not there; every folder is listed once."""
+    names_of = functools.cache(names_in)
+    return {path for path in paths if os.path.basename(path) not in names_of(os.path.dirname(path))}
 
 
 def glob(folder, pattern: str) -> list[Path]:

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from data.images import image_key
-from data.rows import Row, missing_files
+from data.rows import Row
 from errors import MissingFileError, UserError
+from paths import missing_files
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -111,9 +111,7 @@ def retrieval(encoder, items: Sequence[Item], at: Iterable[int] = RECALL_AT) -> 
             Item("", item.key, item.images, texts, np.flatnonzero(owners == i))
             for i, item in enumerate(own)
         ]
-        by_text = [
-            Item("", text, images, (text,), i) for i, text in zip(owners, texts, strict=True)
-        ]
+        by_text = [Item("", t, images, (t,), i) for i, t in zip(owners, texts, strict=True)]
         for way, questions, askers in (
             ("image_to_text", by_image, own),
             ("text_to_image", by_text, [own[i] for i in owners]),

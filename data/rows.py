@@ -13,7 +13,7 @@ import files
 from data import frozen
 from data.images import Crop
 from errors import UserError
-from paths import names_in, open_binary
+from paths import open_binary
 
 
 class Row(dict):
@@ -141,15 +141,3 @@ def _parquet(path) -> list[dict]:
             return pyarrow.parquet.read_table(file).to_pylist()
     except pyarrow.ArrowInvalid as error:
         raise UserError(f"{path}: not a parquet file ({error})") from None
-
-
-def missing_files(paths: set[str]) -> set[str]:
-    """Those that are not there."""
-    folders: dict[str, set[str]] = {}
-    for path in paths:
-        folder, name = os.path.split(path)
-        folders.setdefault(folder, set()).add(name)
-    missing = set()
-    for folder, names in folders.items():
-        missing |= {os.path.join(folder, name) for name in names - names_in(folder)}
-    return missing

@@ -26,7 +26,7 @@ from pathlib import Path
 from errors import MissingFileError, UserError
 from files import read_json, read_table
 from options import Options, check_known, modules_that_define
-from paths import as_path, names_in
+from paths import as_path, missing_files
 
 _SHOWN = 3  # names that an error message lists before "..."
 
@@ -299,19 +299,12 @@ def image_name(record) -> str:
 
 
 def _check_images(paths):
-    wanted = {}
-    for path in paths:
-        folder, name = os.path.split(path)
-        wanted.setdefault(folder, {})[name] = None
-    missing = []
-    for folder, names in wanted.items():
-        names_there = names_in(folder)
-        missing += [(folder, name) for name in names if name not in names_there]
-    if missing:
-        total = sum(map(len, wanted.values()))
+    wanted = dict.fromkeys(paths)
+    absent = missing_files(wanted)
+    if missing := [os.path.split(path) for path in wanted if path in absent]:
         folders = list(dict.fromkeys(folder for folder, _ in missing))
         raise MissingFileError(
-            f"{len(missing)} of {total} images are missing; looked in {_first(folders)} "
+            f"{len(missing)} of {len(wanted)} images are missing; looked in {_first(folders)} "
             f"for {_first([name for _, name in missing])}"
         )
 

@@ -23,10 +23,9 @@ from data import film
 from data.packing import Shapes
 from data.pipeline import arranged, sampled_batches
 from data.readers import CONTEXT_LENGTH, Reader, everyone
-from data.rows import missing_files
 from errors import MissingFileError, UserError
 from files import lines, read_object, read_text
-from paths import as_path
+from paths import as_path, missing_files
 
 TARGET_FPS = 30
 _VERBS = ("", "using ", "doing ", "during ", "performing ", "practicing ")
