@@ -10,12 +10,12 @@ from tpu_configs import base
 
 def get_config() -> ConfigDict:
     config = base.get_teaching_config()
-    config.total_steps = 30
+    config.total_steps = 20
     config.method.name = "negclip"
     config.optimizer.learning_rate = 3e-4
     config.data.num_negatives = 2
     config.teach.paper = "caption_calls"
-    config.teach.options = ConfigDict(dict(captions=1920, probe=120, budgets=(0.25, 0.5)))
+    config.teach.options = ConfigDict(dict(captions=1280, probe=80, budgets=(0.25, 0.5)))
     config.teach.baseline = "random"
     config.teach.x_label = "share of captions asked about"
     return config

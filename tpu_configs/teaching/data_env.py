@@ -10,7 +10,7 @@ from tpu_configs import base
 
 def get_config() -> ConfigDict:
     config = base.get_teaching_config()
-    config.total_steps = 30
+    config.total_steps = 24
     config.method.name = "negclip"
     config.optimizer.learning_rate = 3e-4
     config.data.num_negatives = 1
@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
     config.teach.options = ConfigDict(
         dict(
             turns=2,
-            budget=480,
+            budget=384,
             policies=("by error", "uniform", "captions only"),
             tested=100,
         )
