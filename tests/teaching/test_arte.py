@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from language import scripted
+from language.cache import cached
 from teaching import arte, usefulness
 from teaching.arte import Draft
 from teaching.audit import Negative
@@ -103,6 +104,52 @@ def test_drafts_rank_by_what_helps_the_student():
     assert pairs[0]["prompt"] == arte.rationale_prompt("Do it.", "q0")
     assert arte.length_correlation(scored) == pytest.approx(1)
     assert arte.length_correlation(scored[1:2]) is None
+
+
+class Stops(Exception):
+    pass
+
+
+def elicited(model):
+    """The pairs of questions and rationales of one model, which teaches itself."""
+    drafts, _ = arte.draft_questions(model, "Do it.", SEEDS, count=4)
+    drafts = arte.draft_rationales(model, "Do it.", drafts)
+    marked = arte.score_drafts(
+        drafts, LanguageStudent(model, arte.Tagged("Do it.")), PREFERENCE[:8]
+    )
+    pairs = arte.question_pairs(marked, "p", np.random.default_rng(0))
+    return pairs + arte.rationale_pairs(marked, "Do it.")
+
+
+@pytest.mark.parametrize("stop", [1, 7, 30, 100])
+def test_resumed_in_the_middle_the_pairs_are_the_same(tmp_path, stop):
+    """Every completion is kept: what was answered before the stop is not asked again."""
+    asked = []
+
+    def model(most):
+        def says(prompt, rng):
+            if len(asked) == most:
+                raise Stops
+            asked.append(prompt)
+            if prompt.endswith("in the same form.\n"):
+                return "".join(
+                    f"<input>q{rng.integers(99)}</input><target>{i}</target>" for i in range(3)
+                )
+            if "item" not in prompt:
+                return "key " * int(rng.integers(1, 5))
+            return follows(prompt, rng) if rng.random() < 0.8 else "no idea"
+
+        return scripted.open(says)
+
+    whole = elicited(cached(model(None), tmp_path / "whole"))
+    total = len(asked)
+    asked.clear()
+    with pytest.raises(Stops):
+        elicited(cached(model(stop), tmp_path / "stopped"))
+    assert len(asked) == stop
+    assert elicited(cached(model(None), tmp_path / "stopped")) == whole
+    # Of a batch that was cut short, nothing was kept.
+    assert len(whole) > 1 and total <= len(asked) < total + stop + 1
 
 
 def test_no_pair_without_a_gap():

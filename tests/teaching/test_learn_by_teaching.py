@@ -20,9 +20,9 @@ def drawn(p, q, a, b, n, rng):
     return [Rationale("", str(x), s) for x, s in zip(answers, scores, strict=True)]
 
 
-def share_right(how, *parameters, runs=300):
+def share_right(how, *parameters, runs=300, released=True):
     rng = np.random.default_rng(0)
-    chosen = [select_answer(drawn(*parameters, rng), how, released=True) for _ in range(runs)]
+    chosen = [select_answer(drawn(*parameters, rng), how, released=released) for _ in range(runs)]
     return 100 * np.mean([each.answer == "0" for each in chosen])
 
 
@@ -47,6 +47,11 @@ def test_planted_answers(how, parameters, share):
     runs = 100 if parameters[-1] == 256 else 400
     error = 3 * 100 * np.sqrt(max(share * (100 - share), 100) / 1e4 / runs)
     assert abs(share_right(how, *parameters, runs=runs) - share) <= error
+
+
+def test_of_few_rationales_scores_break_the_ties_of_counts():
+    assert abs(share_right("SC", 0.3, 0.45, 0.7, 0.3, 8, runs=900, released=False) - 36) < 5
+    assert share_right("SC", 0.3, 0.45, 0.7, 0.3, 8, runs=900) < 32
 
 
 def of(answers, scores):

@@ -1,5 +1,6 @@
 """MathDial: every figure of the test set, repaired roles, bounded dialogues, and a tutor's data."""
 
+import dataclasses
 import json
 from collections import Counter
 
@@ -100,6 +101,27 @@ def test_telling_needs_the_teacher_first():
     assert not mathdial.Progress(student=None, teacher=2).telling(1)
     assert mathdial.Progress(student=None, teacher=2).telling(2)
     assert not mathdial.Progress(student=None, teacher=2).success(9)
+
+
+@pytest.mark.parametrize(
+    ("talk", "success", "telling"),
+    [
+        # The two cases of the released tests, in other words: the student gets there in its turn 2
+        # and is praised; the teacher tells in its turn 2, and the student repeats it in turn 3.
+        (["Yes?", "I had 5.", "Why?", "Oh.", "So?", "It is 6.", "6 is right!", "Bye."],
+         [False, True, True], [False, False, False]),
+        (["Yes?", "I had 5.", "Why?", "Oh.", "It is 6.", "Fine.", "Good.", "It was 6, then."],
+         [False, False, True], [False, True, True]),
+    ],
+)  # fmt: skip
+def test_turns_count_from_the_walk_through(talk, success, telling):
+    turns = [
+        mathdial.Turn(role, role, None, text)
+        for role, text in zip(["teacher", "student"] * 4, talk, strict=True)
+    ]
+    told = mathdial.progress(dataclasses.replace(PROBLEM, answer=6.0, turns=tuple(turns)))
+    assert [told.success(k) for k in (1, 2, 3)] == success
+    assert [told.telling(k) for k in (1, 2, 3)] == telling
 
 
 PROBLEM = Dialogue("1", "What is 3 + 4?", "3 + 4 = 7\n 7", 7.0, "34\n 34", "Ann", "", None, ())

@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 
 from language import scripted
 from teaching import theory_of_mind as tom
-from teaching.base import Item
+from teaching.base import Item, Outcome
 from teaching.results import Cells
 from teaching.students import LanguageStudent
 from teaching.tasks.ecqa import ECQA
@@ -89,6 +89,49 @@ def test_a_mental_model_that_shuffles_is_at_chance():
     utility = tom.RANKINGS["utility"](predictions(noise))
     true = tom.RANKINGS["student utility"](predictions())
     assert abs(spearmanr(utility, true).statistic) < 0.35
+
+
+TOPICS = ("whales", "cheese", "chess", "trains")
+
+
+def reads_its_demonstrations(prompt, option):
+    """A mental model: right with 90 % on a topic if the student was in the demonstrations on it."""
+    *shown, last = prompt.split("Q: ")[1:]
+    topic = next(t for t in TOPICS if t in last)
+    said = [re.findall(r"(?:Correct Answer:|answer is) (yes|no)", b) for b in shown if topic in b]
+    right = np.mean([answers[0] == answers[-1] for answers in said]) > 0.5 if said else False
+    answer = re.search(r"Correct Answer: (yes|no)", last)[1]
+    return np.log(0.9 if right == (option.strip() == answer) else 0.1)
+
+
+def test_a_mental_model_learns_from_its_demonstrations_alone():
+    """A student who knows two of four topics; demonstrations of shuffled outcomes teach nothing."""
+    items = [
+        Item(str(i), "s", f"About {TOPICS[i % 4]}, {i}?", "yes", ("yes", "no"),
+             extra={"explanation": "Facts."})
+        for i in range(40)
+    ]  # fmt: skip
+    knows = np.array([i % 4 < 2 for i in range(40)])
+    model = scripted.open(lambda prompt, rng: " Hm.", reads_its_demonstrations)
+
+    def simulated(outcomes):
+        shown = [
+            tom.Observed(item, Outcome(item, said, said == "yes", text="Hm."), None)
+            for item, right in zip(items[:12], outcomes, strict=True)
+            for said in [{True: "yes", False: "no"}[bool(right)]]
+        ]
+        return tom.MentalModel(model, TASK, shown).pre(items[12:])
+
+    true = np.where(knows[12:], 0.9, 0.1)
+    np.testing.assert_allclose(simulated(knows[:12]), true)
+    assert spearmanr(simulated(knows[:12]), true).statistic == pytest.approx(1)
+    rng, correlations = np.random.default_rng(0), []
+    for _ in range(200):
+        guesses = simulated(rng.permutation(knows[:12]))
+        if len(set(guesses)) > 1:
+            correlations.append(spearmanr(guesses, true).statistic)
+    error = np.std(correlations) / np.sqrt(len(correlations))
+    assert abs(np.mean(correlations)) < 4 * error and len(correlations) > 100
 
 
 def test_all_rankings_agree_at_both_ends_and_the_oracle_is_above(found):
