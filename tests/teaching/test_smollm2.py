@@ -1,0 +1,176 @@
+"""A real small model runs every text form end to end on a handful of items.
+
+It is weak: how well it does is no test. What it cannot say is counted and is never an answer.
+"""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from language.base import LanguageModel
+from teaching import arte, audit, coach, data_env, mathdial, strategies, writer_strategies
+from teaching import learn_by_teaching as lbt
+from teaching import theory_of_mind as tom
+from teaching import weak_to_strong as w2s
+from teaching.base import Episode, Item
+from teaching.library import Library
+from teaching.results import Cells
+from teaching.students import LanguageStudent
+from teaching.tasks.code import Code
+from teaching.tasks.gsm8k import GSM8K
+from teaching.tasks.liar import Liar
+from teaching.tasks.math import Math
+from teaching.tasks.socratic import read_socratic
+
+pytestmark = pytest.mark.slow
+
+
+class Brief(LanguageModel):
+    """A language model that never writes more than a line or two."""
+
+    def __init__(self, model, most=24):
+        self._model, self._most = model, most
+        self.name, self.capabilities = model.name, model.capabilities
+        self.batch_size, self.concurrency = model.batch_size, model.concurrency
+        self._score, self._choices, self._embed = model._score, model._choices, model._embed
+
+    def _generate(self, prompts, sampling):
+        most = min(sampling.max_tokens, self._most)
+        return self._model._generate(prompts, dataclasses.replace(sampling, max_tokens=most))
+
+
+@pytest.fixture(scope="module")
+def model(local_smollm2):
+    return Brief(local_smollm2)
+
+
+@pytest.fixture(scope="module")
+def data(shared):
+    return shared / "data/teaching"
+
+
+def test_theory_of_mind(model, data, tmp_path):
+    folder = data / "tom"
+
+    @dataclasses.dataclass
+    class Lent:
+        seed: int = 0
+        data: object = folder
+        cells: object = Cells(tmp_path)
+
+        def language(self, name):
+            return model
+
+    points = tom.experiment(Lent(), task="ecqa", train=4, tested=3, examples=2, human=False)
+    assert {p.series for p in points} == {*tom.RANKINGS, "all"}
+    assert all(0 <= p.value <= 1 for p in points)
+
+
+def test_data_made_after_errors(model, data, tmp_path):
+    task = GSM8K(data / "tom")
+    items = task.items("test")
+    teacher = data_env.OpenEnded(model, task, tuple(items[4:7]), shown=1)
+    episode = Episode(LanguageStudent(model, task), teacher, items[:2], tmp_path, 1, 1)
+    _, (before, after) = episode.run()
+    assert len(before.outcomes) == len(after.outcomes) == 2 and len(after.records) <= 1
+
+
+def test_programs(model):
+    task = Code()
+    outcomes = LanguageStudent(model, task).answer(task.items()[:2])
+    assert all(o.answer is None or o.answer.startswith("def ") for o in outcomes)
+    assert all(
+        o.correct == (o.answer is not None and task.grade(o.answer, o.item)) for o in outcomes
+    )
+
+
+def test_supervision_right_and_wrong(model, data):
+    (path,) = (data / "w2s").glob("*socratic*")
+    problems = read_socratic(path)[0][:2]
+    right, wrong = (
+        w2s.hard_records(w2s.hard_problems(problems, error, 0.5, seed=0)) for error in (0.0, 1.0)
+    )
+    for records in (right, wrong, w2s.subtask_records(problems, 0.5, seed=0)[:2]):
+        prompts, completions = zip(*((r["prompt"], r["completion"]) for r in records), strict=True)
+        scores = model.score(list(prompts), list(completions))
+        assert all(s.log_probability < 0 < s.tokens for s in scores)
+
+
+def test_learning_by_teaching(model, data):
+    task = Math(data / "lbt/math181.json")
+    problem = task.items()[0]
+    student = LanguageStudent(model, task)
+    texts = [c.text for c in model.generate([task.render(problem)], n=2, temperature=0.7)[0]]
+    drafts = [lbt.Rationale(text, task.parse(text, problem)) for text in texts]
+    scored = lbt.exam_scores(drafts, problem, lbt.exams_of(problem, task)[:1], [student])
+    chosen = lbt.select_answer(scored, "SUM")
+    assert (chosen is None) == all(d.answer is None for d in drafts)
+    assert all(r.score == 0 for r in scored if r.answer is None)
+    lbt.preference_pairs("p", scored, lambda answer: task.grade(answer, problem))
+
+
+def test_exemplars_by_reflection(model, data):
+    task = Liar(data / "lbt")
+    items = task.items("train")[:4]
+    student = LanguageStudent(model, task, sampling={"max_tokens": 4})
+    steps = lbt.language_reflection(model)
+    search = lbt.Search([student], lbt.answers_of(student), *steps, draws=1, drawn=2, scored=2)
+    assert all(0 <= each.score <= 1 for each in search.run(items[2:], items[:2], rounds=1))
+
+
+def test_coach_and_audit(model):
+    lessons = [["Teacher: Why is it five?", "Student: Because two and three."]] * 2
+    told = coach.rate(model, lessons, "CLBM")
+    assert sum(told.failures.values()) == sum(value is None for value in told.values)
+    for answers in (
+        coach.highlights(model, lessons[0], "CLBM"),
+        coach.suggestions(model, lessons[0]),
+    ):
+        assert len(answers.values) == 1
+    negatives = [audit.Negative(f"{i}", "A dog runs .", "A cat runs .") for i in range(2)]
+    result = audit.audit(model, negatives)
+    assert all(np.isfinite(scores).all() for scores in result.scores.values())
+
+
+def test_dialogues(model, data):
+    (problem, *_) = mathdial.read(data / "mathdial/mathdial_test.jsonl")
+    speak = [mathdial.speaker(model, role) for role in ("teacher", "student")]
+    told = mathdial.converse(problem, *speak, rounds=1, retries=1)
+    assert not told.complete or len(told.dialogue.turns) == 3
+    assert "1 dialogues" in mathdial.report([told.dialogue])
+
+
+def test_drafts(model):
+    student = LanguageStudent(model, arte.Tagged("Add."))
+    drafts = arte.draft_rationales(model, "Add.", [arte.Draft("1 + 1", "2")])
+    (scored,) = arte.score_drafts(drafts, student, [Item("1", "s", "2 + 2", "4")])
+    assert len(scored.rationales) == len(scored.scores) == 4
+    assert {*scored.scores} <= {0.0, 1.0}
+
+
+def test_strategies(model):
+    library = Library(model.embed)
+    scenario = strategies.Scenario("k", "The customer is angry.", "My parcel is lost!")
+    judge = strategies.Judge(model)
+
+    def says(scenario, advice):
+        return model.generate([f"{' '.join(advice)}\nCustomer: {scenario.prompt}\nAgent:"])[0][
+            0
+        ].text
+
+    loop = strategies.Loop(
+        lambda number, answer: [scenario], says, lambda s: says(s, []),
+        strategies.advisor(model), judge, library, refinements=0,
+    )  # fmt: skip
+    (told,) = loop.run(1)
+    assert told["new"] == 1 and len(library.entries) == told["kept"]
+    assert told["kept"] == judge.verdicts["new"]
+
+
+def test_strategies_for_a_writer(model):
+    writer, library = writer_strategies.Writer(model), Library(model.embed)
+    wanted = [writer_strategies.Wanted("replace_noun", "A dog runs on the beach .")]
+    (told,) = writer_strategies.loop(writer, model, wanted, library).run(1)
+    (share,) = writer_strategies.acceptance(writer, wanted, library).values()
+    assert told["kept"] == len(library.entries) and 0 <= share <= 1
