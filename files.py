@@ -7,8 +7,9 @@ with its name and line. What goes out is whole, UTF-8, and json that every reade
 import csv
 import json
 import math
+import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from errors import UserError
@@ -144,13 +145,16 @@ def _leaves(content, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def write_text(path, text: str) -> None:
-    """Writes a file so that a reader, or a kill, never sees half of it.
+    """Writes a file so that a reader, a kill, or a machine that is lost, never sees half of it.
 
     Raises:
       FileError: it cannot be written; says where.
     """
     with named(path, "write"), whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def write_json(path, content: Any, **options) -> None:
@@ -160,6 +164,11 @@ def write_json(path, content: Any, **options) -> None:
       options: of json.dumps.
     """
     write_text(path, dump_json(content, path, **({"indent": 2} | options)) + "\n")
+
+
+def write_jsonl(path, rows: Iterable) -> None:
+    """Writes json, a line each; raises as dump_json() and write_text() do."""
+    write_text(path, "".join(dump_json(row, path, ensure_ascii=False) + "\n" for row in rows))
 
 
 def read_table(

@@ -25,14 +25,14 @@ from benchmarks.world import zero_shot
 from data import sources
 from data.world import World
 from errors import UserError
-from files import dump_json, read_text
+from files import dump_json, read_text, write_json, write_text
 from language import base as language
 from language.cache import cached
 from options import check_known
 from paths import as_path, on_disk
 from teaching import results, usefulness
 from teaching.audit import Negative
-from teaching.base import Item, Record, write_atomically
+from teaching.base import Item, Record
 from teaching.students import ClipStudent
 from teaching.tasks.world import Scenes
 from tpu_configs import base
@@ -175,7 +175,8 @@ def teach(config: ConfigDict, workdir: Path, seeds: Sequence[int]) -> list[dict]
     about = dump_json(config.to_dict(), path, indent=1, sort_keys=True, default=str)
     if path.exists() and read_text(path) != about:
         raise UserError(f"{workdir} holds an experiment of another config: give a new --workdir")
-    write_atomically(path, about)
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_text(path, about)
     start, by_seed = time.monotonic(), {}
     for i, seed in enumerate(seeds):
 
@@ -188,8 +189,7 @@ def teach(config: ConfigDict, workdir: Path, seeds: Sequence[int]) -> list[dict]
         left = (time.monotonic() - start) / (i + 1) * (len(seeds) - i - 1)
         say(f"done; some {left / 60:.0f} min left")
     rows = results.summarise(by_seed, config.teach.baseline)
-    path = workdir / "results.json"
-    write_atomically(path, dump_json(rows, path, indent=1))
+    write_json(workdir / "results.json", results.plain(rows), indent=1)
     results.figure(rows, config.teach.x_label).savefig(workdir / "results.png", dpi=110)
     print(results.table(rows, config.teach.baseline))
     print(f"in {workdir}: results.json, results.png")

@@ -7,21 +7,19 @@ answer is read and graded. A paper's file holds its own step of this loop and no
 
 import dataclasses
 import json
-import os
 import re
 import shutil
 import time
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from errors import UserError
-from files import dump_json, parse_json, read_object, read_text
-from files import lines as lines_of
+from files import read_jsonl, read_object, write_json, write_jsonl
 
 Record = dict[str, Any]  # a piece of material, plain json; "skill" says what it is to teach
 
@@ -263,9 +261,10 @@ class Episode:
         # An object's address is not of the episode.
         settings = {n: re.sub(r" at 0x[0-9a-f]+", "", repr(getattr(self, n))) for n in names}
         settings["items"] = zlib.crc32(repr([item.key for item in self.items]).encode())
+        Path(self.workdir).mkdir(parents=True, exist_ok=True)
         path = Path(self.workdir, "episode.json")
         if not path.exists():
-            write_atomically(path, dump_json(settings, path, indent=1))
+            write_json(path, settings, indent=1)
         elif (other := read_object(path)) != settings:
             wrong = [name for name in settings if settings[name] != other.get(name)]
             raise UserError(f"{path} is of another episode: {', '.join(wrong)} differ")
@@ -289,9 +288,7 @@ class Episode:
         for outcome in turn.outcomes:
             row = {f.name: getattr(outcome, f.name) for f in dataclasses.fields(outcome)}
             rows.append({"outcome": row | {"item": outcome.item.key}})
-        path = self._path(turn.number)
-        lines = "".join(dump_json(row, path, ensure_ascii=False) + "\n" for row in rows)
-        write_atomically(path, lines)
+        write_jsonl(self._path(turn.number), rows)
         if turn.number > 1:
             shutil.rmtree(self._folder(turn.number - 1))
         return turn
@@ -312,25 +309,3 @@ class Episode:
                 )
             )
         return turns
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a text whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
-    """(line number, value) of each line of json; empty lines are left out.
-
-    Raises:
-      UserError: a line that is not json; it is named.
-    """
-    for number, line in enumerate(lines_of(read_text(path)), 1):
-        if line.strip():
-            yield number, parse_json(line, f"{path}, line {number}")

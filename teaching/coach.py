@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from errors import UserError, one_line_errors
+from files import read_jsonl
 from language import base as language
 from language.base import LanguageModel
 from paths import disk_argument
-from teaching.base import read_jsonl
 
 MOST_POINTS = 5  # examples of a kind, or suggestions
 _MOST_WORDS = 5  # of a rating; a longer answer is prose (as the released scripts have it)
@@ -325,12 +325,12 @@ def read_transcripts(path: Path) -> dict[str, list[str]]:
       UserError, OSError: a row of another layout, or an item that occurs twice; it is named.
     """
     transcripts = {}
-    for number, row in read_jsonl(path):
+    for where, row in read_jsonl(path):
         texts = row.get("lines") if isinstance(row, dict) else None
         if not isinstance(texts, list) or not texts or "item" not in row:
-            raise UserError(f"{path}, line {number}: needs an item and its lines, a list of texts")
+            raise UserError(f"{where}: needs an item and its lines, a list of texts")
         if str(row["item"]) in transcripts:
-            raise UserError(f"{path}, line {number}: item {row['item']} occurs a second time")
+            raise UserError(f"{where}: item {row['item']} occurs a second time")
         transcripts[str(row["item"])] = [str(text) for text in texts]
     if not transcripts:
         raise UserError(f"{path}: holds no transcript")

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from errors import UserError
-from files import dump_json
-from teaching.base import read_jsonl, write_atomically
+from files import read_jsonl, write_jsonl
 
 STATUSES = ("proposed", "approved", "edited", "rejected")
 
@@ -90,8 +89,7 @@ class Library:
     def save(self, path: Path) -> None:
         """A line an entry; the text that its vector is of is the text itself, so edits count."""
         rows = (dataclasses.asdict(entry) for entry in self.entries.values())
-        lines = "".join(dump_json(row, path, ensure_ascii=False) + "\n" for row in rows)
-        write_atomically(Path(path), lines)
+        write_jsonl(path, rows)
 
 
 def load(path: Path, embed: Callable) -> Library:
@@ -102,12 +100,12 @@ def load(path: Path, embed: Callable) -> Library:
     """
     names = {field.name for field in dataclasses.fields(Entry)}
     entries: dict[str, Entry] = {}
-    for number, row in read_jsonl(path):
+    for where, row in read_jsonl(path):
         if not isinstance(row, dict) or not {"key", "text", "payload"} <= row.keys() <= names:
-            raise UserError(f"{path}, line {number}: an entry has {', '.join(sorted(names))}")
+            raise UserError(f"{where}: an entry has {', '.join(sorted(names))}")
         entry = Entry(**row)
         if entry.key in entries or entry.status not in STATUSES:
             wrong = "key" if entry.key in entries else "status"
-            raise UserError(f"{path}, line {number}: {wrong} {row[wrong]!r} is taken or unknown")
+            raise UserError(f"{where}: {wrong} {row[wrong]!r} is taken or unknown")
         entries[entry.key] = entry
     return Library(embed, list(entries.values()))

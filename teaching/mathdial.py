@@ -13,134 +13,15 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from errors import UserError, one_line_errors
-from files import dump_json
+from files import write_jsonl
 from language import base as language
 from language.base import LanguageModel
 from paths import disk_argument
-from teaching.base import read_jsonl, write_atomically
+from teaching.tasks.dialogue import Dialogue, Turn, mentions, read, tutor_prompt, utterance
 
-MOVES = ("focus", "probing", "telling", "generic")
-_RENAMED = {"leaking": "telling"}  # of the example files
 TURNS = (0, 1, 3, 5, 7, 10, 15)
-_SEPARATOR = re.compile(r"\|EOM\||<EOM>")
-_NUMBER = re.compile(r"\d+(?:\.\d+)?")
-
-
-class Turn(NamedTuple):
-    """An utterance; label is what the file calls the speaker, role who it is."""
-
-    role: str
-    label: str
-    move: str | None
-    text: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Dialogue:
-    """A problem, a student's wrong solution, and the talk about it.
-
-    Attributes:
-      answer: the right number, the solution's last line.
-      verdict: the teacher's own, whether the student got there, or None.
-    """
-
-    qid: str
-    question: str
-    solution: str
-    answer: float
-    wrong_solution: str
-    profile: str
-    confusion: str
-    verdict: str | None
-    turns: tuple[Turn, ...]
-
-    def said(self, role: str, published: bool = False) -> list[str]:
-        """What was said in a role; as published, a student under their own name is nobody."""
-        if published:
-            return [turn.text for turn in self.turns if turn.label.lower() == role]
-        return [turn.text for turn in self.turns if turn.role == role]
-
-
-def read(path: Path, field: str = "conversation") -> list[Dialogue]:
-    """Dialogues of a json lines file.
-
-    Roles are repaired: some dialogues call the student by first name. Numbers may be strings,
-    newlines may be written as backslash-n, and an old name of a move is known.
-
-    Args:
-      field: which of the file's conversations.
-
-    Raises:
-      UserError: a row of another layout; it is named.
-    """
-    dialogues = []
-    for number, row in read_jsonl(path):
-        try:
-            dialogues.append(_dialogue(row, field))
-        except KeyError as error:
-            raise UserError(f"{path}, line {number}: no field {error}") from None
-        except ValueError as error:
-            raise UserError(f"{path}, line {number}: {error}") from None
-    if not dialogues:
-        raise UserError(f"{path}: holds no dialogue")
-    return dialogues
-
-
-def _dialogue(row: dict, field: str) -> Dialogue:
-    if not isinstance(row, dict):
-        raise UserError("not a json object")
-    question, solution, wrong, profile, confusion, talk = (
-        str(row[name]).replace("\\n", "\n")
-        for name in (
-            "question",
-            "ground_truth",
-            "student_incorrect_solution",
-            "student_profile",
-            "teacher_described_confusion",
-            field,
-        )
-    )
-    last = solution.strip().splitlines()[-1] if solution.strip() else ""
-    try:
-        answer = float(last.replace(",", ""))
-    except ValueError:
-        raise UserError(f"ground_truth must end in a line with a number, not {last!r}") from None
-    name = profile.split()[0] if profile.split() else ""
-    return Dialogue(
-        qid=str(row["qid"]),
-        question=question,
-        solution=solution,
-        answer=answer,
-        wrong_solution=wrong,
-        profile=profile,
-        confusion=confusion,
-        verdict=row.get("self-correctness"),
-        turns=tuple(_turn(text, name) for text in _SEPARATOR.split(talk)),
-    )
-
-
-def _turn(text: str, name: str) -> Turn:
-    label, colon, said = text.strip().partition(":")
-    label = label.strip()
-    # A comma: some profiles name the student "Luca is ..", others "Luca, a ..".
-    roles = {"teacher": "teacher", "student": "student", name.lower().strip(",.:"): "student"}
-    role = roles.get(label.lower())
-    if not colon or not role:
-        raise UserError(f"{label[:30]!r} is neither Teacher, Student nor the student's name")
-    match = re.match(r"\s*\((\w+)\)", said)
-    move = match and _RENAMED.get(match[1].lower(), match[1].lower())
-    if role == "teacher" and move in MOVES:
-        return Turn(role, label, move, said[match.end() :].strip())
-    return Turn(role, label, None, said.strip())
-
-
-def mentions(text: str, answer: float) -> bool:
-    """Whether a number of the text is the answer; signs, fractions and words are not seen."""
-    numbers = _NUMBER.findall(text.replace(",", ""))
-    return any(abs(float(number) - answer) < 1e-7 for number in numbers)
 
 
 def first_mention(said: Sequence[str], answer: float, start: int = 0) -> int | None:
@@ -210,18 +91,6 @@ def bleu(replies: Sequence[str], references: Sequence[str]) -> float:
     return sacrebleu.corpus_bleu(list(replies), [list(references)]).score
 
 
-def tutor_prompt(dialogue: Dialogue, turns: Sequence[Turn], move: str | None = None) -> str:
-    """What a tutor sees before its next turn; with a move, it is told how to act."""
-    talk = "".join(f"{turn.role.capitalize()}: {turn.text}\n" for turn in turns)
-    return (
-        "A teacher helps a student to find a mistake, politely, truthfully, and without telling "
-        f"the answer.\n\nProblem: {dialogue.question}\nRight solution: {dialogue.solution.strip()}"
-        f"\nStudent's solution: {dialogue.wrong_solution.strip()}\n"
-        f"What the student confuses: {dialogue.confusion}\n\n"
-        f"{talk}Teacher{f' ({move})' if move else ''}:"
-    )
-
-
 def student_prompt(dialogue: Dialogue, turns: Sequence[Turn]) -> str:
     """What a simulated student sees before its next turn."""
     talk = "".join(f"{turn.role.capitalize()}: {turn.text}\n" for turn in turns)
@@ -262,8 +131,7 @@ def speaker(model: LanguageModel, role: str) -> Speaker:
         answers = model.generate(
             [prompt(dialogue, turns)], max_tokens=512, stop=(other,), **sampling
         )
-        text = answers[0][0].text.strip()
-        return re.sub(rf"^{role}\s*:\s*", "", text, flags=re.IGNORECASE).strip()
+        return utterance(answers[0][0].text, role)
 
     return speak
 
@@ -368,8 +236,8 @@ def _simulate(problems, model: LanguageModel, rounds: int, path: Path) -> list[D
 
 
 def _write(path: Path, rows: Iterable[dict]) -> None:
-    text = "".join(dump_json(row, path, ensure_ascii=False) + "\n" for row in rows)
-    write_atomically(path, text)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_jsonl(path, rows)
 
 
 if __name__ == "__main__":

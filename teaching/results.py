@@ -12,9 +12,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
-from files import dump_json, read_json
+from files import read_json, write_json
 from options import Options, check_known, modules_that_define
-from teaching.base import write_atomically
 
 _FOLDER = Path(__file__).parent
 
@@ -45,7 +44,8 @@ class Cells:
         """What compute() returns, plain json, kept as <name>.json."""
         path = Path(self.folder, f"{name}.json")
         if not path.exists():
-            write_atomically(path, dump_json(compute(), path, indent=1))
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_json(path, compute(), indent=1)
             self.say(name)
         return read_json(path)
 
@@ -95,6 +95,14 @@ def summarise(by_seed: dict[int, Sequence[Point]], baseline: str | None = None) 
             row |= dict(zip(names, paired, strict=True))
         rows.append(row)
     return rows
+
+
+def plain(rows: Sequence[dict]) -> list[dict]:
+    """The rows as json has them: no ends, None, where an interval is unbounded."""
+    return [
+        {k: None if isinstance(v, float) and math.isinf(v) else v for k, v in row.items()}
+        for row in rows
+    ]
 
 
 def table(rows: Sequence[dict], baseline: str | None = None) -> str:

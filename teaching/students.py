@@ -9,9 +9,9 @@ import jax
 import numpy as np
 
 from errors import UserError
-from files import dump_json, read_json
+from files import read_json, write_json
 from language.base import LanguageModel
-from teaching.base import Item, Outcome, Record, Student, Task, write_atomically
+from teaching.base import Item, Outcome, Record, Student, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +67,7 @@ class LanguageStudent(Student):
         if self.trainer:
             raise UserError("a language model trained by gradient is kept by its trainer")
         rows = [dataclasses.asdict(demo) for demo in self.demos]
-        path = Path(folder, "demos.json")
-        write_atomically(path, dump_json(rows, path, ensure_ascii=False))
+        write_json(Path(folder, "demos.json"), rows, ensure_ascii=False)
 
     def load(self, folder):
         rows = read_json(Path(folder, "demos.json"))

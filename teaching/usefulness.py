@@ -19,10 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from errors import UserError, one_line_errors
+from files import write_text
 from losses import grounded
 from paths import disk_argument
 from teaching.audit import Negative, read_negatives
-from teaching.base import Record, accuracy, rng_of, write_atomically
+from teaching.base import Record, accuracy, rng_of
 from teaching.results import Point
 
 CONTEXT = 7  # other captions in the batch of a draft's step
@@ -311,7 +312,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     order = np.argsort(-useful, kind="stable")
     rows = [(drafts[i].image, drafts[i].caption, drafts[i].text, f"{useful[i]:.6g}") for i in order]
     text = _csv([("image", "caption", "negative", "usefulness"), *rows])
-    write_atomically(options.out, text)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    write_text(options.out, text)
     print(
         f"{options.out}: {len(drafts)} negatives, {np.mean(useful > 0):.0%} of them useful on a "
         f"preference set of {size} captions, whose images are left out"

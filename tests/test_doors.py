@@ -64,7 +64,7 @@ DIRECT = {
     "teaching/agreement.py": ELSEWHERE,
     "teaching/audit.py": "csv for people, of texts that the project has read",
     "teaching/coach.py": "csv for people",
-    "teaching/base.py": "writes whole, and waits for the disk; a value made plain",
+    "teaching/base.py": "a value made plain",
     "teaching/skill_tree.py": "json in a prompt",
     "teaching/students.py": OURS,
     "teaching/tasks/code.py": WIRE,

@@ -2,19 +2,21 @@
 
 import dataclasses
 import re
+from fractions import Fraction
 from pathlib import Path
 
 from errors import UserError
-from teaching.base import Item, read_jsonl
+from files import read_jsonl
+from teaching.base import Item
 from teaching.tasks.explained import ExplainedTask
 
 ANNOTATION = re.compile(r"<<([^<>]*)=([^<>=]*)>>")
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?|-?\.\d+")
 
 
-def number(text: str) -> float:
+def exact(text: str) -> Fraction:
     """A number as it is written: commas, a currency sign, a trailing point."""
-    return float(text.replace(",", "").replace("$", "").strip().rstrip("."))
+    return Fraction(text.replace(",", "").replace("$", "").strip().rstrip("."))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +31,11 @@ class GSM8K(ExplainedTask):
 
     def items(self, split: str) -> list[Item]:
         items = []
-        for line, row in read_jsonl(Path(self.data, f"gsm8k_{split}.jsonl")):
+        rows = read_jsonl(Path(self.data, f"gsm8k_{split}.jsonl"))
+        for line, (where, row) in enumerate(rows, 1):
             solution, marker, answer = row["answer"].rpartition("####")
             if not marker:
-                raise UserError(f"gsm8k_{split}.jsonl, line {line}: no #### before the answer")
+                raise UserError(f"{where}: no #### before the answer")
             plain = " ".join(ANNOTATION.sub("", solution).split())
             extra = {"explanation": plain, "solution": solution.strip()}
             answer = answer.strip().replace(",", "")
@@ -47,4 +50,4 @@ class GSM8K(ExplainedTask):
         return numbers[0 if first else -1].replace(",", "") if numbers else None
 
     def grade(self, answer, item):
-        return abs(number(answer) - number(item.answer)) < 1e-6
+        return abs(exact(answer) - exact(item.answer)) < 1e-6

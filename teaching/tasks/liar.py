@@ -4,7 +4,8 @@ import dataclasses
 import re
 from pathlib import Path
 
-from teaching.base import Item, Task, read_jsonl
+from files import read_jsonl
+from teaching.base import Item, Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Liar(Task):
         options = ("yes", "no")
         return [
             Item(f"{split}/{n}", "liar", row["text"], options[1 - row["label"]], options)
-            for n, row in rows
+            for n, (_, row) in enumerate(rows, 1)
         ]
 
     def render(self, item, demos=(), help=None):

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from errors import UserError
-from teaching.base import read_jsonl
-from teaching.tasks.gsm8k import ANNOTATION
+from files import read_jsonl
+from teaching.tasks.gsm8k import ANNOTATION, exact
 
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?|\.\d+")
 _SIGNED = re.compile(f"-?(?:{_NUMBER.pattern})")
@@ -27,11 +27,6 @@ _OPERATORS = {
     ast.Pow: operator.pow,
 }
 _ATTEMPTS = 50
-
-
-def exact(text: str) -> Fraction:
-    """A number as written, with commas and a currency sign."""
-    return Fraction(text.replace(",", "").replace("$", "").strip().rstrip("."))
 
 
 def evaluate(expression: str) -> Fraction:
@@ -96,11 +91,11 @@ def read_socratic(path: Path) -> tuple[list[Problem], Counter]:
       ValueError, OSError: a line of another layout; it is named.
     """
     problems, left_out = [], Counter()
-    for line, row in read_jsonl(path):
+    for line, (where, row) in enumerate(read_jsonl(path), 1):
         body, marker, answer = row["answer"].rpartition("####")
         pairs = [each.split(" ** ", 1) for each in body.strip().split("\n") if each.strip()]
         if not marker or any(len(pair) != 2 for pair in pairs):
-            raise UserError(f"{path}, line {line}: no lines of 'question ** step', then '#### x'")
+            raise UserError(f"{where}: no lines of 'question ** step', then '#### x'")
         problem = Problem(str(line), row["question"], *zip(*pairs, strict=True), exact(answer), -1)
         results = [exact(match[2]) for match in problem.annotations]
         if not results:

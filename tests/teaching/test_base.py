@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from teaching.base import Episode, Teacher, accuracy, read_jsonl, rng_of
+from files import read_jsonl
+from teaching.base import Episode, Teacher, accuracy, rng_of
 from tests.teaching.planted import Curve, Weakest, quantile_items
 
 CURVES = {"a": (0.5, 0.9, 20), "b": (0.2, 0.6, 40)}
@@ -22,7 +23,9 @@ def episode(workdir, **options):
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    """Whole files: what a kill cut short is called .tmp, and is nobody's."""
+    whole = [p for p in folder.rglob("*") if p.is_file() and p.suffix != ".tmp"]
+    return {str(p.relative_to(folder)): p.read_bytes() for p in whole}
 
 
 @pytest.mark.parametrize("fit_from", ["base", "last"])
@@ -61,6 +64,7 @@ def test_a_restart_goes_on_where_the_last_whole_turn_ended(tmp_path):
 KILLED = """
 import sys
 from tests.teaching.planted import Curve, Weakest, quantile_items
+from files import read_jsonl
 from teaching.base import Episode
 Episode(Curve({"a": (0.5, 0.9, 20), "b": (0.2, 0.6, 40)}, seconds=0.1), Weakest(),
         quantile_items("ab"), sys.argv[1], turns=4, budget=20, seed=3).run()
@@ -82,7 +86,7 @@ def test_killed_and_restarted_equals_undisturbed(tmp_path):
     # What a kill between the student's folder and the turn's file leaves behind.
     (tmp_path / "killed/student_004").mkdir()
     (tmp_path / "killed/student_004/learnt.json").write_text("{")
-    (tmp_path / "killed/.turn_004.jsonl.partial").write_text("{")
+    (tmp_path / "killed/turn_004.jsonl.99.tmp").write_text("{")
     subprocess.run(command, cwd=root, env=environment, check=True)
     episode(tmp_path / "whole").run()
     assert files(tmp_path / "killed") == files(tmp_path / "whole")
@@ -149,7 +153,7 @@ def test_turns_are_kept_as_json_lines(tmp_path):
     assert sum("record" in row for row in rows) == 20
     assert sum("outcome" in row for row in rows) == 200
     (tmp_path / "bad.jsonl").write_text('{"a": "\u2028"}\n\n{"a"\n')
-    with pytest.raises(ValueError, match="bad.jsonl, line 3 is not valid JSON"):
+    with pytest.raises(ValueError, match="bad.jsonl line 3 is not valid JSON"):
         list(read_jsonl(tmp_path / "bad.jsonl"))
 
 

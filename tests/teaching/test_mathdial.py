@@ -9,7 +9,8 @@ import sacrebleu
 
 from language import scripted
 from teaching import mathdial
-from teaching.mathdial import Dialogue, Turn, converse, counts, mentions
+from teaching.mathdial import converse, counts
+from teaching.tasks.dialogue import MOVES, Dialogue, Turn, mentions
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +56,8 @@ def test_roles_and_moves(dialogues):
     assert sum(t.label not in ("Teacher", "Student") for d in odd for t in d.turns) == 234
     assert not any(d.said("student", published=True) for d in odd)
     moves = Counter(t.move for d in dialogues for t in d.turns if t.role == "teacher")
-    assert moves.total() == 3699 and set(moves) == set(mathdial.MOVES)
-    shares = {move: round(100 * moves[move] / 3699, 1) for move in mathdial.MOVES}
+    assert moves.total() == 3699 and set(moves) == set(MOVES)
+    shares = {move: round(100 * moves[move] / 3699, 1) for move in MOVES}
     assert shares == {"focus": 34.0, "probing": 25.7, "generic": 24.1, "telling": 16.2}
     lengths = [len(d.turns) for d in dialogues]
     assert round(sum(lengths) / 599, 1) == 11.7 and max(lengths) == 46

@@ -36,6 +36,13 @@ def test_differences_are_paired_by_seed():
     assert len(results.figure([base, new], "x").axes) == 1
 
 
+def test_one_seed_has_no_interval():
+    (row,) = results.summarise({0: [Point("a", 1, "m", 0.5)]})
+    assert row["mean"] == 0.5 and "inf" in results.table([row])
+    (written,) = results.plain([row])
+    assert (written["mean"], written["low"], written["high"]) == (0.5, None, None)
+
+
 def test_cells_are_computed_once(tmp_path):
     told, counts = [], []
     cells = Cells(tmp_path, told.append)

@@ -6,7 +6,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from teaching import mathdial
 from teaching.tasks.captions import Captions
+from teaching.tasks.dialogue import Tutoring
 from teaching.tasks.ecqa import ECQA
 from teaching.tasks.gsm8k import GSM8K
 from teaching.tasks.liar import Liar
@@ -213,3 +215,25 @@ def test_scenes():
     assert items[0].image.shape == (32, 32, 3) and items[0].image.dtype == np.uint8
     other = Scenes(scenes=20, size=32, seed=1).items("seen")
     assert not {i.key for i in items} & {i.key for i in other}
+
+
+def test_a_tutors_next_turn(shared):
+    """The teachers' own turns tell where the published count has it, if both speak in turn."""
+    folder = shared / "data/teaching/mathdial"
+    task = Tutoring(folder)
+    items = task.items("test")
+    assert len(items) == len({item.key for item in items})
+    told = {int(item.key.split("/")[1]) for item in items if not task.grade(item.answer, item)}
+    dialogues = mathdial.read(folder / "mathdial_test.jsonl")
+    counted = {i for i, d in enumerate(dialogues) if mathdial.progress(d).telling(99)}
+    in_turn = {
+        i for i, d in enumerate(dialogues)
+        if all(t.role == ("teacher", "student")[k % 2] for k, t in enumerate(d.turns))
+    }  # fmt: skip
+    assert told & in_turn == counted & in_turn and len(told & in_turn) > 60
+    first = next(item for item in items if item.skill == "probing")
+    assert task.render(first).endswith("\nTeacher:")
+    shown = task.render(first, [items[0]], help="focus")
+    assert shown.endswith("\nTeacher (focus):") and f"Teacher: {items[0].answer}\n\n" in shown
+    assert task.parse(" Teacher: And then?\nStudent: Yes.", first) == "And then?"
+    assert task.parse("\nStudent: Yes.", first) is None
