@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from errors import UserError
-from language import base
+from language import base, scripted
 from pretrained.find import find_weights
 from pretrained.load import load_weights
+from teaching import arte
+from teaching.base import Item
+from teaching.students import LanguageStudent
 from tests.language import small
 from tests.test_train import losses
 from tpu_configs import smollm2_dpo, smollm2_sft
@@ -101,6 +104,39 @@ def test_what_is_preferred_becomes_likelier(root, tmp_path):
     assert first["log_ratio_chosen"] == pytest.approx(0, abs=1e-4)
     assert last["dpo"] < 0.4 and last["preference_accuracy"] == 1
     assert last["log_ratio_chosen"] > last["log_ratio_rejected"]
+
+
+def test_a_teacher_learns_what_helps_its_student(root, tmp_path):
+    """ARTE: a student is right where the rationale has a z; the tuned teacher writes more of it."""
+
+    def answers(prompt, rng):
+        rationale = prompt.partition("\n\n")[0].rpartition(".")[2]
+        return "<answer>1</answer>" if "z" in rationale else "?"
+
+    student = LanguageStudent(scripted.open(answers), arte.Tagged("d"))
+    drafts = [arte.Draft(q, "1", ("ab", "za", "bb", "a")) for q in "cdefghij"]
+    preferred = [Item(str(i), "s", str(i), "1") for i in range(4)]
+    scored = arte.score_drafts(drafts, student, preferred)
+    assert all(draft.scores == (0.0, 1.0, 0.0, 0.0) for draft in scored)
+    rows = arte.rationale_pairs(scored, "d")
+    assert len(rows) == len(drafts)
+    folder = small.write_folder(tmp_path / "model")
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = short(smollm2_dpo, tmp_path, **{"data.max_tokens": 160, "checkpoint.every_steps": 24})
+    config.data.options.file = "pairs.jsonl"
+    train(config, tmp_path / "run")
+    prompts = [arte.rationale_prompt("d", q) for q in "klm"]  # other questions
+    z, others = [
+        [
+            np.exp([s.log_probability for s in model.score(prompts, [f" {letter}"] * 3)]).mean()
+            for model in (
+                base.load("local", weights=path, batch_size=4, block=32)
+                for path in (folder, tmp_path / "run")
+            )
+        ]
+        for letter in "za"
+    ]
+    assert z[1] > 2 * z[0] and others[1] < z[1]
 
 
 def test_other_data_than_the_method_needs_is_refused(root, tmp_path):
