@@ -5,6 +5,7 @@ with its name and line. What goes out is whole, UTF-8, and json that every reade
 """
 
 import csv
+import io
 import json
 import math
 import os
@@ -164,6 +165,13 @@ def write_json(path, content: Any, **options) -> None:
       options: of json.dumps.
     """
     write_text(path, dump_json(content, path, **({"indent": 2} | options)) + "\n")
+
+
+def write_table(path, columns: Iterable[str], rows: Iterable[Iterable]) -> None:
+    """Writes a csv file with a heading; raises as write_text() does."""
+    stream = io.StringIO(newline="")
+    csv.writer(stream).writerows([columns, *rows])
+    write_text(path, stream.getvalue())
 
 
 def write_jsonl(path, rows: Iterable) -> None:

@@ -8,7 +8,6 @@ rows, are several raters; items of one group (an image, a lesson) are drawn toge
 """
 
 import argparse
-import csv
 import dataclasses
 import json
 import math
@@ -21,6 +20,7 @@ import numpy as np
 from scipy import stats
 
 from errors import UserError, one_line_errors
+from files import read_table
 from paths import disk_argument
 
 RESAMPLES = 1000
@@ -268,15 +268,15 @@ def read_ratings(path: Path) -> dict[str, dict[str, Rated]]:
     """
     ratings: dict = defaultdict(lambda: defaultdict(list))
     groups: dict[str, str] = {}
-    for line, row in _rows(path, "rating"):
+    for where, row in read_table(path, ("item", "rating")):
         item = row["item"]
         group = row.get("group") or item
         if groups.setdefault(item, group) != group:
-            raise UserError(f"{path}, line {line}: item {item} is of group {groups[item]} before")
+            raise UserError(f"{where}: item {item} is of group {groups[item]} before")
         cells = {name: cell for name, cell in row.items() if name.startswith("rating")}
         for name, cell in cells.items():
             if cell.strip():
-                ratings[row.get("key", "")][item].append(_number(path, line, name, cell))
+                ratings[row.get("key", "")][item].append(_number(where, name, cell))
     return {
         key: {item: Rated(tuple(values), groups[item]) for item, values in items.items()}
         for key, items in ratings.items()
@@ -290,36 +290,21 @@ def read_scores(path: Path) -> dict[str, dict[str, float]]:
       UserError: a column is missing, a score is no number, an item is scored twice.
     """
     scores: dict = defaultdict(dict)
-    for line, row in _rows(path, "score"):
+    for where, row in read_table(path, ("item", "score")):
         of_key = scores[row.get("key", "")]
         if row["item"] in of_key:
-            raise UserError(f"{path}, line {line}: item {row['item']} is scored a second time")
-        of_key[row["item"]] = _number(path, line, "score", row["score"])
+            raise UserError(f"{where}: item {row['item']} is scored a second time")
+        of_key[row["item"]] = _number(where, "score", row["score"])
     return dict(scores)
 
 
-def _rows(path: Path, column: str) -> Iterator[tuple[int, dict]]:
-    with Path(path).open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        for name in ("item", column):
-            if name not in (reader.fieldnames or ()):
-                raise UserError(f"{path}: no column {name}; it has {reader.fieldnames}")
-        try:
-            for row in reader:
-                if None in row or None in row.values():
-                    raise UserError(f"{path}, line {reader.line_num}: not as many cells as columns")
-                yield reader.line_num, row
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise UserError(f"{path}, line {reader.line_num}: {error}") from None
-
-
-def _number(path, line: int, column: str, cell: str) -> float:
+def _number(where: str, column: str, cell: str) -> float:
     try:
         value = float(cell)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise UserError(f"{path}, line {line}: {column} is {cell!r}, not a number")
+        raise UserError(f"{where}: {column} is {cell!r}, not a number")
     return value
 
 

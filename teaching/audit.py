@@ -7,7 +7,6 @@ on captions and shuffled captions, whose answers are known.
 """
 
 import argparse
-import csv
 import dataclasses
 import html
 import re
@@ -18,7 +17,7 @@ import numpy as np
 
 from captions.checks import OF_CAPTIONS, Pair, rejection
 from errors import UserError, one_line_errors
-from files import read_json
+from files import read_json, read_table, write_table
 from language import base as language
 from language.base import LanguageModel
 from paths import disk_argument
@@ -180,13 +179,13 @@ def read_negatives(negatives: Path, captions: Path | None = None) -> list[Negati
 
 def write_scores(path: Path, negatives: Sequence[Negative], result: Audit) -> None:
     """scores.csv of teaching/agreement.py: item, key, score; unparsed answers are left out."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["item", "key", "score"])
-        for question, scores in result.scores.items():
-            for negative, score in zip(negatives, scores, strict=True):
-                if not np.isnan(score):
-                    rows.writerow([negative.key, question, f"{score:.6g}"])
+    rows = [
+        (negative.key, question, f"{score:.6g}")
+        for question, scores in result.scores.items()
+        for negative, score in zip(negatives, scores, strict=True)
+        if not np.isnan(score)
+    ]
+    write_table(path, ("item", "key", "score"), rows)
 
 
 def checked(negatives: Sequence[Negative]) -> list[str]:
@@ -201,12 +200,8 @@ def read_usefulness(path: Path, negatives: Sequence[Negative]) -> list[str]:
     Raises:
       UserError, OSError: a file without its columns.
     """
-    with Path(path).open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file, strict=True)
-        columns = ["image", "caption", "negative", "usefulness"]
-        if not set(columns) <= set(rows.fieldnames or ()):
-            raise UserError(f"{path}: needs the columns {', '.join(columns)}")
-        known = {(r["image"], r["caption"], r["negative"]): r["usefulness"] for r in rows}
+    rows = read_table(path, ("image", "caption", "negative", "usefulness"))
+    known = {(r["image"], r["caption"], r["negative"]): r["usefulness"] for _, r in rows}
     return [known.get((n.image, n.caption, n.text), "") for n in negatives]
 
 

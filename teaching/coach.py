@@ -9,7 +9,6 @@ transcripts, {item, lines: [..]} a line; teaching/agreement.py holds the ratings
 """
 
 import argparse
-import csv
 import dataclasses
 import math
 import re
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from errors import UserError, one_line_errors
-from files import read_jsonl
+from files import read_jsonl, write_table
 from language import base as language
 from language.base import LanguageModel
 from paths import disk_argument
@@ -358,11 +357,9 @@ def main(arguments: Sequence[str] | None = None, load: Callable = language.load)
     transcripts = read_transcripts(options.transcripts)
     model = load(options.model, **dict(options.option))
     rated = rate(model, list(transcripts.values()), options.aspect, options.style)
-    rows = zip(transcripts, rated.values, strict=True)
-    with options.out.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["item", "key", "score"])
-        table.writerows((item, options.aspect, value) for item, value in rows if value is not None)
+    rated_items = zip(transcripts, rated.values, strict=True)
+    rows = [(item, options.aspect, value) for item, value in rated_items if value is not None]
+    write_table(options.out, ("item", "key", "score"), rows)
     count = len(transcripts) - rated.failures.total()
     print(f"{options.out}: {count} of {len(transcripts)} rated")
     for reason, failed in rated.failures.most_common():

@@ -6,9 +6,7 @@ more useful half of negatives teaches more than a random half.
 """
 
 import argparse
-import csv
 import functools
-import io
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -19,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from errors import UserError, one_line_errors
-from files import write_text
+from files import write_table
 from losses import grounded
 from paths import disk_argument
 from teaching.audit import Negative, read_negatives
@@ -311,16 +309,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     drafts, useful, size = score(options.workdir, negatives, options.images, options.step)
     order = np.argsort(-useful, kind="stable")
     rows = [(drafts[i].image, drafts[i].caption, drafts[i].text, f"{useful[i]:.6g}") for i in order]
-    text = _csv([("image", "caption", "negative", "usefulness"), *rows])
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(options.out, text)
+    write_table(options.out, ("image", "caption", "negative", "usefulness"), rows)
     print(
         f"{options.out}: {len(drafts)} negatives, {np.mean(useful > 0):.0%} of them useful on a "
         f"preference set of {size} captions, whose images are left out"
     )
-
-
-def _csv(rows: Sequence[tuple]) -> str:
-    file = io.StringIO(newline="")
-    csv.writer(file).writerows(rows)
-    return file.getvalue()

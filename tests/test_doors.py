@@ -63,13 +63,11 @@ DIRECT = {
     "teach.py": KEY,
     "teaching/agreement.py": ELSEWHERE,
     "teaching/audit.py": "csv for people, of texts that the project has read",
-    "teaching/coach.py": "csv for people",
     "teaching/base.py": "a value made plain",
     "teaching/skill_tree.py": "json in a prompt",
     "teaching/students.py": OURS,
     "teaching/tasks/code.py": WIRE,
     "teaching/tasks/ecqa.py": "csv whose quoted fields hold ends of lines and commas; strict",
-    "teaching/usefulness.py": "csv for people",
 }
 
 

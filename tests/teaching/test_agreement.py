@@ -201,12 +201,12 @@ def test_difference_is_paired():
 @pytest.mark.parametrize(
     ("ratings", "scores", "message"),
     [
-        ("item,rating\na,x\n", "item,score\na,1\n", "ratings.csv, line 2: rating is 'x'"),
+        ("item,rating\na,x\n", "item,score\na,1\n", "ratings.csv line 2: rating is 'x'"),
         ("item,rating\na,nan\n", "item,score\na,1\n", "line 2: rating is 'nan'"),
         ("item,mark\na,1\n", "item,score\na,1\n", "no column rating"),
         ("item,rating\na,1\n", "item,score\na,1\na,2\n", "line 3: item a is scored a second time"),
         ("item,rating\na,1\n", "item,score\nb,1\n", "no item is both rated and scored"),
-        ("item,rating\na,1,2\n", "item,score\na,1\n", "line 2: not as many cells as columns"),
+        ("item,rating\na,1,2\n", "item,score\na,1\n", "line 2: 3 fields, but the heading has 2"),
         ("item,rating,group\na,1,g\na,2,h\n", "item,score\na,1\n", "line 3: item a is of group g"),
     ],
 )

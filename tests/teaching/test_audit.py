@@ -99,7 +99,7 @@ def test_command(tmp_path, capsys):
     module.main(command, load=lambda name: scripted.open(right_auditor))
     assert "<td>0.25</td>" in (tmp_path / "out/audit.html").read_text()
     (tmp_path / "useful.csv").write_text("a,b\n")
-    with pytest.raises(ValueError, match="needs the columns image, caption"):
+    with pytest.raises(ValueError, match="has no column caption, image, negative, usefulness"):
         module.read_usefulness(tmp_path / "useful.csv", NEGATIVES)
 
 
