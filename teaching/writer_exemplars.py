@@ -7,6 +7,7 @@ share of its drafts that pass the checks times the accuracy that they bring.
 """
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -17,6 +18,7 @@ from captions.checks import Pair, rejection
 from data.world import World
 from errors import UserError
 from language.base import LanguageModel
+from options import check_known
 from teaching.base import Item, Record, Student, accuracy, rng_of
 from teaching.learn_by_teaching import Search, language_reflection
 from teaching.results import Point
@@ -145,6 +147,13 @@ def exemplars_of(world: World, scenes: Sequence[int]) -> list[Item]:
     ]
 
 
+def three_clips(base: Student, world: World, records: Sequence[Record], seed: int) -> list[Student]:
+    """A CLIP, it tuned on half of the captions, and it tuned on the others with a negative each."""
+    half = len(records) // 2
+    with_negatives = [r | {"negatives": world[r["scene"]]["negatives"]} for r in records[half:]]
+    return [base, base.fit(records[:half], seed), base.fit(with_negatives, seed)]
+
+
 def experiment(
     lend,
     captions: int = 640,
@@ -175,6 +184,7 @@ def experiment(
       types and both splits of the classes) and retention, the means over the three students, each
       taught with them; and how many exemplars are of each type.
     """
+    check_known("writer", writer, ("imitation", "language"))
     world = lend.world(num_negatives=1)
     items = [i for i in lend.tests(tested) if i.skill.startswith("seen/")]
     items = [dataclasses.replace(i, skill=i.skill.partition("/")[2]) for i in items]
@@ -192,16 +202,7 @@ def experiment(
         draft, passes = imitation(world, lend.seed), lambda record, text: text != record["caption"]
     writing = Writing(records[:captions], draft, passes)
 
-    def tuned(part, negatives):
-        mine = [r | {"negatives": world[r["scene"]]["negatives"] * negatives} for r in part]
-        return base.fit(mine, lend.seed)
-
-    base = lend.clip(world)
-    clips = [
-        base,
-        tuned(records[captions : 2 * captions], 0),
-        tuned(records[2 * captions :], 1),
-    ]
+    clips = three_clips(lend.clip(world), world, records[captions:], lend.seed)
     students = [Taught(clip, writing, lend.seed) for clip in clips]
 
     def measure(exemplars: Sequence[Item]) -> dict[str, float]:
@@ -224,12 +225,14 @@ def experiment(
         ).run(first, items, rounds)  # fmt: skip
         return measure(found[-1].items)
 
-    arms = {"one student": students[:1], "three students": students, "at random": students[:1]}
+    arms = {"one student": students[:1], "three students": students}
+    if writer == "imitation":
+        arms["at random"] = students[:1]  # reflection that does not look
     untouched = lend.cells.once("start", lambda: measure(first))
     points = []
     for name, looked_at in arms.items():
         cell = name.replace(" ", "_")
-        found = lend.cells.once(cell, lambda: search(looked_at, name == "at random"))  # noqa: B023
+        found = lend.cells.once(cell, functools.partial(search, looked_at, name == "at random"))
         for x, scores in ((0, untouched), (rounds, found)):
             points += [Point(name, x, metric, value) for metric, value in scores.items()]
     return points
