@@ -27,7 +27,7 @@ from trainer import Course, Run, open_tokenizer
 from training import cli, loop
 from training.checkpoints import DATA_FILE, Checkpoints, claim_run_directory
 from training.logging import MetricLogger
-from training.processes import StopSignal
+from training.processes import Stopped, StopSignal
 
 
 def train(config: ConfigDict, workdir: Path, dry_run: bool = False) -> None:
@@ -78,7 +78,10 @@ def train(config: ConfigDict, workdir: Path, dry_run: bool = False) -> None:
     stop = StopSignal()
     with claim, closing(checkpoints), closing(logger), closing(batches):
         logger.say(f"{len(source)} records, steps {start} to {total_steps}, {run}")
-        compile_first(run, course, source, logger)
+        try:
+            compile_first(run, course, source, logger, stop)
+        except Stopped:
+            return logger.say(f"stopped at step {start}, compiling; {loop.GO_ON}")
         state = loop.fit(
             course.step,
             state,
@@ -99,11 +102,18 @@ def train(config: ConfigDict, workdir: Path, dry_run: bool = False) -> None:
         report.write(workdir)
 
 
-def compile_first(run: Run, course: Course, source, logger: MetricLogger) -> None:
-    """Compiles the step for all batches that may come, and refuses what would not fit."""
+def compile_first(run: Run, course: Course, source, logger: MetricLogger, stop: StopSignal) -> None:
+    """Compiles the step for all batches that may come, and refuses what would not fit.
+
+    Raises:
+      Stopped: the run is told to stop meanwhile.
+    """
     logger.clock.lap("start")
-    for batch, step in run.compile_first(course, source).items():
-        logger.say(f"compiled for batches of {batch}: {step.memory}")
+    if run.compiles_first:
+        logger.say("compiling for all batches that may come")
+        steps = stop.unless_told(lambda: run.compile_first(course, source))
+        for batch, step in steps.items():
+            logger.say(f"compiled for batches of {batch}: {step.memory}")
     logger.clock.lap("compile")
 
 

@@ -147,19 +147,22 @@ class Run:
             jax.jit(start, out_shardings=shardings),
         )
 
+    @property
+    def compiles_first(self) -> bool:
+        """Whether the step is to be compiled before the first; by default on accelerators only."""
+        wanted = self.config.compile_first
+        return self.mesh.devices.flat[0].platform != "cpu" if wanted is None else wanted
+
     def compile_first(self, course: Course, source) -> dict[str, ahead.Step]:
-        """Compiles the step for every batch that may come; by default on accelerators only.
+        """Compiles the step for every batch that may come.
 
         Raises:
           UserError: for one of them it does not fit the device.
         """
-        device, wanted = self.mesh.devices.flat[0], self.config.compile_first
-        if not (device.platform != "cpu" if wanted is None else wanted):
-            return {}
         threads = (os.cpu_count() or 2) // 2
         batches = self.batch_shapes(source)
         steps = dict(ahead.compile_all(course.step, course.abstract, batches, threads))
-        ahead.check_fits(steps, ahead.capacity(device))
+        ahead.check_fits(steps, ahead.capacity(self.mesh.devices.flat[0]))
         return steps
 
     def first_params(self) -> Any:

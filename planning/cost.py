@@ -5,6 +5,7 @@ Loops count as often as they run; the compiler's own cost analysis counts their 
 
 import dataclasses
 import math
+import os
 import re
 from collections import defaultdict
 
@@ -243,19 +244,32 @@ def _written(program: Program, computation: Computation, made: Instruction) -> l
 
 
 def layer_of(op_name: str) -> str:
-    """The layer that an op_name tells of: without jax's transformations, loops and primitives."""
-    backward = "transpose(" in op_name
-    if match := re.match(r"(.*?)/?\(([^()]*):", op_name):  # of several in one
-        op_name = f"{match[1]}/several"
-    scopes = op_name.split("/")
+    """The layer that an op_name tells of: without jax's transformations, loops and primitives.
+
+    Where the compiler has merged several operations, what their layers have in common.
+    """
+    names = _merged(op_name)
+    layers = [layer for layer in map(_scopes, names) if layer]
+    common = "/".join(os.path.commonprefix(layers))
+    primitive = "several layers" if layers else names[0].rsplit("/", 1)[-1] or "unnamed"
+    return (common or primitive) + (", backward" if "transpose(" in op_name else "")
+
+
+def _merged(op_name: str) -> list[str]:
+    """XLA spells several as FIRST;REST OF ANOTHER and SCOPES/(REST:REST)."""
+    op_name = op_name.split(";")[0]
+    match = re.fullmatch(r"(.*?/|)\((.*:.*)\)", op_name)
+    return [match[1] + rest for rest in match[2].split(":")] if match else [op_name]
+
+
+def _scopes(op_name: str) -> list[str]:
     dropped = {"while", "body", "cond", "closed_call", "checkpoint", "rematted_computation",
                "remat2", "shard_map", "eval_jaxpr"}  # fmt: skip
-    layers = [
+    return [
         scope
-        for scope in scopes[:-1]
+        for scope in op_name.split("/")[:-1]
         if scope not in dropped and not re.fullmatch(r"\w*\(.*\)|<lambda>|\w+\.\w+", scope)
     ]
-    return ("/".join(layers) or scopes[-1] or "unnamed") + (", backward" if backward else "")
 
 
 def _numbers(text: str) -> list[int]:

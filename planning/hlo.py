@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 _BITS = {"pred": 8, "token": 0, "opaque": 0, "bf16": 16}
 _ARRAY = re.compile(r"([a-z]\w*)\[([\d,]*)\](?:\{([^}]*)\})?")
+_TILED = re.compile(r"([\d,]+):T\(([\d,]+)\)")
 _NAME = re.compile(r"%([\w.\-]+)")
 _HEADER = re.compile(r"(ENTRY )?%([\w.\-]+) \(.*\) -> .* \{$")
 _INSTRUCTION = re.compile(r"\s+(ROOT )?%([\w.\-]+) = ")
@@ -27,22 +28,42 @@ _SCALAR = ("reduce", "all-reduce", "reduce-scatter", "reduce-window", "scatter",
 
 @dataclasses.dataclass(frozen=True)
 class Array:
-    """An array of one device, and the memory it lies in: 0 is the large one, a TPU has others."""
+    """An array of one device, and the memory it lies in: 0 is the large one, a TPU has others.
+
+    layout: as XLA spells it: axes from the minor to the major, and what tiles they are cut into
+      (openxla.org/xla/tiled_layout).
+    """
 
     dtype: str
     dims: tuple[int, ...]
-    space: int = 0
+    layout: str = ""
 
     @property
     def size(self) -> int:
         return math.prod(self.dims)
 
     @property
+    def space(self) -> int:
+        match = re.search(r"S\((\d+)\)", self.layout)
+        return int(match[1]) if match else 0
+
+    @functools.cached_property
     def bytes(self) -> int:
+        """Of memory: whole tiles are kept and moved, as a TPU's 8 x 128 of float32."""
         bits = _BITS.get(self.dtype)
         if bits is None:  # s4, f32, c64, f8e4m3fn
             bits = int(re.search(r"\d+", self.dtype)[0])
-        return math.ceil(self.size * bits / 8)
+        return math.ceil(self._padded() * bits / 8)
+
+    def _padded(self) -> int:
+        match = _TILED.match(self.layout)
+        if match is None:
+            return self.size
+        order, tile = (tuple(map(int, numbers.split(","))) for numbers in match.groups())
+        minor = [self.dims[axis] for axis in order[: len(tile)]]
+        minor += [1] * (len(tile) - len(minor))
+        whole = (math.ceil(n / side) * side for n, side in zip(minor, reversed(tile), strict=True))
+        return math.prod(whole) * math.prod(self.dims[axis] for axis in order[len(tile) :])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -179,16 +200,11 @@ def _instruction(name: str, text: str, is_root: bool) -> Instruction:
     stop = _closing(text, start)
     inside = text[start + 1 : stop]
     arrays = tuple(
-        Array(dtype, tuple(map(int, filter(None, dims.split(",")))), _space(layout))
+        Array(dtype, tuple(map(int, filter(None, dims.split(",")))), layout)
         for dtype, dims, layout in _ARRAY.findall(kind)
     )
     opcode, rest = text[len(kind) : start].strip(), text[stop + 1 :]
     return Instruction(name, opcode, arrays, tuple(_NAME.findall(inside)), inside, rest, is_root)
-
-
-def _space(layout: str) -> int:
-    match = re.search(r"S\((\d+)\)", layout)
-    return int(match[1]) if match else 0
 
 
 def _closing(text: str, start: int) -> int:

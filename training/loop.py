@@ -19,6 +19,7 @@ from training.step import MEASURED
 
 # Times the norm of the first parameters, beyond which they have exploded: no training goes so far.
 EXPLODED = 1000
+GO_ON = "the same command goes on from there"
 # What batches count on the host, by field; these never go to the devices.
 COUNTERS = {
     "truncated": "samples with a text cut to fit the context",
@@ -95,6 +96,13 @@ def fit(
             logger.write(done, scores)
         return scores
 
+    def save(metrics: Mapping[str, float], scores: Mapping[str, float] | None) -> None:
+        _check_parameters(done, state, largest, checkpoints)
+        together = {**metrics, **(scores or {})}
+        checkpoints.save(done, state, config, together, scored=scores is not None)
+        logger.clock.lap("save")
+
+    compiled = set()  # shapes of batches
     logger.clock.lap("start")
     if evaluate_first and done == 0:
         logger.say("scoring before the first step")
@@ -108,14 +116,24 @@ def fit(
         batch = next(batches)
         # Nobody waited for data while the step before was still at work.
         logger.clock.lap("step" if _at_work(previous) else "data")
-        counts.update({name: int(batch.pop(name).sum()) for name in COUNTERS if name in batch})
-        programs = _programs(step)
+        counted = {name: int(batch.pop(name).sum()) for name in COUNTERS if name in batch}
+        batch = put_batch(mesh, batch)
+        try:
+            if _compile(step, state, batch, compiled, stop):
+                logger.clock.lap("compile")
+        except Stopped:
+            if previous is not None and checkpoints.latest_step != done:
+                _check_finite(done, previous, checkpoints)
+                save(_floats(previous), None)
+            logger.say(f"stopped at step {done}; {GO_ON}")
+            break
+        counts.update(counted)
         due = done + 1 == total_steps or checkpoints.due(done + 1)
         measured = due or (done + 1) % log_every == 0
-        state, metrics = step(state, put_batch(mesh, batch), measured)
+        state, metrics = step(state, batch, measured)
         if not measured:
             metrics = {k: v for k, v in metrics.items() if not k.startswith(MEASURED)}
-        logger.clock.lap("compile" if _programs(step) > programs else "step")
+        logger.clock.lap("step")
         done += 1
         # The device is busy with this step while the host reads the one before.
         if previous is not None:
@@ -127,17 +145,13 @@ def fit(
         if saving or done % log_every == 0:
             _check_finite(done, metrics, checkpoints)
             logger.clock.lap("step")
-            metrics = {name: float(value) for name, value in metrics.items()}
+            metrics = _floats(metrics)
             logger.train(done, {**metrics, "learning_rate": learning_rate(done - 1)}, counts)
         if saving:
-            _check_parameters(done, state, largest, checkpoints)
             scores = None if stopping else score()
-            checkpoints.save(
-                done, state, config, {**metrics, **(scores or {})}, scored=scores is not None
-            )
-            logger.clock.lap("save")
+            save(metrics, scores)
             if scores is None:
-                logger.say(f"stopped at step {done}; the same command goes on from there")
+                logger.say(f"stopped at step {done}; {GO_ON}")
                 break
         elif quick_every and done % quick_every == 0:
             score(quick=True)
@@ -156,9 +170,22 @@ def _at_work(metrics: Mapping | None) -> bool:
     return not all(x.is_ready() for x in arrays)
 
 
-def _programs(step: Callable) -> int:
-    """How many programs a compiled function has so far: one for each shape of its arguments."""
-    return step._cache_size() if hasattr(step, "_cache_size") else 0
+def _compile(step: Callable, state, batch, compiled: set, stop: StopSignal) -> bool:
+    """Compiles a step for a batch of a shape that has not come before, and tells whether it was so.
+
+    Raises:
+      Stopped: the run is told to stop meanwhile.
+    """
+    shapes = tuple(x.shape for x in jax.tree.leaves(batch))
+    if shapes in compiled or not hasattr(step, "lower"):
+        return False
+    stop.unless_told(step.lower(state, batch, True).compile)
+    compiled.add(shapes)
+    return True
+
+
+def _floats(metrics: Mapping) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items()}
 
 
 def _check_finite(step: int, metrics: Mapping, checkpoints: Checkpoints) -> None:

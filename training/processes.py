@@ -17,17 +17,23 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent import futures
+from typing import Any
 from unittest import mock
 
 import jax
 from jax._src import distributed  # the key-value store has no public name
 from jax.experimental import multihost_utils
 
-ALIVE, ENDED = "tutelage/alive", "tutelage/ended"
+ALIVE, ENDED, WORK = "tutelage/alive", "tutelage/ended", "tutelage/work"
 FINISHED = "finished"
+STOP, GO_ON = "stop", "go on"
+_TOLD = "RECEIVED_PREEMPTION_NOTICE"  # where jax.distributed's handler of SIGTERM writes
+_LOOK_S = 0.1
 FAILED_STATUS = 1
 COLLECTIVE_TIMEOUT_S = 3600
 _watch = None  # of this process, in a run of several
+_left_undone = False  # a thread is at work on what nobody waits for
 
 
 def initialize(
@@ -72,7 +78,7 @@ def initialize(
 def together() -> Iterator[None]:
     """Runs a program's main part; what ends it here ends it in every process of the run.
 
-    In a run of one process it does nothing.
+    In a run of one process it does nothing, unless work is left behind (unless_told).
     """
     try:
         yield
@@ -96,6 +102,8 @@ def together() -> Iterator[None]:
         # Not by the end of the interpreter: process 0 may be gone in its midst, and _lost() is
         # Python that could not run any more.
         _leave(0)
+    if _left_undone:
+        _leave(0)  # the interpreter would wait for its thread
 
 
 def _tell(message: str) -> None:
@@ -150,7 +158,7 @@ class StopSignal:
 
     def __init__(self):
         self._received = threading.Event()
-        self._asked = 0
+        self._asked = self._works = 0
         # jax.distributed has a handler of its own, which one of ours would replace.
         self._agreed = distributed.global_state.client is not None
         if not self._agreed and threading.current_thread() is threading.main_thread():
@@ -168,6 +176,57 @@ class StopSignal:
         """Raises Stopped where the run is to leave."""
         if self.requested():
             raise Stopped
+
+    def unless_told(self, work: Callable[[], Any]) -> Any:
+        """What work() returns, once every process has done its own: compiling, which takes minutes.
+
+        Raises:
+          Stopped: in every process, where one is told to leave before. A thread of each may still
+            be at work on it, for which its end does not wait (together()).
+        """
+        global _left_undone
+        self._works += 1
+        done = futures.Future()
+        threading.Thread(target=_work, args=(work, done), daemon=True).start()
+        while not (verdict := self._verdict(done)):
+            if done.done():
+                time.sleep(_LOOK_S)  # the others are not
+            futures.wait([done], _LOOK_S)
+        if verdict == STOP:
+            self._received.set()
+            _left_undone = _left_undone or not done.done()
+            raise Stopped
+        return done.result()
+
+    def _verdict(self, done: futures.Future) -> str | None:
+        """Whether to stop or go on, the same in every process; None as long as that is open."""
+        if done.done():
+            done.result()  # what failed fails here
+        if not self._agreed:
+            return STOP if self._received.is_set() else GO_ON if done.done() else None
+        client, folder = distributed.global_state.client, f"{WORK}/{self._works}"
+        if done.done():
+            client.key_value_set(f"{folder}/done/{jax.process_index()}", "", True)
+        if jax.process_index() == 0:
+            all_done = len(client.key_value_dir_get(f"{folder}/done")) == jax.process_count()
+            if verdict := STOP if _value(client, _TOLD) else GO_ON if all_done else None:
+                client.key_value_set(f"{folder}/verdict", verdict, True)
+        return _value(client, f"{folder}/verdict")
+
+
+def _work(work: Callable[[], Any], done: futures.Future) -> None:
+    try:
+        done.set_result(work())
+    except BaseException as error:
+        done.set_exception(error)
+
+
+def _value(client, key: str) -> str | None:
+    """What stands in the coordinator's store; None where nothing does."""
+    try:
+        return client.key_value_try_get(key)
+    except jax.errors.JaxRuntimeError:
+        return None
 
 
 class Watch:

@@ -126,6 +126,46 @@ def test_groups_in_every_spelling(spelling, size):
     assert cost.group_size(f", channel_id=1, {spelling}", 6) == size
 
 
+@pytest.mark.parametrize(
+    ("op_name", "layer"),
+    [
+        ("jit(step)/jvp(CLIP.embed)/CLIP/text/while/body/closed_call/blocks/fc/dot_general",
+         "CLIP/text/blocks/fc"),
+        ("jit(step)/transpose(jvp(CLIP.embed))/CLIP/text/while/body/blocks/(fc/reduce_sum:"
+         "fc/dot_general:attn/out/dot_general)", "CLIP/text/blocks, backward"),
+        ("jit(step)/(transpose(jvp())/reduce_sum:transpose(jvp(CLIP.embed))/CLIP/text/ln_post/"
+         "reduce_sum:transpose(jvp(CLIP.embed))/CLIP/text/scatter-add:jvp()/reduce_sum)",
+         "CLIP/text, backward"),
+        ("jit(step)/(jvp(CLIP.embed)/vision/a/dot_general:jvp(CLIP.embed)/text/b/dot_general)",
+         "several layers"),
+        ("jit(step)/CLIP.embed/CLIP/text/squeeze;jit(step)/CLIP.embed/CLIP/text/reshape",
+         "CLIP/text"),
+        ("jit(step)/transpose(jvp(CLIP))/blocks/attn/reshape;checkpoint/blocks/attn/mul",
+         "blocks/attn, backward"),
+        ("jit(step)/mul;jit(step)/add", "mul"),
+        ("", "unnamed"),
+    ],
+)  # fmt: skip
+def test_layers_also_of_operations_that_were_merged(op_name, layer):
+    assert cost.layer_of(op_name) == layer
+
+
+def test_memory_is_kept_and_moved_in_whole_tiles():
+    """77 x 77 logits of float32 take 80 x 128, of bfloat16 with the rows in pairs no more."""
+    text = """HloModule m
+
+ENTRY %main (x: f32[4,77,77]) -> bf16[4,77,77] {
+  %x = f32[4,77,77]{2,1,0:T(8,128)} parameter(0)
+  %y = bf16[4,77,77]{1,2,0:T(8,128)(2,1)} convert(%x)
+  ROOT %z = bf16[300]{0:T(1024)(128)(2,1)} convert(%y)
+}
+"""
+    entry = hlo.parse(text).computations["main"]
+    tiles = {name: instruction.arrays[0].bytes for name, instruction in entry.items()}
+    assert tiles == {"x": 4 * 80 * 128 * 4, "y": 4 * 80 * 128 * 2, "z": 1024 * 2}
+    assert entry["x"].arrays[0].size == 4 * 77 * 77
+
+
 def test_a_part_of_a_sum_is_a_scatter():
     """As the TPU's compiler writes it (v5e:2x4)."""
     text = """HloModule m

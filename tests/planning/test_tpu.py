@@ -1,9 +1,11 @@
 """Plans by the TPU's own compiler, without a TPU: memory against the layout, products counted."""
 
+import dataclasses
+
 import jax
 import pytest
 
-from planning import absent, plan
+from planning import absent, hlo, plan
 from tests.planning.test_plan import small_config
 
 pytest.importorskip("libtpu")
@@ -26,6 +28,18 @@ def test_the_state_takes_what_its_layout_says(planned):
     images = 32 * 32 * 32 * 3 / 8
     assert state + images < batch.step.memory.arguments < 1.5 * (state + images)
     assert planned.fits and planned.target.is_compiled
+
+
+def test_arrays_take_the_memory_that_the_compiler_says(planned):
+    """But for what lies between them, 512 bytes at most, and in another memory."""
+    (batch,) = planned.batches
+    text, _ = plan._text(None, dataclasses.replace(planned.target, cpus=()), "", batch.step)
+    if not text:
+        pytest.skip("this chip's program cannot be read back")
+    program = hlo.parse(text)
+    inputs = [i for i in program.computations[program.entry].values() if i.opcode == "parameter"]
+    kept = sum(array.bytes for i in inputs for array in i.arrays if array.space == 0)
+    assert kept <= batch.step.memory.arguments <= kept + 512 * len(inputs)
 
 
 def test_products_and_collectives_of_loops_are_counted(planned):

@@ -52,9 +52,8 @@ def test_what_would_not_fit_is_refused_with_its_batches(run, monkeypatch):
         run.compile_first(course, source)
 
 
-def test_on_a_cpu_it_is_done_where_wanted():
-    run = Run.open(small_config())
-    assert run.compile_first(run.course(2), None) == {}
+def test_on_a_cpu_it_is_done_where_wanted(run):
+    assert run.compiles_first and not Run.open(small_config()).compiles_first
 
 
 def test_out_of_memory_is_what_the_compiler_says_it_is():

@@ -227,6 +227,40 @@ class StopAt:
         if self.requested():
             raise Stopped
 
+    def unless_told(self, work):
+        return work()
+
+
+class StopAtCompiling(StopAt):
+    """Tells the run to stop while it compiles its n-th program."""
+
+    def __init__(self, number):
+        super().__init__(TOTAL + 1)
+        self.programs = number
+
+    def unless_told(self, work):
+        self.programs -= 1
+        if not self.programs:
+            raise Stopped
+        return work()
+
+
+@pytest.mark.parametrize(("program", "saved"), [(1, None), (2, 5)])
+def test_told_to_stop_while_compiling_it_loses_no_step(tmp_path, program, saved):
+    """The batch of the sixth step has a shape of its own."""
+
+    def batches():
+        for number, batch in enumerate(linear.batches(), 1):
+            yield jax.tree.map(lambda x: np.concatenate([x, x]), batch) if number == 6 else batch
+
+    run(tmp_path / "whole", batches=batches())
+    state = run(tmp_path / "run", batches=batches(), stop=StopAtCompiling(program))
+    assert int(state.step) == (saved or 0)
+    assert Checkpoints(tmp_path / "run", read_only=True).latest_step == saved
+    run(tmp_path / "run", batches=batches())
+    whole, parts = (logged(tmp_path / name)[-1]["loss"] for name in ("whole", "run"))
+    assert whole == parts
+
 
 def test_told_to_stop_while_evaluating_it_saves_without_scores(tmp_path):
     stop = StopAt(5)  # three steps ask, and each evaluation asks for itself

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import threading
+import time
 
 import jax
 import pytest
@@ -21,6 +23,11 @@ class Store:
             raise jax.errors.JaxRuntimeError("UNAVAILABLE")
         assert allow_overwrite
         self.values[key] = value
+
+    def key_value_try_get(self, key):
+        if key not in self.values:
+            raise jax.errors.JaxRuntimeError("NOT_FOUND")
+        return self.values[key]
 
     def key_value_dir_get(self, folder):
         return [(key, v) for key, v in self.values.items() if key.startswith(f"{folder}/")]
@@ -80,6 +87,61 @@ def test_the_signal_is_heard_and_stays():
             stop.check()
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def stop(monkeypatch):
+    monkeypatch.setattr(processes, "_left_undone", False)
+    before = signal.getsignal(signal.SIGTERM)
+    yield StopSignal()
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_work_is_done_unless_the_signal_comes(stop):
+    assert stop.unless_told(lambda: 3) == 3
+    with pytest.raises(ZeroDivisionError):
+        stop.unless_told(lambda: 1 / 0)
+    free, started = threading.Event(), time.monotonic()
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    with pytest.raises(Stopped):
+        stop.unless_told(lambda: free.wait(60))
+    free.set()
+    assert time.monotonic() - started < 10 and stop.requested() and processes._left_undone
+
+
+@pytest.mark.parametrize(("told", "verdict"), [(False, "go on"), (True, "stop")])
+def test_process_0_decides_whether_work_is_waited_for(told, verdict, stop, monkeypatch):
+    """Process 1 is done with its own at once, and waits for the other's."""
+    store, index = Store(), threading.local()
+    monkeypatch.setattr(processes.distributed.global_state, "client", store)
+    monkeypatch.setattr(processes.jax, "process_index", lambda: index.value)
+    monkeypatch.setattr(processes.jax, "process_count", lambda: 2)
+    free, ends = threading.Event(), {}
+
+    def run(process, work):
+        index.value = process
+        try:
+            ends[process] = StopSignal().unless_told(work)
+        except Stopped:
+            ends[process] = "stopped"
+
+    threads = [
+        threading.Thread(target=run, args=(process, work))
+        for process, work in enumerate((lambda: free.wait(60), lambda: True))
+    ]
+    for thread in threads:
+        thread.start()
+    threads[1].join(0.5)
+    assert threads[1].is_alive() and not ends
+    if told:
+        store.values["RECEIVED_PREEMPTION_NOTICE"] = "now"
+    else:
+        free.set()
+    for thread in threads:
+        thread.join(30)
+    free.set()
+    assert ends == ({0: "stopped", 1: "stopped"} if told else {0: True, 1: True})
+    assert store.values["tutelage/work/1/verdict"] == verdict
 
 
 def test_several_processes_agree_on_the_question_at_which_they_stop(monkeypatch):
