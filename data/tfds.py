@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow_datasets
 
 from errors import MissingFileError, UserError
+from paths import on_disk
 
 
 def load(root, dataset="", tfds_split="train", image="image", text="text"):
@@ -19,8 +20,10 @@ def load(root, dataset="", tfds_split="train", image="image", text="text"):
 
     Raises:
       MissingFileError: it is not there, or was not prepared as array_record.
-      UserError: it has no such split or feature, or the features are of another kind.
+      UserError: it has no such split or feature, or the features are of another kind; or it is in
+        a bucket, which the readers of array_record cannot open.
     """
+    root = on_disk(root, what="a data set of TFDS (tar shards, source webdataset, need not be)")
     name = f"{dataset or root} [{tfds_split}]"
     try:
         if dataset:
