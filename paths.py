@@ -30,6 +30,7 @@ _PASSING |= {errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED, errno.ECONNA
 _PASSING |= {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EPIPE}
 _LASTING = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
 _LASTING += (PermissionError, UserError, ValueError, TypeError, LookupError, ImportError)
+_READ_AHEAD = 2**20  # bytes
 _GROWS_EVERY_S = 10  # a bucket refuses an object that is written every second
 
 
@@ -178,8 +179,15 @@ def _opened(path: str) -> int:
 
 
 def open_binary(path):
-    """An open file, to be read in places; raises as retried()."""
-    return retried(path, lambda: as_path(path).open("rb"))
+    """An open file, to be read in places; raises as retried().
+
+    Of a bucket's, what follows a place is read along: as much as comes in the time of a request.
+    """
+    path = as_path(path)
+    if is_remote(path):
+        options = dict(block_size=_READ_AHEAD, cache_type="readahead")
+        return retried(path, lambda: file_system(path).open(str(path), "rb", **options))
+    return retried(path, lambda: path.open("rb"))
 
 
 def readable(path) -> str | io.BytesIO:

@@ -4,9 +4,11 @@ The server speaks Google Cloud Storage's protocol and keeps all in memory; it is
 """
 
 import errno
+import io
 import os
 import signal
 import socket
+import tarfile
 from pathlib import Path
 
 import jax
@@ -15,6 +17,7 @@ import pytest
 
 import eval as evaluation
 import paths
+from data import sources
 from errors import FileError, MissingFileError, UserError
 from files import read_json, read_object, write_text
 from pretrained import convert
@@ -129,6 +132,42 @@ def test_both_kinds_do_the_same(folder):
     assert "new" not in paths.names_in(str(folder))
     with pytest.raises(MissingFileError, match="gone.json: no such file"):
         read_json(folder / "gone.json")
+
+
+@pytest.mark.parametrize(
+    ("image", "reads", "share"), [(150_000, 6, 0.15), (500, 1, 1.0)], ids=["large", "small"]
+)
+def test_an_index_of_shards_reads_headers_and_what_comes_with_them(
+    bucket, tmp_path, monkeypatch, image, reads, share
+):
+    """Not the content of large members; small ones all at once, as a request costs time, too."""
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for i in range(6):
+            for name, size in ((f"{i}.jpg", image), (f"{i}.txt", 5)):
+                member = tarfile.TarInfo(name)
+                member.size = size
+                tar.addfile(member, io.BytesIO(b"x" * size))
+    root = f"{bucket}/shards_{image}"
+    upload(tmp_path, root)
+    gcsfs = pytest.importorskip("gcsfs")
+    fetch, fetched = gcsfs.core.GCSFile._fetch_range, []
+
+    def counting(self, start=None, end=None):
+        content = fetch(self, start, end)
+        fetched.append(len(content))
+        return content
+
+    monkeypatch.setattr(gcsfs.core.GCSFile, "_fetch_range", counting)
+    monkeypatch.setattr(paths, "_READ_AHEAD", 2**14)
+    source = sources.load("webdataset", root)
+    assert len(source) == 6
+    assert reads <= len(fetched) <= 2 * reads + 1
+    assert sum(fetched) <= share * paths.file_size(tmp_path / "a.tar")
+
+
+def test_a_data_set_of_tfds_must_be_on_a_disk(bucket):
+    with pytest.raises(UserError, match=f"{bucket}/pets: a data set of TFDS .* must be on a disk"):
+        sources.load("tfds", f"{bucket}/pets")
 
 
 def test_a_file_grows(folder):
