@@ -5,7 +5,7 @@
 The same command goes on where a stopped run was, also on another mesh or number of hosts.
 """
 
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import jax
@@ -76,12 +76,9 @@ def train(config: ConfigDict, workdir: Path, dry_run: bool = False) -> None:
         config=config.to_dict(),
     )
     stop = StopSignal()
-    with claim, closing(checkpoints), closing(logger), closing(batches):
+    with claim, closing(checkpoints), closing(logger), closing(batches), suppress(Stopped):
         logger.say(f"{len(source)} records, steps {start} to {total_steps}, {run}")
-        try:
-            compile_first(run, course, source, logger, stop)
-        except Stopped:
-            return logger.say(f"stopped at step {start}, compiling; {loop.GO_ON}")
+        compile_first(run, course, source, logger, stop)
         state = loop.fit(
             course.step,
             state,
@@ -111,7 +108,11 @@ def compile_first(run: Run, course: Course, source, logger: MetricLogger, stop: 
     logger.clock.lap("start")
     if run.compiles_first:
         logger.say("compiling for all batches that may come")
-        steps = stop.unless_told(lambda: run.compile_first(course, source))
+        try:
+            steps = stop.unless_told(lambda: run.compile_first(course, source))
+        except Stopped:
+            logger.say(f"stopped while compiling; {loop.GO_ON}")
+            raise
         for batch, step in steps.items():
             logger.say(f"compiled for batches of {batch}: {step.memory}")
     logger.clock.lap("compile")
