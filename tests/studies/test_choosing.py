@@ -1,4 +1,4 @@
-"""The table of docs/choosing.md is that of the runs in docs/results.json."""
+"""Tables of the docs are those of the runs whose scores stand beside them."""
 
 import json
 from pathlib import Path
@@ -30,3 +30,14 @@ def test_the_table_is_that_of_the_runs():
             for figure in ("composition", "zero_shot_unseen"):
                 expected.append(interval([end[figure] for end in ends]))
         assert told == expected, name
+
+
+def test_the_quickstarts_table_is_that_of_its_seeds():
+    ends = [scores for _, scores in json.loads((DOCS / "quickstart/seeds.json").read_text())]
+    assert len(ends) == 5
+    lines = (DOCS / "results.md").read_text().split("## The quickstart")[1].splitlines()
+    after = next(line for line in lines if line.startswith("| after |"))
+    figures = ("composition", "seen_swaps", "unseen_swaps", "zero_shot_all", "zero_shot_seen")
+    figures += ("zero_shot_unseen", "image_to_text_recall@1")
+    told = [cell.strip() for cell in after.strip("|").split("|")[1:]]
+    assert told == [interval([end[f"world/{name}"] for end in ends]) for name in figures]
