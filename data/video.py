@@ -317,11 +317,7 @@ def train_batches(
         process_index=process_index,
         process_count=process_count,
     )
-    texts = {
-        prefix: _class_tokens(source, reader)
-        for prefix, reader in reading.items()
-        if reader.tokenizer is not None
-    }
+    texts = {p: _class_tokens(source, r) for p, r in reading.items() if r.tokenizer is not None}
     truncated = any(truncated for _, truncated in texts.values())
     steps = itertools.count(start_step)
 
@@ -393,9 +389,8 @@ class _Clip:
     def __call__(self, record, rng):
         how = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)[1:]}
         try:
-            clips, short = train_clips(
-                record["video"], rng, list(dict.fromkeys(self.sizes.values())), **how
-            )
+            sizes = list(dict.fromkeys(self.sizes.values()))
+            clips, short = train_clips(record["video"], rng, sizes, **how)
         except UserError as error:
             raise UserError(f"{record['key']}: {error}") from None
         shown = {f"{prefix}video": clips[size] for prefix, size in self.sizes.items()}
