@@ -334,7 +334,12 @@ def experiment(
     Returns:
       accuracy over budgets by ranking; at budgets 0 and 1 unparsed, the share of answers that
       could not be read; leaks, of explanations that gave the answer away before they were cut.
+
+    Raises:
+      UserError: no folder of the task's files.
     """
+    if lend.data is None:
+        raise UserError(f"{task} needs its files: give their folder, --config.teach.data=DIR")
     module = importlib.import_module(f"teaching.tasks.{task}")
     of_task = next(t for t in vars(module).values() if getattr(t, "name", None) == task)(lend.data)
     splits = {"strategyqa": ("train", "dev"), "ecqa": ("val", "test")}.get(task, ("test", "test"))

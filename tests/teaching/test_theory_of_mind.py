@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import types
 
 import numpy as np
 import pytest
@@ -287,3 +288,8 @@ def test_experiment_end_to_end(shared, tmp_path):
     assert [p.value for p in points if p.metric == "leaks"] == [0.0]
     asked = len(calls)
     assert tom.experiment(Lent(), tested=12) == points and len(calls) == asked
+
+
+def test_a_task_without_its_files_is_one_line():
+    with pytest.raises(ValueError, match="strategyqa needs its files: give their folder, --config"):
+        tom.experiment(types.SimpleNamespace(data=None))
