@@ -29,7 +29,7 @@ from files import dump_json, read_text, write_json, write_text
 from language import base as language
 from language.cache import cached
 from options import check_known
-from paths import as_path, on_disk
+from paths import as_path, glob, on_disk
 from teaching import results, usefulness
 from teaching.audit import Negative
 from teaching.base import Item, Record
@@ -173,7 +173,8 @@ def teach(config: ConfigDict, workdir: Path, seeds: Sequence[int]) -> list[dict]
     options = takes.arguments(config.teach.options)
     path = workdir / "config.json"
     about = dump_json(config.to_dict(), path, indent=1, sort_keys=True, default=str)
-    if path.exists() and read_text(path) != about:
+    made = glob(workdir, "seed_*/*")  # a config by which nothing was made binds nobody
+    if made and path.exists() and read_text(path) != about:
         raise UserError(f"{workdir} holds an experiment of another config: give a new --workdir")
     workdir.mkdir(parents=True, exist_ok=True)
     write_text(path, about)

@@ -122,6 +122,9 @@ def test_a_run_goes_on_and_refuses_another_config(tmp_path, monkeypatch, capsys)
     assert json.loads((tmp_path / "results.json").read_text())[3]["difference"] == 0
     assert (tmp_path / "results.png").stat().st_size > 1000
     assert "minus a" in capsys.readouterr().out
+    (tmp_path / "refused").mkdir()
+    (tmp_path / "refused/config.json").write_text("of a run that made nothing")
+    teach.teach(config, tmp_path / "refused", [0])
     config.total_steps = 7
     with pytest.raises(ValueError, match="holds an experiment of another config"):
         teach.teach(config, tmp_path, [0])
