@@ -195,6 +195,8 @@ class Episode:
         keys = [item.key for item in self.items]
         if not keys or len(set(keys)) < len(keys):
             raise UserError("an episode needs items, each with a key of its own")
+        if min(self.turns, self.budget) < 1:
+            raise UserError(f"turns={self.turns}, budget={self.budget}: each must be at least 1")
 
     def run(self) -> tuple[Student, list[Turn]]:
         """The student after the last turn, and all turns.
@@ -208,26 +210,24 @@ class Episode:
         if not done:
             done = [self._write(student, self._look(student, [], None, []))]
         start, first = time.monotonic(), len(done)
-        while len(done) <= self.turns and not self._spent_all(done):
-            student, turn = self._next(student, done)
+        while len(done) <= self.turns and (budget := self._left(done)):
+            student, turn = self._next(student, done, budget)
             done.append(self._write(student, turn))
             left = (time.monotonic() - start) / (len(done) - first) * (self.turns + 1 - len(done))
             mean = np.mean(list(accuracy(turn.outcomes).values()))
             self.say(f"turn {turn.number}/{self.turns}: {mean:.1%}, {left / 60:.0f} min left")
         return student, done
 
-    def _spent_all(self, done: Sequence[Turn]) -> bool:
-        return self.most_records is not None and done[-1].spent["records"] >= self.most_records
+    def _left(self, done: Sequence[Turn]) -> int:
+        """Records that the next turn may have."""
+        if self.most_records is None:
+            return self.budget
+        return max(0, min(self.budget, self.most_records - done[-1].spent["records"]))
 
-    def _next(self, student: Student, done: Sequence[Turn]) -> tuple[Student, Turn]:
+    def _next(self, student, done: Sequence[Turn], budget: int) -> tuple[Student, Turn]:
         number = len(done)
-        state = State(tuple(done))
-        budget = self.budget
-        if self.most_records is not None:
-            budget = min(budget, self.most_records - state.last.spent["records"])
-        plan = self.teacher.plan(state, budget, rng_of(self.seed, number, "plan"))
-        # As a resumed run will read them.
-        plan = json.loads(json.dumps(plan))
+        plan = self.teacher.plan(State(tuple(done)), budget, rng_of(self.seed, number, "plan"))
+        plan = json.loads(json.dumps(plan))  # as a resumed run will read it
         records = self.teacher.make(plan, rng_of(self.seed, number, "make"))
         records = json.loads(json.dumps(records))
         if len(records) > budget:
@@ -282,12 +282,9 @@ class Episode:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             student.save(folder)
-        head = dataclasses.asdict(dataclasses.replace(turn, records=(), outcomes=()))
-        rows = [{name: head[name] for name in ("number", "plan", "reward", "measured", "spent")}]
+        rows = [{k: v for k, v in vars(turn).items() if k not in ("records", "outcomes")}]
         rows += [{"record": record} for record in turn.records]
-        for outcome in turn.outcomes:
-            row = {f.name: getattr(outcome, f.name) for f in dataclasses.fields(outcome)}
-            rows.append({"outcome": row | {"item": outcome.item.key}})
+        rows += [{"outcome": vars(o) | {"item": o.item.key}} for o in turn.outcomes]
         write_jsonl(self._path(turn.number), rows)
         if turn.number > 1:
             shutil.rmtree(self._folder(turn.number - 1))
@@ -298,14 +295,8 @@ class Episode:
         turns = []
         while (path := self._path(len(turns))).exists():
             head, *rows = (row for _, row in read_jsonl(path))
+            records = tuple(row["record"] for row in rows if "record" in row)
             outcomes = [row["outcome"] for row in rows if "outcome" in row]
-            turns.append(
-                Turn(
-                    records=tuple(row["record"] for row in rows if "record" in row),
-                    outcomes=tuple(
-                        Outcome(**row | {"item": items[row["item"]]}) for row in outcomes
-                    ),
-                    **head,
-                )
-            )
+            outcomes = tuple(Outcome(**o | {"item": items[o["item"]]}) for o in outcomes)
+            turns.append(Turn(**head, records=records, outcomes=outcomes))
         return turns

@@ -9,6 +9,7 @@ import numpy as np
 
 from errors import UserError
 from files import read_jsonl, write_jsonl
+from options import check_known
 
 STATUSES = ("proposed", "approved", "edited", "rejected")
 
@@ -30,56 +31,42 @@ class Entry:
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     status: str = "proposed"
 
+    def __post_init__(self):
+        check_known(f"status of entry {self.key}", self.status, STATUSES)
+
 
 class Library:
     """Entries with unit vectors of their texts.
 
     Args:
-      embed: texts -> unit vectors [n, d].
+      embed: texts -> unit vectors [n, d]; library.vectors is the same.
     """
 
     def __init__(self, embed: Callable[[Sequence[str]], np.ndarray], entries: Sequence[Entry] = ()):
-        self._embed = embed
-        self.entries: dict[str, Entry] = {}
-        self._vectors: dict[str, np.ndarray] = {}
-        if entries:
-            vectors = embed([entry.text for entry in entries])
-            for entry, vector in zip(entries, vectors, strict=True):
-                self._insert(entry, vector)
+        self.vectors = embed
+        self.entries = {entry.key: entry for entry in entries}
+        texts = [entry.text for entry in self.entries.values()]
+        self._of_entries = dict(zip(self.entries, embed(texts) if texts else (), strict=True))
 
     def add(self, entry: Entry) -> None:
-        """Puts in an entry, or replaces the one of its key unless a person has judged that.
-
-        Raises:
-          UserError: an unknown status.
-        """
+        """Puts in an entry, or replaces the one of its key unless a person has judged that."""
         old = self.entries.get(entry.key)
         if old is None or old.status == "proposed":
-            self._insert(entry, self._embed([entry.text])[0])
-
-    def _insert(self, entry: Entry, vector: np.ndarray) -> None:
-        if entry.status not in STATUSES:
-            raise UserError(
-                f"entry {entry.key}: status {entry.status!r}; there are: {', '.join(STATUSES)}"
-            )
-        self.entries[entry.key], self._vectors[entry.key] = entry, vector
+            self.entries[entry.key] = entry
+            self._of_entries[entry.key] = self.vectors([entry.text])[0]
 
     def similarities(self, text: str, rejected: bool = False) -> list[tuple[float, Entry]]:
         """(cosine, entry), the nearest first; with `rejected`, what must not be used too."""
         keys = [k for k, e in self.entries.items() if rejected or e.status != "rejected"]
         if not keys:
             return []
-        cosines = np.stack([self._vectors[key] for key in keys]) @ self._embed([text])[0]
+        cosines = np.stack([self._of_entries[key] for key in keys]) @ self.vectors([text])[0]
         order = np.argsort(-cosines, kind="stable")
         return [(float(cosines[i]), self.entries[keys[i]]) for i in order]
 
     def nearest(self, text: str, k: int, floor: float) -> list[Entry]:
         """The k nearest usable entries whose cosine is at least the floor."""
         return [e for cosine, e in self.similarities(text)[:k] if cosine >= floor]
-
-    def vectors(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit vectors of texts, [n, d]."""
-        return self._embed(texts)
 
     def familiarity(self, text: str) -> float:
         """The cosine of the nearest entry, usable or rejected; -1 where there is none."""
@@ -88,8 +75,7 @@ class Library:
 
     def save(self, path: Path) -> None:
         """A line an entry; the text that its vector is of is the text itself, so edits count."""
-        rows = (dataclasses.asdict(entry) for entry in self.entries.values())
-        write_jsonl(path, rows)
+        write_jsonl(path, map(dataclasses.asdict, self.entries.values()))
 
 
 def load(path: Path, embed: Callable) -> Library:
@@ -103,9 +89,10 @@ def load(path: Path, embed: Callable) -> Library:
     for where, row in read_jsonl(path):
         if not isinstance(row, dict) or not {"key", "text", "payload"} <= row.keys() <= names:
             raise UserError(f"{where}: an entry has {', '.join(sorted(names))}")
-        entry = Entry(**row)
-        if entry.key in entries or entry.status not in STATUSES:
-            wrong = "key" if entry.key in entries else "status"
-            raise UserError(f"{where}: {wrong} {row[wrong]!r} is taken or unknown")
-        entries[entry.key] = entry
+        if row["key"] in entries:
+            raise UserError(f"{where}: key {row['key']!r} is taken")
+        try:
+            entries[row["key"]] = Entry(**row)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
     return Library(embed, list(entries.values()))

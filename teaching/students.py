@@ -123,14 +123,9 @@ class ClipStudent(Student):
     def load(self, folder):
         leaves, tree = jax.tree.flatten(self.params)
         with np.load(Path(folder, "params.npz")) as file:
-            saved = [file[f"arr_{i}"] for i in range(len(leaves))]
-        shapes = [
-            (np.shape(leaf), np.shape(other)) for leaf, other in zip(leaves, saved, strict=True)
-        ]
-        if any(a != b for a, b in shapes):
+            saved = [file[name] for name in file.files]
+        if list(map(np.shape, saved)) != list(map(np.shape, leaves)):
             raise UserError(f"{folder} holds the parameters of another student")
-        laid = [
-            jax.device_put(other, leaf.sharding) if isinstance(leaf, jax.Array) else other
-            for leaf, other in zip(leaves, saved, strict=True)
-        ]
-        return dataclasses.replace(self, params=jax.tree.unflatten(tree, laid))
+        layouts = [getattr(leaf, "sharding", None) for leaf in leaves]
+        params = jax.tree.unflatten(tree, map(jax.device_put, saved, layouts))
+        return dataclasses.replace(self, params=params)

@@ -4,8 +4,9 @@ After arXiv 2410.20533. A hard task has a solution and easier subtasks. Two kind
 exactly, each on its own: how many supervised tasks end wrong (outcome), and how much of them is
 wrong (steps, severity). Sets are nested: what is wrong at a rate is wrong at every higher one.
 
-Text: GSM8K Socratic, whose calculator annotations are the steps. World: claims about two things and
-their relation are hard, claims about one of them are their subtasks, and the world knows the truth.
+Text: GSM8K Socratic (teaching/socratic.py), whose calculator annotations are the steps. World:
+claims about two things and their relation are hard, claims about one of them are their subtasks,
+and the world knows the truth.
 """
 
 import functools
@@ -19,8 +20,8 @@ from data.world import COLOURS, INVERSE, SIZES, Claim, Thing, Wording, World
 from errors import UserError
 from teaching.base import Record, accuracy
 from teaching.results import Point
+from teaching.socratic import Problem, corrupt, plain, written
 from teaching.tasks.gsm8k import ANNOTATION
-from teaching.tasks.socratic import Problem, corrupt, plain, written
 
 
 def is_wrong(n: int, rate: float, seed: int) -> np.ndarray:

@@ -5,6 +5,7 @@ a student's mistakes from doing harm. It is no wall against a program that means
 """
 
 import dataclasses
+import itertools
 import json
 import os
 import re
@@ -175,12 +176,8 @@ class Code(Task):
         for block in re.findall(r"```(?:python)?\n(.*?)```", text, re.DOTALL):
             if re.search(rf"^def {name}\b", block, re.MULTILINE):
                 return block
-        lines = []
-        for line in text.split("\n"):
-            if line.strip() and not line.startswith((" ", "\t")):
-                break
-            lines.append(line)
-        body = "\n".join(lines).rstrip()
+        indented = itertools.takewhile(re.compile(r"\s|$").match, text.split("\n"))
+        body = "\n".join(indented).rstrip()
         return item.question + body if body.strip() else None
 
     def grade(self, answer, item):

@@ -11,7 +11,8 @@ from teaching.base import Item
 from teaching.tasks.explained import ExplainedTask
 
 ANNOTATION = re.compile(r"<<([^<>]*)=([^<>=]*)>>")
-_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?|-?\.\d+")
+NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?|\.\d+")
+SIGNED = re.compile(f"-?(?:{NUMBER.pattern})")
 
 
 def exact(text: str) -> Fraction:
@@ -46,7 +47,7 @@ class GSM8K(ExplainedTask):
         return re.split(r"(?<=[.!?])\s+(?=[A-Z])", self.without_answer(explanation))[0]
 
     def read(self, said, item, first):
-        numbers = _NUMBER.findall(said)
+        numbers = SIGNED.findall(said)
         return numbers[0 if first else -1].replace(",", "") if numbers else None
 
     def grade(self, answer, item):

@@ -13,9 +13,8 @@ _HEADS = ("[[Final Answer]]:", "Final Answer: The final answer is", "the final a
 
 def boxed(text: str) -> str | None:
     r"""What the last \boxed{..} or \fbox{..} holds, braces within it counted; None without one."""
-    starts = [match.end() for match in re.finditer(r"\\f?boxed\s*\{", text)]
-    for start in reversed(starts):
-        depth = 1
+    for match in reversed(list(re.finditer(r"\\f?boxed\s*\{", text))):
+        start, depth = match.end(), 1
         for end in range(start, len(text)):
             depth += {"{": 1, "}": -1}.get(text[end], 0)
             if not depth:
@@ -89,14 +88,13 @@ class Math(Task):
         ]
 
     def render(self, item, demos=(), help=None):
-        def block(question, solution=None, answer=None):
-            text = f"[[Question]]:\n{question}\n[[Solution]]:\nLet's think step by step."
-            return (
-                text if solution is None else f"{text} {solution}\n[[Final Answer]]: ${answer}$\n"
-            )
+        def asked(item: Item) -> str:
+            return f"[[Question]]:\n{item.question}\n[[Solution]]:\nLet's think step by step."
 
-        shots = [block(d.question, d.extra["solution"], d.answer) for d in demos]
-        return "\n".join([*shots, block(item.question) + (f" {help}" if help else "")])
+        shots = [
+            f"{asked(d)} {d.extra['solution']}\n[[Final Answer]]: ${d.answer}$\n" for d in demos
+        ]
+        return "\n".join([*shots, asked(item) + (f" {help}" if help else "")])
 
     def parse(self, text, item, help=None):
         return read_answer(text.partition("[[Question]]")[0])

@@ -62,7 +62,7 @@ def test_saved_and_read_is_the_same(tmp_path):
         ("{", "line 2 is not valid JSON"),
         ('{"key": "x"}', "line 2: an entry has key, payload"),
         ('{"key": "a", "text": "t", "payload": 1}', "line 2: key 'a' is taken"),
-        ('{"key": "x", "text": "t", "payload": 1, "status": "good"}', "line 2: status 'good'"),
+        ('{"key": "x", "text": "t", "payload": 1, "status": "good"}', "line 2: unknown status"),
     ],
 )
 def test_bad_lines_are_named(tmp_path, line, message):
@@ -71,5 +71,5 @@ def test_bad_lines_are_named(tmp_path, line, message):
         file.write(line + "\n")
     with pytest.raises(ValueError, match=message):
         module.load(tmp_path / "library.jsonl", embed)
-    with pytest.raises(ValueError, match="status 'nice'; there are: proposed"):
+    with pytest.raises(ValueError, match="unknown status of entry a 'nice'.*there are: proposed"):
         Library(embed, [entry("a", status="nice")])

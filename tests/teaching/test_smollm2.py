@@ -16,12 +16,12 @@ from teaching import weak_to_strong as w2s
 from teaching.base import Episode, Item
 from teaching.library import Library
 from teaching.results import Cells
+from teaching.socratic import read_socratic
 from teaching.students import LanguageStudent
 from teaching.tasks.code import Code
 from teaching.tasks.gsm8k import GSM8K
 from teaching.tasks.liar import Liar
 from teaching.tasks.math import Math
-from teaching.tasks.socratic import read_socratic
 
 pytestmark = pytest.mark.slow
 

@@ -10,10 +10,10 @@ from scipy import stats
 
 from data.glyphs import NOUNS
 from data.world import Claim, Thing, World, holds
+from teaching import socratic
 from teaching import weak_to_strong as w2s
-from teaching.tasks import socratic
+from teaching.socratic import corrupt, evaluate, exact, step_errors
 from teaching.tasks.gsm8k import ANNOTATION
-from teaching.tasks.socratic import corrupt, evaluate, exact, step_errors
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""GSM8K Socratic: problems with a question for each step, and exact errors in their numbers."""
+"""The text form of weak_to_strong.py: GSM8K Socratic, and exact errors in its steps' numbers."""
 
 import ast
 import dataclasses
@@ -13,10 +13,8 @@ import numpy as np
 
 from errors import UserError
 from files import read_jsonl
-from teaching.tasks.gsm8k import ANNOTATION, exact
+from teaching.tasks.gsm8k import ANNOTATION, NUMBER, SIGNED, exact
 
-_NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?|\.\d+")
-_SIGNED = re.compile(f"-?(?:{_NUMBER.pattern})")
 _OPERATORS = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -136,7 +134,7 @@ def _corrupted(problem: Problem, wrong: frozenset, rng, propagate: bool) -> Prob
     number, answer, steps = 0, problem.answer, []
 
     def renewed(text: str) -> str:
-        return _NUMBER.sub(lambda m: new.get(exact(m[0]), m[0]), text) if propagate else text
+        return NUMBER.sub(lambda m: new.get(exact(m[0]), m[0]), text) if propagate else text
 
     for step in problem.steps:
         parts, end = [], 0
@@ -171,7 +169,7 @@ def _corrupted(problem: Problem, wrong: frozenset, rng, propagate: bool) -> Prob
 def _said(step: str, annotation: re.Match) -> re.Match | None:
     """Where the text repeats a result after its annotation, behind a currency sign or none."""
     sign = re.compile(r"\s*\$?").match(step, annotation.end())
-    said = _SIGNED.match(step, sign.end())
+    said = SIGNED.match(step, sign.end())
     return said if said and exact(said[0]) == exact(annotation[2]) else None
 
 
