@@ -58,10 +58,10 @@ class Lend:
         """The student's world of training scenes."""
         return World(**{**self.config.data.options.to_dict(), "seed": self.seed, **options})
 
-    def tests(self, scenes: int, sample: int = 0) -> list[Item]:
-        """What it is asked: scenes of the test part, of seen and unseen classes."""
+    def tests(self, scenes: int, sample: int = 0, split: str = "both") -> list[Item]:
+        """What it is asked: scenes of the test part, of seen and unseen classes, or of one."""
         seed = 1000 * (1 + sample) + self.seed
-        return Scenes(scenes, self.config.eval.world.size, seed=seed).items("both")
+        return Scenes(scenes, self.config.eval.world.size, seed=seed).items(split)
 
     def photographs(self, split: str):
         """The records of config.data that teach ("train"), or those set aside ("test")."""

@@ -5,7 +5,7 @@
 The same command goes on where a stopped run was, also on another mesh or number of hosts.
 """
 
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from pathlib import Path
 
 import jax
@@ -28,6 +28,7 @@ from training import cli, loop
 from training.checkpoints import DATA_FILE, Checkpoints, claim_run_directory
 from training.logging import MetricLogger
 from training.processes import Stopped, StopSignal
+from training.state import TrainState
 
 
 def train(config: ConfigDict, workdir: Path, dry_run: bool = False) -> None:
@@ -51,20 +52,11 @@ def train(config: ConfigDict, workdir: Path, dry_run: bool = False) -> None:
     if dry_run:
         return print(describe(run, course, source, extras))
 
-    stamp = fingerprint.fingerprint(run.model.config, run.tokenizer.fingerprint())
     about_data = {"records": len(source), "steps_per_epoch": steps_per_epoch}
-    stamps = {RUN_FILE: stamp, DATA_FILE: about_data}
-    defaults = experiment.defaults(config)
-    claim = claim_run_directory(workdir, config.to_dict(), stamps, base.RESUMABLE, defaults)
-    if jax.process_index() == 0 and not (workdir / "tokenizer").exists():
-        run.tokenizer.save(workdir / "tokenizer")
-
+    stamp, claim = claim_directory(run, workdir, about_data)
     checkpoints = Checkpoints(workdir, steps_per_epoch=steps_per_epoch, **config.checkpoint)
-    if checkpoints.latest_step is not None:
-        state = checkpoints.restore(course.abstract)
-    else:
-        state = run.first_state(course, run.first_params(), config.seed)
-    start, mesh = int(state.step), run.mesh
+    state = newest_state(run, course, checkpoints)
+    start = int(state.step)
     batches = run.batches(source, extras, start_step=start, seed=config.seed)
 
     logger = MetricLogger(
@@ -79,11 +71,10 @@ def train(config: ConfigDict, workdir: Path, dry_run: bool = False) -> None:
     with claim, closing(checkpoints), closing(logger), closing(batches), suppress(Stopped):
         logger.say(f"{len(source)} records, steps {start} to {total_steps}, {run}")
         compile_first(run, course, source, logger, stop)
-        state = loop.fit(
+        state = loop.Loop(
             course.step,
-            state,
             batches,
-            mesh=mesh,
+            mesh=run.mesh,
             total_steps=total_steps,
             log_every=config.log_every_steps,
             checkpoints=checkpoints,
@@ -94,9 +85,33 @@ def train(config: ConfigDict, workdir: Path, dry_run: bool = False) -> None:
             quick_every=config.eval.quick_every_steps,
             evaluate_first=config.eval.before_and_after,
             stop=stop,
-        )
+        ).fit(state)
     if config.eval.before_and_after and jax.process_count() == 1 and state.step == total_steps:
         report.write(workdir)
+
+
+def claim_directory(
+    run: Run, workdir: Path, about_data: dict
+) -> tuple[dict, AbstractContextManager]:
+    """The model's fingerprint and the run directory's lock, once both are known to be of this run.
+
+    Raises:
+      UserError: the directory is of another run, or another process trains in it.
+    """
+    stamp = fingerprint.fingerprint(run.model.config, run.tokenizer.fingerprint())
+    stamps, config = {RUN_FILE: stamp, DATA_FILE: about_data}, run.config
+    defaults = experiment.defaults(config)
+    claim = claim_run_directory(workdir, config.to_dict(), stamps, base.RESUMABLE, defaults)
+    if jax.process_index() == 0 and not (workdir / "tokenizer").exists():
+        run.tokenizer.save(workdir / "tokenizer")
+    return stamp, claim
+
+
+def newest_state(run: Run, course: Course, checkpoints: Checkpoints) -> TrainState:
+    """Of the newest checkpoint, or the first of all."""
+    if checkpoints.latest_step is not None:
+        return checkpoints.restore(course.abstract)
+    return run.first_state(course, run.first_params(), run.config.seed)
 
 
 def compile_first(run: Run, course: Course, source, logger: MetricLogger, stop: StopSignal) -> None:

@@ -6,6 +6,7 @@ budget goes where it expects most. What a writer gives is believed only if it is
 """
 
 import functools
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -95,13 +96,9 @@ def experiment(
     """
     world = lend.world(pairs=1.0, length=20 * captions)
     student, items = lend.clip(world), lend.tests(tested)
-    shown = []
-    for i in range(len(world)):
-        example = world.example(i)
-        if {cheap, dear} <= example.negatives.keys():
-            shown.append((i, example))
-        if len(shown) == captions:
-            break
+    examples = ((i, world.example(i)) for i in range(len(world)))
+    with_both = ((i, e) for i, e in examples if {cheap, dear} <= e.negatives.keys())
+    shown = list(itertools.islice(with_both, captions))
 
     def p_correct(kind: str, at: Sequence[int]) -> np.ndarray:
         items = []

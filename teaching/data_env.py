@@ -272,8 +272,7 @@ def experiment(
       worst type, retention.
     """
     world = lend.world(num_negatives=1)
-    items = [i for i in lend.tests(tested) if i.skill.startswith("seen/")]
-    items = [dataclasses.replace(item, skill=item.skill.partition("/")[2]) for item in items]
+    items = lend.tests(tested, split="seen")
     skills = tuple(dict.fromkeys(item.skill for item in items))
     others = lend.tests(tested, sample=1)
 

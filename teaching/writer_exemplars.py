@@ -154,6 +154,25 @@ def three_clips(base: Student, world: World, records: Sequence[Record], seed: in
     return [base, base.fit(records[:half], seed), base.fit(with_negatives, seed)]
 
 
+def of_type(pool: Sequence[Item], kind: str, count: int) -> list[Item]:
+    """The first exemplars of a type.
+
+    Raises:
+      UserError: there are fewer.
+    """
+    items = [item for item in pool if item.skill == kind][:count]
+    if len(items) < count:
+        raise UserError(f"{len(items)} exemplars of type {kind!r}; {count} are wanted")
+    return items
+
+
+def drafting(lend, world: World, writer: str) -> tuple[Draft, Callable]:
+    """Who drafts negatives, and what these must pass; see Writing."""
+    if writer == "language":
+        return few_shot(lend.language("writer")), checked
+    return imitation(world, lend.seed), lambda record, text: text != record["caption"]
+
+
 def experiment(
     lend,
     captions: int = 640,
@@ -186,22 +205,13 @@ def experiment(
     """
     check_known("writer", writer, ("imitation", "language"))
     world = lend.world(num_negatives=1)
-    items = [i for i in lend.tests(tested) if i.skill.startswith("seen/")]
-    items = [dataclasses.replace(i, skill=i.skill.partition("/")[2]) for i in items]
-    others = lend.tests(tested, sample=1)
+    items, others = lend.tests(tested, split="seen"), lend.tests(tested, sample=1)
     rng = rng_of(lend.seed, 0, "captions")
     scenes = [int(i) for i in rng.permutation(len(world))[: 3 * captions]]
     records = [{"scene": i, "caption": world.captions(i)[0]} for i in scenes]
     pool = exemplars_of(world, scenes[:100])
-    first = [item for item in pool if item.skill == start][:shown]
-    if len(first) < shown:
-        raise UserError(f"{len(first)} exemplars of type {start!r}; {shown} are wanted")
-    if writer == "language":
-        draft, passes = few_shot(lend.language("writer")), checked
-    else:
-        draft, passes = imitation(world, lend.seed), lambda record, text: text != record["caption"]
-    writing = Writing(records[:captions], draft, passes)
-
+    first = of_type(pool, start, shown)
+    writing = Writing(records[:captions], *drafting(lend, world, writer))
     clips = three_clips(lend.clip(world), world, records[captions:], lend.seed)
     students = [Taught(clip, writing, lend.seed) for clip in clips]
 

@@ -1,5 +1,6 @@
 """The loop around the step: logs, checks, evaluates, saves, and stops when asked to."""
 
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -42,146 +43,172 @@ def count_steps(total_steps: int | None, epochs: int | None, steps_per_epoch: in
     return total_steps or epochs * steps_per_epoch
 
 
-def fit(
-    step: Callable,
-    state: TrainState,
-    batches: Iterator[dict],
-    *,
-    mesh: Mesh,
-    total_steps: int,
-    log_every: int,
-    checkpoints: Checkpoints,
-    logger: MetricLogger,
-    config: Mapping,
-    learning_rate: Callable[[int], float],
-    evaluate: Callable[..., Mapping[str, float]],
-    evaluate_first: bool = False,
-    quick_every: int = 0,
-    stop: StopSignal | None = None,
-) -> TrainState:
-    """Trains from state.step to the end, or to the step at which the run is told to stop.
+@dataclasses.dataclass(frozen=True)
+class Loop:
+    """Steps over batches, and when to log, score, save and stop.
 
-    Args:
+    Attributes:
       step: the compiled (state, batch, measured) -> (state, metrics), see training/step.py.
+      batches: this process's rows, from the state's step on; with fields of COUNTERS, if any.
       total_steps, log_every: in updates.
-      batches: this process's rows, from step state.step on; with fields of COUNTERS, if any.
       config: the resolved config, for the checkpoints.
       learning_rate: of an update, for the log.
       evaluate: state -> scores by name, run before each checkpoint; it may raise Stopped.
       evaluate_first: run it before the first step of all, too.
       quick_every: updates between calls of evaluate(state, quick=True); 0: never.
       stop: who tells it to stop; by default SIGTERM to any of the run's processes.
-
-    Raises:
-      UserError: the loss, its gradient or what would be saved is not finite, or the parameters
-        have exploded, and the last checkpoint is good; or log_every is below 1.
     """
-    if log_every < 1:
-        raise UserError(f"config.log_every_steps={log_every} must be at least 1")
-    stop = stop or StopSignal()
-    start = done = int(state.step)
-    counts = Counter()
-    previous = None
-    largest = EXPLODED * max(1.0, _norms(state)[0])
 
-    def score(**how) -> Mapping[str, float] | None:
+    step: Callable
+    batches: Iterator[dict]
+    mesh: Mesh
+    total_steps: int
+    log_every: int
+    checkpoints: Checkpoints
+    logger: MetricLogger
+    config: Mapping
+    learning_rate: Callable[[int], float]
+    evaluate: Callable[..., Mapping[str, float]]
+    evaluate_first: bool = False
+    quick_every: int = 0
+    stop: StopSignal = dataclasses.field(default_factory=StopSignal)
+
+    def __post_init__(self):
+        if self.log_every < 1:
+            raise UserError(f"config.log_every_steps={self.log_every} must be at least 1")
+
+    def fit(self, state: TrainState) -> TrainState:
+        """Trains from state.step to the end, or to the step at which the run is told to stop.
+
+        Raises:
+          UserError: the loss, its gradient or what would be saved is not finite, or the parameters
+            have exploded, and the last checkpoint is good.
+        """
+        start = done = int(state.step)
+        largest = EXPLODED * max(1.0, _norms(state)[0])
+        counts, previous = Counter(), None
+        self.logger.clock.lap("start")
+        if not self._ready(state):
+            return state
+        updates = self._updates(state, counts)
+        try:
+            for state, metrics in updates:
+                done += 1
+                # The device is busy with this step while the host reads the one before.
+                self._check(done - 1, previous)
+                previous = metrics
+                stopping = self.stop.requested()
+                saving = stopping or self._due(done)
+                if saving or done % self.log_every == 0:
+                    self._log(done, metrics, counts)
+                if saving:
+                    scores = None if stopping else self._score(state)
+                    self._save(state, metrics, scores, largest)
+                    if scores is None:
+                        raise Stopped
+                elif self.quick_every and done % self.quick_every == 0:
+                    self._score(state, quick=True)
+        except Stopped:
+            if previous is not None and self.checkpoints.latest_step != done:
+                self._check(done, previous)
+                self._save(state, previous, None, largest)
+            self.logger.say(f"stopped at step {done}; {GO_ON}")
+        self._finish(start, done, counts)
+        return state
+
+    def _ready(self, state: TrainState) -> bool:
+        """Scores what is to be scored before any step; False where it is told to stop meanwhile."""
+        start = int(state.step)
+        if self.evaluate_first and start == 0:
+            self.logger.say("scoring before the first step")
+            if self._score(state) is None:
+                return False
+        if start == self.total_steps and not self.checkpoints.scored(start):
+            self._score(state)  # it was told to stop before its last scores
+        if start < self.total_steps:
+            self.logger.say("compiling: the first step takes longer")
+        return True
+
+    def _updates(self, state: TrainState, counts: Counter) -> Iterator[tuple[TrainState, dict]]:
+        """The state and metrics of each update, which the devices may still be at work on.
+
+        Raises:
+          Stopped: the run is told to stop while it compiles.
+        """
+        clock, compiled, metrics = self.logger.clock, set(), None
+        for number in range(int(state.step) + 1, self.total_steps + 1):
+            batch = next(self.batches)
+            # Nobody waited for data while the step before was still at work.
+            clock.lap("step" if _at_work(metrics) else "data")
+            counted = {name: int(batch.pop(name).sum()) for name in COUNTERS if name in batch}
+            batch = put_batch(self.mesh, batch)
+            if self._compile(state, batch, compiled):
+                clock.lap("compile")
+            counts.update(counted)
+            measured = self._due(number) or number % self.log_every == 0
+            state, metrics = self.step(state, batch, measured)
+            if not measured:
+                metrics = {k: v for k, v in metrics.items() if not k.startswith(MEASURED)}
+            clock.lap("step")
+            yield state, metrics
+
+    def _compile(self, state: TrainState, batch, compiled: set) -> bool:
+        """Compiles the step for a batch of a new shape, and tells whether it was one.
+
+        Raises:
+          Stopped: the run is told to stop meanwhile.
+        """
+        shapes = tuple(x.shape for x in jax.tree.leaves(batch))
+        if shapes in compiled or not hasattr(self.step, "lower"):
+            return False
+        self.stop.unless_told(self.step.lower(state, batch, True).compile)
+        compiled.add(shapes)
+        return True
+
+    def _due(self, step: int) -> bool:
+        return step == self.total_steps or self.checkpoints.due(step)
+
+    def _log(self, step: int, metrics: Mapping, counts: Counter) -> None:
+        self._check(step, metrics)
+        self.logger.clock.lap("step")
+        rate = {"learning_rate": self.learning_rate(step - 1)}
+        self.logger.train(step, _floats(metrics) | rate, counts)
+
+    def _score(self, state: TrainState, **how) -> Mapping[str, float] | None:
         """The scores at this step, in the log too; None where the run is told to stop."""
         try:
-            scores = evaluate(state, **how)
+            scores = self.evaluate(state, **how)
         except Stopped:
             return None
         finally:
-            logger.clock.lap("eval")
+            self.logger.clock.lap("eval")
         if scores:
-            logger.write(done, scores)
+            self.logger.write(int(state.step), scores)
         return scores
 
-    def save(metrics: Mapping[str, float], scores: Mapping[str, float] | None) -> None:
-        _check_parameters(done, state, largest, checkpoints)
-        together = {**metrics, **(scores or {})}
-        checkpoints.save(done, state, config, together, scored=scores is not None)
-        logger.clock.lap("save")
+    def _save(self, state, metrics: Mapping, scores: Mapping | None, largest: float) -> None:
+        step, scored = int(state.step), scores is not None
+        _check_parameters(step, state, largest, self.checkpoints)
+        together = _floats(metrics) | dict(scores or {})
+        self.checkpoints.save(step, state, self.config, together, scored=scored)
+        self.logger.clock.lap("save")
 
-    compiled = set()  # shapes of batches
-    logger.clock.lap("start")
-    if evaluate_first and done == 0:
-        logger.say("scoring before the first step")
-        if score() is None:
-            return state
-    if done == total_steps and not checkpoints.scored(done):
-        score()  # it was told to stop before its last scores
-    if done < total_steps:
-        logger.say("compiling: the first step takes longer")
-    while done < total_steps:
-        batch = next(batches)
-        # Nobody waited for data while the step before was still at work.
-        logger.clock.lap("step" if _at_work(previous) else "data")
-        counted = {name: int(batch.pop(name).sum()) for name in COUNTERS if name in batch}
-        batch = put_batch(mesh, batch)
-        try:
-            if _compile(step, state, batch, compiled, stop):
-                logger.clock.lap("compile")
-        except Stopped:
-            if previous is not None and checkpoints.latest_step != done:
-                _check_finite(done, previous, checkpoints)
-                save(_floats(previous), None)
-            logger.say(f"stopped at step {done}; {GO_ON}")
-            break
-        counts.update(counted)
-        due = done + 1 == total_steps or checkpoints.due(done + 1)
-        measured = due or (done + 1) % log_every == 0
-        state, metrics = step(state, batch, measured)
-        if not measured:
-            metrics = {k: v for k, v in metrics.items() if not k.startswith(MEASURED)}
-        logger.clock.lap("step")
-        done += 1
-        # The device is busy with this step while the host reads the one before.
-        if previous is not None:
-            _check_finite(done - 1, previous, checkpoints)
-        previous = metrics
+    def _check(self, step: int, metrics: Mapping | None) -> None:
+        _check_finite(step, metrics or {}, self.checkpoints)
 
-        stopping = stop.requested()
-        saving = stopping or due
-        if saving or done % log_every == 0:
-            _check_finite(done, metrics, checkpoints)
-            logger.clock.lap("step")
-            metrics = _floats(metrics)
-            logger.train(done, {**metrics, "learning_rate": learning_rate(done - 1)}, counts)
-        if saving:
-            scores = None if stopping else score()
-            save(metrics, scores)
-            if scores is None:
-                logger.say(f"stopped at step {done}; {GO_ON}")
-                break
-        elif quick_every and done % quick_every == 0:
-            score(quick=True)
-    checkpoints.wait()
-    logger.clock.lap("save")
-    if done > start:
-        logger.say(logger.clock.summary())
-    for name, count in counts.items():
-        logger.say(f"steps {start + 1} to {done}: {count} {COUNTERS[name]}")
-    return state
+    def _finish(self, start: int, done: int, counts: Counter) -> None:
+        self.checkpoints.wait()
+        self.logger.clock.lap("save")
+        if done > start:
+            self.logger.say(self.logger.clock.summary())
+        for name, count in counts.items():
+            self.logger.say(f"steps {start + 1} to {done}: {count} {COUNTERS[name]}")
 
 
 def _at_work(metrics: Mapping | None) -> bool:
     """Whether the devices have not yet made these metrics."""
     arrays = [x for x in jax.tree.leaves(metrics) if isinstance(x, jax.Array)]
     return not all(x.is_ready() for x in arrays)
-
-
-def _compile(step: Callable, state, batch, compiled: set, stop: StopSignal) -> bool:
-    """Compiles a step for a batch of a shape that has not come before, and tells whether it was so.
-
-    Raises:
-      Stopped: the run is told to stop meanwhile.
-    """
-    shapes = tuple(x.shape for x in jax.tree.leaves(batch))
-    if shapes in compiled or not hasattr(step, "lower"):
-        return False
-    stop.unless_told(step.lower(state, batch, True).compile)
-    compiled.add(shapes)
-    return True
 
 
 def _floats(metrics: Mapping) -> dict[str, float]:

@@ -39,9 +39,8 @@ from training import lock
 from training import mesh as meshes
 from training.checkpoints import Checkpoints, claim_run_directory
 from training.logging import METRICS_FILE, MetricLogger, read_metrics
-from training.loop import fit
+from training.loop import Loop
 from training.optimizer import make_optimizer
-from training.processes import StopSignal
 from training.state import abstract_state, init_state
 from training.step import jit_train_step, make_train_step
 
@@ -88,9 +87,8 @@ def _train(workdir):
     start = int(state.step)
     logger = MetricLogger(workdir, start_step=start, total_steps=STEPS, batch_size=8)
     with claim, contextlib.closing(checkpoints), contextlib.closing(logger):
-        return fit(
+        return Loop(
             jit_train_step(make_train_step(linear.apply, None, method, tx), abstract),
-            state,
             _slowly(itertools.islice(linear.batches(), start, None)),
             mesh=mesh,
             total_steps=STEPS,
@@ -100,8 +98,7 @@ def _train(workdir):
             config={"seed": 0},
             learning_rate=schedule,
             evaluate=lambda state: {},
-            stop=StopSignal(),
-        )
+        ).fit(state)
 
 
 def _slowly(batches):

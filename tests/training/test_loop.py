@@ -65,9 +65,8 @@ def run(
     source = itertools.islice(batches or linear.batches(), start, None)
     logger = MetricLogger(workdir, start_step=start, total_steps=total, batch_size=8)
     try:
-        return loop.fit(
+        return loop.Loop(
             wrap(jit_train_step(make_train_step(linear.apply, None, method, tx), abstract)),
-            state,
             source,
             mesh=mesh,
             total_steps=stop_at or total,
@@ -79,8 +78,8 @@ def run(
             evaluate=evaluate or (lambda state: {}),
             evaluate_first=first,
             quick_every=quick_every,
-            stop=stop,
-        )
+            **({"stop": stop} if stop else {}),
+        ).fit(state)
     finally:
         logger.close()
         checkpoints.close()
