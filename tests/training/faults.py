@@ -121,6 +121,7 @@ class Trial:
         self.workdir, self.rng, self.duration_s = workdir or str(folder / "run"), rng, duration_s
         self._said, self._digest = folder / "said.txt", folder / "digest.txt"
         self.user = None
+        self.after = contextlib.ExitStack()  # what a fault leaves to be taken away
         self.torn = {}  # what a line of the log said that the fault itself has torn
 
     def start(self):
@@ -184,8 +185,7 @@ def damaged(damage: Callable) -> Callable[[Trial], None]:
             process.join(STEP_S)
         process.kill()
         process.join()
-        file = trial.rng.choice(trial.files(max(_checkpoints(trial))))
-        damage(file, trial.rng)
+        damage(trial.rng.choice(trial.files(max(_checkpoints(trial)))), trial.rng)
 
     return fault
 
@@ -196,8 +196,7 @@ def _checkpoints(trial: Trial) -> list[int]:
 
 
 def cut(file: Path, rng: random.Random) -> None:
-    content = file.read_bytes()
-    file.write_bytes(content[: rng.randrange(max(1, len(content)))])
+    os.truncate(file, rng.randrange(max(1, file.stat().st_size)))
 
 
 def flip(file: Path, rng: random.Random) -> None:
@@ -227,30 +226,19 @@ def torn_log(trial: Trial) -> None:
 
 def full_disk(trial: Trial) -> None:
     """A small disk, which something else fills at a random moment."""
-    with _small_disk(trial.workdir):
-        filler = Path(trial.workdir, "filler")
+    Path(trial.workdir).mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", trial.workdir], check=True)
+    trial.after.callback(subprocess.run, ["umount", "-l", trial.workdir], check=True)
+    filler = Path(trial.workdir, "filler")
 
-        def fill(process):
-            left = trial.rng.choice([0, 4096, 65536])
-            room = shutil.disk_usage(trial.workdir).free
-            with contextlib.suppress(OSError):  # the run was faster
-                filler.write_bytes(b"\0" * max(0, room - left))
+    def fill(process):
+        left = trial.rng.choice([0, 4096, 65536])
+        room = shutil.disk_usage(trial.workdir).free
+        with contextlib.suppress(OSError):  # the run was faster
+            filler.write_bytes(b"\0" * max(0, room - left))
 
-        trial.meanwhile(fill)
-        filler.unlink()
-        finish(trial)
-        trial.kept = trial.result()
-
-
-@contextlib.contextmanager
-def _small_disk(folder: str):
-    Path(folder).mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "none", folder]
-    subprocess.run(mount, check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
+    trial.meanwhile(fill)
+    filler.unlink()
 
 
 def read_only(trial: Trial) -> None:
@@ -263,16 +251,15 @@ def read_only(trial: Trial) -> None:
         if not parent.stat().st_mode & 0o001:
             parent.chmod(parent.stat().st_mode | 0o011)
 
-    def forbid(process):
+    def allow(mode):
         for path in [folder, *folder.rglob("*")]:
             with contextlib.suppress(FileNotFoundError):
-                path.is_dir() and path.chmod(0o555)
+                path.is_dir() and path.chmod(mode)
 
     trial.duration_s *= 2  # it trains twice
-    trial.meanwhile(forbid)
+    trial.meanwhile(lambda process: allow(0o555))
     trial.user = None
-    for path in [folder, *folder.rglob("*")]:
-        path.is_dir() and path.chmod(0o777)
+    allow(0o777)
 
 
 class Bucket:
@@ -344,6 +331,21 @@ def finish(trial: Trial) -> None:
             break
 
 
+def judged(name: str, harm: Callable, trial: Trial, expected: tuple) -> Counter:
+    """Harms a run and brings it to its end; says what came of it."""
+    started = time.monotonic()
+    with trial.after:
+        harm(trial)
+        finish(trial)
+        outcome = "survived" if trial.result() == expected else "lost"
+    seconds = round(time.monotonic() - started)
+    print(f"{trial.workdir}, {name}: {outcome}, {seconds} s", file=sys.stderr)
+    if outcome == "lost":
+        print(trial.said(), file=sys.stderr)
+    traceback = "Traceback" in trial.said()
+    return Counter({outcome: 1, "tracebacks": traceback, "seconds": seconds})
+
+
 def table(runs: int, seed: int) -> dict[str, Counter]:
     """Survived, lost and tracebacks of each fault."""
     can = os.geteuid() == 0
@@ -368,18 +370,7 @@ def table(runs: int, seed: int) -> dict[str, Counter]:
             rng = random.Random(f"{seed} {number}")
             trial = Trial(folder / str(number), rng, duration, where)
             harm = functools.partial(vanished, bucket) if fault is vanished else fault
-            started = time.monotonic()
-            harm(trial)
-            if not hasattr(trial, "kept"):
-                finish(trial)
-            survived = getattr(trial, "kept", None) or trial.result()
-            outcome = "survived" if survived == expected else "lost"
-            seconds = round(time.monotonic() - started)
-            traceback = "Traceback" in trial.said()
-            counts[name] += Counter({outcome: 1, "tracebacks": traceback, "seconds": seconds})
-            print(f"run {number}, {name}: {outcome}, {seconds} s", file=sys.stderr)
-            if outcome == "lost":
-                print(trial.said(), file=sys.stderr)
+            counts[name] += judged(name, harm, trial, expected)
     return counts
 
 
