@@ -12,13 +12,14 @@ import difflib
 import enum
 import inspect
 import json
+import math
 import numbers
 import os
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 from errors import UserError
 
@@ -33,6 +34,23 @@ _SCALARS = {
     float: numbers.Real,
     str: str | os.PathLike,
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Within:
+    """The numbers that an option takes: `turns: Annotated[int, Within(1)]`."""
+
+    least: float
+    most: float = math.inf
+
+    def check(self, value: float) -> None:
+        if not self.least <= value <= self.most:  # which nan is not, either
+            most = "" if self.most == math.inf else f" and at most {self.most:g}"
+            raise ValueError(f"{value} must be at least {self.least:g}{most}")
+
+
+Count = Annotated[int, Within(1)]
+Share = Annotated[float, Within(0, 1)]
 
 
 def check_known(kind: str, name: str, known: Iterable[str]) -> None:
@@ -177,8 +195,11 @@ def convert(value: Any, hint: Any, is_text: bool = False) -> Any:
         value = value.to_dict()
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     kind = origin or hint
-    if origin is typing.Annotated:
-        return convert(value, inner[0], is_text)
+    if origin is Annotated:
+        value = convert(value, inner[0], is_text)
+        for bounds in filter(lambda each: isinstance(each, Within), inner[1:]):
+            bounds.check(value)
+        return value
     if origin in _UNIONS:
         return _first_that_takes(value, hint, is_text)
     if origin is typing.Literal:

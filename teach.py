@@ -118,7 +118,8 @@ class Lend:
         options = self.config.teach.models.get(name)
         if options is None:
             raise UserError(f"the experiment needs a model: give --config.teach.models.{name}")
-        model = language.load(**options.to_dict())
+        options = options.to_dict()
+        model = language.load(options.pop("name", ""), **options)
         return cached(model, self.cells.folder.parent / "answers")
 
 
@@ -190,6 +191,8 @@ def teach(config: ConfigDict, workdir: Path, seeds: Sequence[int]) -> list[dict]
         left = (time.monotonic() - start) / (i + 1) * (len(seeds) - i - 1)
         say(f"done; some {left / 60:.0f} min left")
     rows = results.summarise(by_seed, config.teach.baseline)
+    if not rows:
+        raise UserError(f"nothing to measure: an option is empty, {config.teach.options.to_dict()}")
     write_json(workdir / "results.json", results.plain(rows), indent=1)
     results.figure(rows, config.teach.x_label).savefig(workdir / "results.png", dpi=110)
     print(results.table(rows, config.teach.baseline))
@@ -197,9 +200,16 @@ def teach(config: ConfigDict, workdir: Path, seeds: Sequence[int]) -> list[dict]
     return rows
 
 
+def read_seeds(texts: Sequence[str]) -> list[int]:
+    """Raises a UserError where these are no seeds."""
+    if not texts or not all(text.strip().isdecimal() for text in texts):
+        raise UserError(f"--seeds={','.join(texts)}: give whole numbers, such as 0,1,2")
+    return list(map(int, texts))
+
+
 def main() -> None:
     name = cli.experiment_name(config_flags.get_config_filename(flags.FLAGS["config"]))
-    seeds = [int(seed) for seed in flags.FLAGS.seeds]
+    seeds = read_seeds(flags.FLAGS.seeds)
     workdir = flags.FLAGS.workdir or as_path("runs", f"teach_{name}")
     teach(flags.FLAGS.config, on_disk(workdir, what="what teaching writes"), seeds)
 

@@ -155,6 +155,12 @@ def rng_of(seed: int, turn: int, name: str) -> np.random.Generator:
     return np.random.default_rng((seed, turn, zlib.crc32(name.encode())))
 
 
+def check_enough(what: str, wanted: int, available: int) -> None:
+    """Raises a UserError where there are fewer of something than an experiment takes."""
+    if wanted > available:
+        raise UserError(f"{wanted} {what} are wanted; there are {available}")
+
+
 def accuracy(outcomes: Sequence[Outcome]) -> dict[str, float]:
     """The share of right answers by skill, 0 to 1, in order of first appearance."""
     right = defaultdict(list)

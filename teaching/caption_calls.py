@@ -11,13 +11,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data.world import Claim, holds
+from data.world import TYPES, Claim, holds
 from errors import UserError
-from teaching.base import Item, accuracy, rng_of
+from options import Count, Share, check_known
+from teaching.base import Item, accuracy, check_enough, rng_of
 from teaching.budget import count
 from teaching.results import Point
 
 RIDGE = 1.0
+WAYS = ("utility", "least margin", "random")
 
 
 def fit_ridge(features: np.ndarray, targets: np.ndarray, ridge: float = RIDGE):
@@ -59,8 +61,7 @@ def bought(
     total = count(budget, len(features))
     if len(probe) > total:
         raise UserError(f"a probe of {len(probe)} costs more than the {total} that may be asked")
-    if how not in ("utility", "least margin", "random"):
-        raise UserError(f"unknown way to buy {how!r}; there are: utility, least margin, random")
+    check_known("way to buy", how, WAYS)
     if how == "random":
         return np.sort(rng.permutation(len(features))[:total])
     if how == "least margin":
@@ -78,12 +79,12 @@ def believed(claims: Sequence[Claim], scene: Claim) -> list[Claim]:
 
 def experiment(
     lend,
-    captions: int = 960,
-    probe: int = 120,
-    budgets: Sequence[float] = (0.25, 0.5),
+    captions: Count = 960,
+    probe: Count = 120,
+    budgets: Sequence[Share] = (0.25, 0.5),
     cheap: str = "replace_noun",
     dear: str = "swap_nouns",
-    tested: int = 100,
+    tested: Count = 100,
 ) -> list[Point]:
     """Utility against random and least margin, over the share of captions that are asked about.
 
@@ -94,11 +95,16 @@ def experiment(
     Returns:
       hard (mean accuracy over types and classes) and retention, over budgets.
     """
+    for kind in (cheap, dear):
+        check_known("type of negative", kind, TYPES)
+    for budget in budgets:
+        check_enough("captions of a probe", probe, count(budget, captions))
     world = lend.world(pairs=1.0, length=20 * captions)
     student, items = lend.clip(world), lend.tests(tested)
     examples = ((i, world.example(i)) for i in range(len(world)))
     with_both = ((i, e) for i, e in examples if {cheap, dear} <= e.negatives.keys())
     shown = list(itertools.islice(with_both, captions))
+    check_enough(f"captions with {cheap} and {dear}", captions, len(shown))
 
     def p_correct(kind: str, at: Sequence[int]) -> np.ndarray:
         items = []
@@ -135,7 +141,7 @@ def experiment(
         return {"hard": float(np.mean(scores)), "retention": lend.retention(learnt)}
 
     points = []
-    for how in ("utility", "least margin", "random"):
+    for how in WAYS:
         for budget in budgets:
             cell = f"{how.replace(' ', '_')}_{budget:g}"
             scores = lend.cells.once(cell, functools.partial(taught, how, budget))

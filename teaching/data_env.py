@@ -16,6 +16,7 @@ import numpy as np
 from data.world import TYPES, World
 from errors import UserError
 from language.base import LanguageModel
+from options import Count, check_known
 from teaching.base import Episode, Item, Outcome, Record, State, Student, Task, Teacher, accuracy
 from teaching.budget import allocate
 from teaching.results import Point
@@ -76,6 +77,13 @@ def at_random(state, skills, rng) -> list[float]:
 
 
 POLICIES: dict[str, Weights] = {"by error": by_error, "uniform": uniform, "random": at_random}
+PLAIN = "captions only"  # the control of the format: as many captions, without negatives
+
+
+def check_policies(policies: Sequence[str]) -> None:
+    """Raises a UserError for what is neither of POLICIES nor PLAIN, before anything is computed."""
+    for policy in policies:
+        check_known("policy", policy, (*POLICIES, PLAIN))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +98,9 @@ class Allocation(Teacher):
     skills: tuple[str, ...]
     policy: str
     engine: Engine = dataclasses.field(repr=False)
+
+    def __post_init__(self):
+        check_known("policy", self.policy, POLICIES)
 
     def plan(self, state, budget, rng):
         weights = POLICIES[self.policy](state, self.skills, rng)
@@ -253,31 +264,31 @@ def _snake(text: str) -> str:
 
 def experiment(
     lend,
-    turns: int = 2,
-    budget: int = 240,
-    policies: Sequence[str] = ("by error", "uniform", "random", "captions only"),
-    tested: int = 150,
+    turns: Count = 2,
+    budget: Count = 240,
+    policies: Sequence[str] = ("by error", "uniform", "random", PLAIN),
+    tested: Count = 150,
 ) -> list[Point]:
     """Does allocation by feedback beat uniform, on composition at equal retention, in the world?
 
     Args:
       lend: see teach.py.
       budget: hard negatives a turn.
-      policies: of POLICIES; "captions only" is the control of the format: the same scenes' number,
-        without negatives.
+      policies: of POLICIES, or PLAIN.
       tested: scenes that the teacher looks at, and as many others that are reported, a split.
 
     Returns:
       Over turns: composition (mean over types, scenes and classes that the teacher never saw),
       worst type, retention.
     """
+    check_policies(policies)
     world = lend.world(num_negatives=1)
     items = lend.tests(tested, split="seen")
     skills = tuple(dict.fromkeys(item.skill for item in items))
     others = lend.tests(tested, sample=1)
 
     def run(policy: str):
-        plain = policy == "captions only"
+        plain = policy == PLAIN
         engine = WorldEngine(world, {s: "" if plain else s for s in skills})
         teacher = Allocation(skills, "uniform" if plain else policy, engine)
 

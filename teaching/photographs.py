@@ -9,11 +9,12 @@ import numpy as np
 
 from captions.mixture import Origin, open_origin
 from captions.sentences import normalise
-from captions.types import DEGLA
+from captions.types import DEGLA, available
 from data import sources
 from errors import UserError
+from options import Count, check_known
 from teaching.base import Episode, Item, accuracy
-from teaching.data_env import Allocation
+from teaching.data_env import PLAIN, Allocation, check_policies
 from teaching.results import Point
 
 PASSES = 4  # over the photographs, in search of captions that a type applies to
@@ -73,9 +74,9 @@ def experiment(
     lend,
     writer: str = "rules",
     types: Sequence[str] = DEGLA,
-    turns: int = 2,
-    budget: int = 240,
-    policies: Sequence[str] = ("by error", "uniform", "captions only"),
+    turns: Count = 2,
+    budget: Count = 240,
+    policies: Sequence[str] = ("by error", "uniform", PLAIN),
     retention: str = "retrieval/image_to_text_recall@1",
 ) -> list[Point]:
     """What a CLIP gets wrong by type of negative, what a teacher buys for it, and the gain.
@@ -88,13 +89,16 @@ def experiment(
       writer: of the negatives: rules, or a folder that captions.generate wrote.
       types: the skills.
       budget: captions with a negative a turn.
-      policies: of data_env.POLICIES; "captions only" is the control of the format.
+      policies: of data_env.POLICIES, or PLAIN.
       retention: a score of config.eval's benchmarks that must not be lost.
 
     Returns:
       Over turns: accuracy by type, their mean (composition), retention, and what each type was
       given (bought).
     """
+    check_policies(policies)
+    for kind in types:
+        check_known("type of captions", kind, available())
     train, test = lend.photographs("train"), lend.photographs("test")
     origin = open_origin(writer, train, tuple(types))
     halves = (sources.Subset(test, range(half, len(test), 2)) for half in (0, 1))
@@ -104,7 +108,7 @@ def experiment(
     skills = tuple(dict.fromkeys(item.skill for item in looked_at))
     points = []
     for policy in policies:
-        plain = policy == "captions only"
+        plain = policy == PLAIN
         engine = CaptionEngine(train, origin, plain)
         teacher = Allocation(skills, "uniform" if plain else policy, engine)
 

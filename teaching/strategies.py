@@ -19,6 +19,7 @@ from data.glyphs import NOUNS
 from data.world import COLOURS, SIZES, Claim, Thing, render
 from errors import UserError
 from language.base import LanguageModel
+from options import Count, check_known
 from teaching.library import Entry, Library
 from teaching.results import Point
 
@@ -293,7 +294,7 @@ DESCRIPTIONS = (
 
 
 def experiment(
-    lend, per_class: int = 4, rounds: int = 2, most: int = 40, nouns: str = "all"
+    lend, per_class: Count = 4, rounds: Count = 2, most: Count = 40, nouns: str = "all"
 ) -> list[Point]:
     """A prompt library for a frozen CLIP in the world: accuracy on pictures that did not choose.
 
@@ -307,6 +308,7 @@ def experiment(
       accuracy, at x = 0, of the names alone, of what was chosen, of as many descriptions added to
       classes at random, and of all added to all; how many were tried and kept.
     """
+    check_known("class split", nouns, NOUNS)
     world = lend.world()
     names = NOUNS[nouns]
     student = lend.clip(world)

@@ -7,6 +7,7 @@ a budget. Each item is predicted once with help and once without: the budget onl
 
 import dataclasses
 import importlib
+import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,9 @@ import numpy as np
 from errors import UserError
 from files import read_json
 from language.base import LanguageModel, require
-from teaching.base import Item, Outcome, rng_of
+from options import Count, Share, check_known
+from teaching import tasks
+from teaching.base import Item, Outcome, check_enough, rng_of
 from teaching.budget import BUDGETS, curve
 from teaching.results import Point
 from teaching.students import LanguageStudent
@@ -159,8 +162,7 @@ class MentalModel:
     variant: str = "paper"
 
     def __post_init__(self):
-        if self.variant not in VARIANTS:
-            raise UserError(f"variant is {self.variant!r}; there are: {', '.join(VARIANTS)}")
+        check_known("variant", self.variant, VARIANTS)
 
     def pre(self, items: Sequence[Item]) -> np.ndarray:
         """The simulated probability that the student is right alone, [n]."""
@@ -311,15 +313,22 @@ def read_harmful(path: Path) -> list[Item]:
     ]
 
 
+def explained_tasks() -> dict[str, type[ExplainedTask]]:
+    """Of the files of teaching/tasks/, by name."""
+    for module in pkgutil.iter_modules(tasks.__path__):
+        importlib.import_module(f"{tasks.__name__}.{module.name}")
+    return {task.name: task for task in ExplainedTask.__subclasses__()}
+
+
 def experiment(
     lend,
     task: str = "strategyqa",
-    train: int = 40,
-    tested: int = 229,
-    examples: int = 4,
+    train: Count = 40,
+    tested: Count = 229,
+    examples: Count = 4,
     human: bool = True,
     variant: str = "paper",
-    budgets: Sequence[float] = BUDGETS,
+    budgets: Sequence[Share] = BUDGETS,
 ) -> list[Point]:
     """Accuracy over budgets for every ranking, of two language models on a task.
 
@@ -336,16 +345,21 @@ def experiment(
       could not be read; leaks, of explanations that gave the answer away before they were cut.
 
     Raises:
-      UserError: no folder of the task's files.
+      UserError: an unknown task or variant, no folder of the task's files, or too few items there.
     """
+    known = explained_tasks()
+    check_known("task", task, known)
+    check_known("variant", variant, VARIANTS)
     if lend.data is None:
         raise UserError(f"{task} needs its files: give their folder, --config.teach.data=DIR")
-    module = importlib.import_module(f"teaching.tasks.{task}")
-    of_task = next(t for t in vars(module).values() if getattr(t, "name", None) == task)(lend.data)
+    of_task = known[task](lend.data)
     splits = {"strategyqa": ("train", "dev"), "ecqa": ("val", "test")}.get(task, ("test", "test"))
     pool, items = (of_task.items(split) for split in splits)
     order = rng_of(lend.seed, 0, "items").permutation(len(pool))
     pool = [pool[i] for i in order if pool[i] not in items[:tested]]
+    check_enough(f"test items of {task}", tested, len(items))
+    check_enough(f"other items of {task}", examples + train, len(pool))
+    check_enough("examples of the train items", examples, train)
     sampling = {"max_tokens": 100, "stop": ("\n",)}
     model = lend.language("student")
     student = LanguageStudent(model, of_task, tuple(pool[:examples]), sampling=sampling)

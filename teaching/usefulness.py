@@ -10,7 +10,7 @@ import functools
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +19,10 @@ import numpy as np
 from errors import UserError, one_line_errors
 from files import write_table
 from losses import grounded
+from options import Count, Within
 from paths import disk_argument
 from teaching.audit import Negative, read_negatives
-from teaching.base import Record, accuracy, rng_of
+from teaching.base import Record, accuracy, check_enough, rng_of
 from teaching.results import Point
 
 CONTEXT = 7  # other captions in the batch of a draft's step
@@ -244,7 +245,10 @@ def of_drafts(
 
 
 def experiment(
-    lend, drafts: int = 384, preferred: int = PREFERENCE, tested: int = 100
+    lend,
+    drafts: Annotated[int, Within(2)] = 384,
+    preferred: Count = PREFERENCE,
+    tested: Count = 100,
 ) -> list[Point]:
     """Does the more useful half of a set of negatives teach more than a random half? In the world.
 
@@ -259,6 +263,7 @@ def experiment(
       types and splits) and retention, all after as many steps.
     """
     world = lend.world(num_negatives=1)
+    check_enough("captions, drafts and preferred", drafts + preferred, len(world))
     student, items = lend.clip(world), lend.tests(tested)
     order = rng_of(lend.seed, 0, "scenes").permutation(len(world))[: preferred + drafts]
     written = []

@@ -18,6 +18,7 @@ import numpy as np
 from data.glyphs import NOUNS
 from data.world import COLOURS, INVERSE, SIZES, Claim, Thing, Wording, World
 from errors import UserError
+from options import Count, Share
 from teaching.base import Record, accuracy
 from teaching.results import Point
 from teaching.socratic import Problem, corrupt, plain, written
@@ -224,10 +225,10 @@ def _turned(scene: Claim) -> Claim:
 
 def experiment(
     lend,
-    scenes: int = 4800,
-    rates: Sequence[float] = (0.0, 0.5, 1.0),
-    severities: Sequence[float] = (0.15, 0.6),
-    tested: int = 150,
+    scenes: Count = 4800,
+    rates: Sequence[Share] = (0.0, 0.5, 1.0),
+    severities: Sequence[Share] = (0.15, 0.6),
+    tested: Count = 150,
 ) -> list[Point]:
     """Detailed captions against short ones in the world, over the share of false captions.
 

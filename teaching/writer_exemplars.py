@@ -15,11 +15,11 @@ import numpy as np
 
 from captions import types
 from captions.checks import Pair, rejection
-from data.world import World
+from data.world import TYPES, World
 from errors import UserError
 from language.base import LanguageModel
-from options import check_known
-from teaching.base import Item, Record, Student, accuracy, rng_of
+from options import Count, check_known
+from teaching.base import Item, Record, Student, accuracy, check_enough, rng_of
 from teaching.learn_by_teaching import Search, language_reflection
 from teaching.results import Point
 
@@ -175,13 +175,13 @@ def drafting(lend, world: World, writer: str) -> tuple[Draft, Callable]:
 
 def experiment(
     lend,
-    captions: int = 640,
-    shown: int = 8,
+    captions: Count = 640,
+    shown: Count = 8,
     start: str = "replace_noun",
-    rounds: int = 2,
-    draws: int = 2,
-    drawn: int = 200,
-    tested: int = 60,
+    rounds: Count = 2,
+    draws: Count = 2,
+    drawn: Count = 200,
+    tested: Count = 60,
     writer: str = "imitation",
 ) -> list[Point]:
     """Do failures of three CLIPs find better exemplars than those of one? In the world.
@@ -204,7 +204,9 @@ def experiment(
       taught with them; and how many exemplars are of each type.
     """
     check_known("writer", writer, ("imitation", "language"))
+    check_known("type of negative", start, TYPES)
     world = lend.world(num_negatives=1)
+    check_enough("captions, to write for and to tune on,", 3 * captions, len(world))
     items, others = lend.tests(tested, split="seen"), lend.tests(tested, sample=1)
     rng = rng_of(lend.seed, 0, "captions")
     scenes = [int(i) for i in rng.permutation(len(world))[: 3 * captions]]

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import pytest
 
 from errors import UserError
-from options import Options, convert, modules_that_define, passed_on_to
+from options import Count, Options, Share, convert, modules_that_define, passed_on_to
 
 
 class Colour(enum.Enum):
@@ -175,3 +175,18 @@ def test_modules_are_found_by_what_they_define(tmp_path):
     (tmp_path / "b.py").write_text("raise SystemExit\nasync def run(x): ...\n")
     (tmp_path / "c.py").write_text("import x\n\n\ndef run():\n    1 / 0\n")
     assert modules_that_define("run", tmp_path) == ["a", "c"]
+
+
+@pytest.mark.parametrize("value", [0, -1, "0"])
+def test_numbers_have_bounds(value):
+    def run(turns: Count = 2, rates: Sequence[Share] = (0.0, 1.0)): ...
+
+    takes = Options(run, "experiment mine")
+    assert takes.arguments({"turns": 1, "rates": (0, 0.5, 1)}) == {"turns": 1, "rates": (0, 0.5, 1)}
+    with pytest.raises(UserError, match="'turns' of experiment mine: .* must be at least 1$"):
+        takes.arguments({"turns": value})
+    for rate in (-0.1, 1.1, float("nan")):
+        with pytest.raises(UserError, match="'rates' .* must be at least 0 and at most 1$"):
+            takes.arguments({"rates": (0.5, rate)})
+    with pytest.raises(UserError, match="'turns' of experiment mine: 0 must be at least 1"):
+        takes.read(("turns",), "0")

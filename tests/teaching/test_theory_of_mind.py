@@ -199,7 +199,7 @@ def test_what_a_mental_model_is_shown():
         mind = tom.MentalModel(MODEL, ecqa, [], variant)
         assert mind._prompt(choice).count("Correct Answer:") == count
         assert mind._prompt(choice, {}).count("Correct Answer:") == 1
-    with pytest.raises(ValueError, match="variant is 'code'"):
+    with pytest.raises(ValueError, match="unknown variant 'code'"):
         tom.MentalModel(MODEL, TASK, [], "code")
 
 
