@@ -207,12 +207,23 @@ def load(name: str, **options) -> LanguageModel:
     return backend(**Options(backend, f"language model {name}").arguments(options))
 
 
-def named_value(text: str) -> tuple[str, str]:
-    """An option of a backend as a command takes it, name=value; a type for argparse.
+def add_arguments(parser: argparse.ArgumentParser, **model) -> None:
+    """A command's --model and --option, for load(options.model, **dict(options.option)).
 
-    Raises:
-      ArgumentTypeError: it has no =.
+    Args:
+      model: what add_argument takes for --model.
     """
+    parser.add_argument("--model", **{"help": "a backend of language/"} | model)
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        type=_named_value,
+        help="name=value of the backend",
+    )
+
+
+def _named_value(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not name=value")

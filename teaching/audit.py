@@ -269,14 +269,7 @@ def main(arguments: Sequence[str] | None = None, load: Callable = language.load)
     parser.add_argument(
         "captions", type=disk_argument, nargs="?", help="[{image, captions}], for 'false'"
     )
-    parser.add_argument("--model", required=True, help="a backend of language/")
-    parser.add_argument(
-        "--option",
-        action="append",
-        default=[],
-        type=language.named_value,
-        help="name=value of the backend",
-    )
+    language.add_arguments(parser, required=True)
     parser.add_argument(
         "--usefulness", type=disk_argument, help="csv of python -m teaching.arte score"
     )

@@ -344,14 +344,7 @@ def main(arguments: Sequence[str] | None = None, load: Callable = language.load)
     parser.add_argument("transcripts", type=disk_argument)
     parser.add_argument("--aspect", required=True, choices=ASPECTS)
     parser.add_argument("--style", default=STYLES[0], choices=STYLES)
-    parser.add_argument("--model", required=True, help="a backend of language/")
-    parser.add_argument(
-        "--option",
-        action="append",
-        default=[],
-        type=language.named_value,
-        help="name=value of the backend",
-    )
+    language.add_arguments(parser, required=True)
     parser.add_argument("--out", type=disk_argument, required=True, help="csv of item, key, score")
     options = parser.parse_args(arguments)
     transcripts = read_transcripts(options.transcripts)

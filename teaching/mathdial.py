@@ -199,14 +199,7 @@ def main(arguments: Sequence[str] | None = None, load: Callable = language.load)
     parser.add_argument("--field", default="conversation", help="which conversation of a row")
     parser.add_argument("--out", type=disk_argument, help="json lines to write (sft, converse)")
     parser.add_argument("--moves", action="store_true", help="name moves in the prompts (sft)")
-    parser.add_argument("--model", help="a backend of language/, of both speakers (converse)")
-    parser.add_argument(
-        "--option",
-        action="append",
-        default=[],
-        type=language.named_value,
-        help="name=value of the backend",
-    )
+    language.add_arguments(parser, help="a backend of language/, of both speakers (converse)")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--limit", type=int, help="the first so many dialogues")
     options = parser.parse_args(arguments)

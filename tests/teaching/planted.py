@@ -5,10 +5,12 @@ import json
 import math
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from teaching.base import Item, Outcome, Student, Teacher
 from teaching.budget import allocate
+from teaching.results import Cells
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +43,16 @@ class Curve(Student):
     def load(self, folder):
         learnt = Counter(json.loads(Path(folder, "learnt.json").read_text()))
         return dataclasses.replace(self, learnt=learnt)
+
+
+@dataclasses.dataclass(frozen=True)
+class Lent:
+    """What an experiment in text is lent, see teach.py."""
+
+    language: Callable  # name -> the model
+    data: Path
+    cells: Cells
+    seed: int = 0
 
 
 def quantile_items(skills, n=100):

@@ -22,6 +22,7 @@ from teaching.tasks.code import Code
 from teaching.tasks.gsm8k import GSM8K
 from teaching.tasks.liar import Liar
 from teaching.tasks.math import Math
+from tests.teaching.planted import Lent
 
 pytestmark = pytest.mark.slow
 
@@ -51,18 +52,8 @@ def data(shared):
 
 
 def test_theory_of_mind(model, data, tmp_path):
-    folder = data / "tom"
-
-    @dataclasses.dataclass
-    class Lent:
-        seed: int = 0
-        data: object = folder
-        cells: object = Cells(tmp_path)
-
-        def language(self, name):
-            return model
-
-    points = tom.experiment(Lent(), task="ecqa", train=4, tested=3, examples=2, human=False)
+    lent = Lent(lambda name: model, data / "tom", Cells(tmp_path))
+    points = tom.experiment(lent, task="ecqa", train=4, tested=3, examples=2, human=False)
     assert {p.series for p in points} == {*tom.RANKINGS, "all"}
     assert all(0 <= p.value <= 1 for p in points)
 

@@ -15,6 +15,7 @@ from teaching.results import Cells
 from teaching.students import LanguageStudent
 from teaching.tasks.ecqa import ECQA
 from teaching.tasks.strategyqa import StrategyQA
+from tests.teaching.planted import Lent
 
 TASK = StrategyQA("unused")
 N = 40
@@ -258,26 +259,21 @@ def test_experiment_end_to_end(shared, tmp_path):
     def mumbles(question, helped):
         return "the" in question or (not helped and "y" in question)
 
-    @dataclasses.dataclass
-    class Lent:
-        seed: int = 0
-        data: object = folder
-        cells: object = Cells(tmp_path)
+    def language(name):
+        def says(prompt, rng):
+            calls.append(name)
+            last = prompt.rpartition("Q: ")[2].partition("\n")[0]
+            # Asked again after " Well.", it has no facts either.
+            helped = prompt.endswith(" So the answer is") and "A: Well." not in prompt
+            if name == "student" and mumbles(last, helped):
+                return " Well."
+            said = "yes" if len(last) % 2 else "no"
+            return f" {said}" if helped else f" Well. So the answer is {said}"
 
-        def language(self, name):
-            def says(prompt, rng):
-                calls.append(name)
-                last = prompt.rpartition("Q: ")[2].partition("\n")[0]
-                # Asked again after " Well.", it has no facts either.
-                helped = prompt.endswith(" So the answer is") and "A: Well." not in prompt
-                if name == "student" and mumbles(last, helped):
-                    return " Well."
-                said = "yes" if len(last) % 2 else "no"
-                return f" {said}" if helped else f" Well. So the answer is {said}"
+        return scripted.open(says, lambda prompt, option: float(len(prompt) % 7 + len(option)))
 
-            return scripted.open(says, lambda prompt, option: float(len(prompt) % 7 + len(option)))
-
-    points = tom.experiment(Lent(), tested=12)
+    lent = Lent(language, folder, Cells(tmp_path))
+    points = tom.experiment(lent, tested=12)
     budgets = [p.x for p in points if p.series == "utility"]
     assert budgets == list(tom.BUDGETS)
     assert {p.metric for p in points} == {"accuracy", "unparsed", "leaks"}
@@ -287,7 +283,7 @@ def test_experiment_end_to_end(shared, tmp_path):
         assert unparsed == np.mean([mumbles(item.question, helped=x == 1) for item in items])
     assert [p.value for p in points if p.metric == "leaks"] == [0.0]
     asked = len(calls)
-    assert tom.experiment(Lent(), tested=12) == points and len(calls) == asked
+    assert tom.experiment(lent, tested=12) == points and len(calls) == asked
 
 
 def test_a_task_without_its_files_is_one_line():
