@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import difflib
 import enum
+import importlib
 import inspect
 import json
 import math
@@ -67,6 +68,24 @@ def modules_that_define(function: str, folder: Path) -> list[str]:
     start = f"\ndef {function}("
     files = sorted(Path(folder).glob("*.py"))
     return [file.stem for file in files if start in "\n" + file.read_text(encoding="utf-8")]
+
+
+def definition(
+    function: str, package: str, name: str, kind: str, **how
+) -> tuple[Callable, "Options"]:
+    """A function of <package>/<name>.py, and the options that it takes.
+
+    Args:
+      kind: what the module is, for messages.
+      how: see Options.
+
+    Raises:
+      UserError: no such module; says which there are and the nearest.
+    """
+    folder = Path(importlib.import_module(package).__file__).parent
+    check_known(kind, name, modules_that_define(function, folder))
+    defined = getattr(importlib.import_module(f"{package}.{name}"), function)
+    return defined, Options(defined, f"{kind} {name}", **how)
 
 
 def passed_on_to(target: Callable) -> Callable:

@@ -13,7 +13,6 @@ above the table and under "warnings" in json.
 
 import dataclasses
 import functools
-import importlib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -24,7 +23,7 @@ import numpy as np
 import intervals
 from benchmarks.items import Item, Outcomes, check_items, grouped, with_images
 from intervals import Aggregate, Mean, Sample
-from options import Options, check_known, modules_that_define, passed_on_to
+from options import Options, definition, modules_that_define, passed_on_to
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,9 +228,8 @@ def find(name: str) -> tuple[Callable[..., Scores], Options]:
     Raises:
       UserError: no such benchmark; says which there are and the nearest.
     """
-    check_known("benchmark", name, available())
-    run = importlib.import_module(f"benchmarks.{name}").run
-    return run, Options(run, f"benchmark {name}", handed=1, section=f"--eval.{name}")
+    where = dict(handed=1, section=f"--eval.{name}")
+    return definition("run", "benchmarks", name, "benchmark", **where)
 
 
 def load(name: str, options: Mapping) -> Callable[..., Scores]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import importlib
 import inspect
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 from errors import UserError
 from losses import distillation
 from models.embeddings import Embeddings
-from options import Options, check_known, modules_that_define
+from options import Options, definition, modules_that_define
 from training.teacher import Policies, ema, external, frozen, none
 
 Batch = dict[str, jax.Array]
@@ -173,9 +172,7 @@ def find(name: str) -> tuple[Callable[..., Method], Options]:
     Raises:
       UserError: no such method; says which there are and the nearest.
     """
-    check_known("method", name, available())
-    make = importlib.import_module(f"methods.{name}").make
-    return make, Options(make, f"method {name}", section="config.method.options")
+    return definition("make", "methods", name, "method", section="config.method.options")
 
 
 def load(name: str, options: Mapping[str, Any]) -> Method:

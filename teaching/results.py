@@ -1,7 +1,6 @@
 """What an experiment measured: kept cell by cell, then means, paired differences, table, figure."""
 
 import dataclasses
-import importlib
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -13,9 +12,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from files import read_json, write_json
-from options import Options, check_known, modules_that_define
-
-_FOLDER = Path(__file__).parent
+from options import Options, definition
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,10 +53,8 @@ def find(paper: str) -> tuple[Callable[..., list[Point]], Options]:
     Raises:
       UserError: no such experiment; says which there are and the nearest.
     """
-    check_known("teaching experiment", paper, modules_that_define("experiment", _FOLDER))
-    experiment = importlib.import_module(f"teaching.{paper}").experiment
-    options = Options(experiment, f"teaching experiment {paper}", 1, "config.teach.options")
-    return experiment, options
+    where = dict(handed=1, section="config.teach.options")
+    return definition("experiment", "teaching", paper, "teaching experiment", **where)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
