@@ -90,6 +90,7 @@ class Run:
             **config.model,
             **experiment.fitted(tokenizer, _weights(config)),
             constrain=meshes.constraint(self.mesh),
+            by_part=meshes.by_part(self.mesh),
             shards=meshes.batch_shards(self.mesh),
         )
         fingerprint.check_shape(self.model.config, "config.model")

@@ -1,6 +1,7 @@
-"""Which attention runs: XLA's, which is anywhere, or cuDNN's, which never holds the weights of all
-pairs in memory (flash attention, arXiv 2205.14135) and needs an NVIDIA GPU and 16 bits."""
+"""Which attention runs: XLA's, which is anywhere, or one that never holds the weights of all pairs
+in memory (flash attention, arXiv 2205.14135): cuDNN's for NVIDIA GPUs, or ours for TPUs."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 
 from errors import UserError
 
-IMPLEMENTATIONS = ("auto", "xla", "cudnn")
+IMPLEMENTATIONS = ("auto", "xla", "cudnn", "pallas")
 _LARGEST_HEAD = 128  # of cuDNN's; it must be a multiple of 8
 
 
@@ -27,8 +28,11 @@ def of(compute, is_causal: bool = False) -> Callable:
     """
 
     def attend(query, key, value, mask=None):
+        implementation = choose(compute, query.shape[-1])
+        if implementation == "pallas" and query.shape == key.shape:
+            return by_part(compute, query, key, value, mask, is_causal)
         # cuDNN would want a mask as a number for every pair.
-        if mask is None and choose(compute, query.shape[-1]) == "cudnn":
+        if implementation == "cudnn" and mask is None:
             return even(query, key, value, is_causal, "cudnn", compute.constrain)
         return jax.nn.dot_product_attention(
             query, key, value, mask=mask, is_causal=is_causal, implementation="xla"
@@ -60,14 +64,36 @@ def even(query, key, value, is_causal: bool, implementation: str, constrain=lamb
     return out[:, :length]
 
 
+def by_part(compute, query, key, value, mask, is_causal: bool):
+    """Our kernel, of which each device runs what its rows and heads ask for."""
+    from models.fused_attention import fused_attention  # Pallas is slow to import
+
+    rows = len(query)
+    arrays = [query, key, value] + ([] if mask is None else [mask])
+    surplus = -rows % compute.shards
+    arrays = [jnp.pad(x, [(0, surplus)] + [(0, 0)] * 3) for x in arrays]
+    heads = ("batch", None, "heads", None)
+    names = [heads] * 3 + [("batch", None, None, None)] * (len(arrays) - 3)
+    attend = functools.partial(fused_attention, is_causal=is_causal)
+    return compute.by_part(attend, names, heads)(*arrays)[:rows]
+
+
 def choose(compute, head_dim: int = 8) -> str:
-    """'cudnn' or 'xla', on the devices that there are, for attention without a mask.
+    """'pallas', 'cudnn' or 'xla', on the devices that there are; cuDNN's takes no mask.
 
     Raises:
-      UserError: cuDNN's is asked for and cannot be.
+      UserError: one is asked for that cannot be.
     """
     if compute.attention == "xla":
         return "xla"
+    if compute.attention == "pallas":
+        device = jax.local_devices()[0]
+        if device.platform not in ("tpu", "cpu"):
+            raise UserError(
+                f"config.model.attention is 'pallas', but the devices are {device.device_kind}, "
+                "not TPUs: give auto or xla"
+            )
+        return "pallas"
     obstacle = _obstacle(compute.dtype, head_dim)
     if compute.attention == "cudnn" and obstacle:
         raise UserError(f"config.model.attention is 'cudnn', but {obstacle}: give auto or xla")
@@ -78,8 +104,13 @@ def describe(model) -> str:
     """What is in use, for people."""
     if not hasattr(model, "compute"):
         return "attention is the model's own"
-    if choose(model.compute) == "xla":
+    implementation = choose(model.compute)
+    if implementation == "xla":
         return "attention is XLA's"
+    if implementation == "pallas":
+        is_here = jax.local_devices()[0].platform == "tpu"
+        ours = "our kernel for TPUs" + ("" if is_here else " (interpreted on others)")
+        return f"attention is {ours}, and XLA's for frames that see others and for grouped heads"
     return "attention is cuDNN's, and XLA's for packed texts and for frames that see others"
 
 

@@ -163,6 +163,26 @@ def whole(tree):
     return parts.get(BASE, parts)
 
 
+def merged(kernel):
+    """A kernel, or a bias, whose last two axes are one."""
+    if isinstance(kernel, LowRank):
+        return kernel.replace(base=merged(kernel.base), b=merged(kernel.b))
+    if isinstance(kernel, Int8):
+        return kernel.replace(values=merged(kernel.values), scale=merged(kernel.scale))
+    return kernel.reshape(*kernel.shape[:-2], -1)
+
+
+def _inputs_merged(kernel):
+    """A kernel whose first two axes are one."""
+    if isinstance(kernel, LowRank) and kernel.inputs == 2 and not kernel.scale.ndim:
+        return kernel.replace(base=_inputs_merged(kernel.base), a=_inputs_merged(kernel.a))
+    if isinstance(kernel, Int8):
+        values, scale = _inputs_merged(kernel.values), _inputs_merged(kernel.scale)
+        return kernel.replace(values=values, scale=scale)
+    kernel = jnp.asarray(kernel)
+    return kernel.reshape(-1, *kernel.shape[2:])
+
+
 def promote_dtype(*arrays, dtype=None, inexact=True):
     """Flax's function of this name, in which what stands for an array goes on to."""
     leaves, structure = jax.tree.flatten(arrays)
@@ -178,10 +198,15 @@ def promote_dtype(*arrays, dtype=None, inexact=True):
 def dot_general(x, kernel, dimension_numbers, precision=None, **options):
     """jax.lax.dot_general for a kernel that may be LowRank or Int8."""
 
+    (axes, contracted), (batch, _) = dimension_numbers
+    if not batch and tuple(axes) == (x.ndim - 2, x.ndim - 1) and tuple(contracted) == (0, 1):
+        # Heads side by side: TPUs' tiles cut one axis of them all without remainder.
+        x, kernel, contracted = x.reshape(*x.shape[:-2], -1), _inputs_merged(kernel), (0,)
+        dimension_numbers = (((x.ndim - 1,), contracted), ((), ()))
+
     def dot(x, kernel, numbers=dimension_numbers):
         return jax.lax.dot_general(x, kernel, numbers, precision, **options)
 
-    (_, contracted), (batch, _) = dimension_numbers
     inputs = len(contracted)
     first = not batch and tuple(contracted) == tuple(range(inputs))
     if isinstance(kernel, LowRank) and first and not kernel.scale.ndim and kernel.inputs == inputs:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from models.parameters import Dense, DenseGeneral
+from models.parameters import Dense, DenseGeneral, dot_general, merged, promote_dtype
 
 ACTIVATIONS = {
     "gelu": lambda x: nn.gelu(x, approximate=False),
@@ -105,6 +105,8 @@ class Compute:
       unroll_layers: unroll the scan over layers (slower to compile; see docs/performance.md).
       attention: whose, a name of models.attention.IMPLEMENTATIONS.
       constrain: (activation, logical axis names) -> activation; lays it out on a mesh.
+      by_part: (function, axis names of each argument, those of the result) -> the function whose
+        parts the devices of a mesh compute alone.
       shards: parts that the axis called batch is laid out in.
       frozen_layers: path of a stack of layers -> how many of the first learn nothing at all: their
         gradients are not computed.
@@ -115,6 +117,7 @@ class Compute:
     unroll_layers: bool = False
     attention: str = "auto"
     constrain: Callable = lambda x, names: x
+    by_part: Callable = lambda function, names, result: function
     shards: int = 1
     frozen_layers: Callable[[str], int] = lambda stack: 0
 
@@ -197,6 +200,22 @@ def mlp(x, shape, compute):
     )(x)
 
 
+class QKV(nn.Module):
+    """[N, L, width] -> queries, keys and values [N, L, 3, width], heads side by side."""
+
+    shape: VisionConfig | TextConfig
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x):
+        width, heads = self.shape.width, self.shape.heads
+        sizes, names = (3, heads, width // heads), ("qkv", "heads", "head_dim")
+        kernel = self.param("kernel", normal(width**-0.5, "embed", *names), (width, *sizes))
+        bias = self.param("bias", zeros(*names), sizes)
+        x, kernel, bias = promote_dtype(x, merged(kernel), merged(bias), dtype=self.dtype)
+        return dot_general(x, kernel, (((2,), (0,)), ((), ()))) + bias
+
+
 class Attention(nn.Module):
     """Multi-head self-attention over [N, L, width].
 
@@ -210,15 +229,10 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(self, x, mask=None):
         width, heads = self.shape.width, self.shape.heads
-        qkv = DenseGeneral(
-            (3, heads, width // heads),
-            dtype=self.compute.dtype,
-            kernel_init=normal(width**-0.5, "embed", "qkv", "heads", "head_dim"),
-            bias_init=zeros("qkv", "heads", "head_dim"),
-            name="qkv",
-        )(x)
-        qkv = self.compute.constrain(qkv, ("batch", None, None, "heads", None))
-        x = self.attend(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], mask=mask)
+        qkv = QKV(self.shape, self.compute.dtype, name="qkv")(x)
+        qkv = self.compute.constrain(qkv, ("batch", None, None, "heads"))
+        split = (*x.shape[:2], heads, width // heads)
+        x = self.attend(*(part.reshape(split) for part in jnp.split(qkv, 3, axis=2)), mask=mask)
         return attention_out(self.shape, self.compute.dtype)(x)
 
 

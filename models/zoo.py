@@ -237,6 +237,7 @@ def build(
     unroll_layers: bool = False,
     attention: str = "auto",
     constrain: Callable = lambda x, names: x,
+    by_part: Callable = lambda function, names, result: function,
     shards: int = 1,
     pretrained: CLIPConfig | LlamaConfig | None = None,
     **options,
@@ -248,8 +249,8 @@ def build(
       vocab_size, eos_token_id: of the tokenizer.
       dtype: of the computation; 'auto' is float32 on CPU, bfloat16 elsewhere.
       remat: a name of REMAT_POLICIES.
-      attention: auto, xla or cudnn, see models/attention.py.
-      unroll_layers, constrain, shards: see Compute.
+      attention: auto, xla, cudnn or pallas, see models/attention.py.
+      unroll_layers, constrain, by_part, shards: see Compute.
       pretrained: the shape of the weights that the run starts from, if there are any.
       options: see configure(), that of the model's file where it has one.
 
@@ -262,7 +263,9 @@ def build(
     if name not in _forks():
         ids["pretrained"] = pretrained
     config = shape_of(**ids, **takes.arguments(options))
-    model = make(config, compute(dtype, remat, unroll_layers, attention, constrain, shards))
+    model = make(
+        config, compute(dtype, remat, unroll_layers, attention, constrain, by_part, shards)
+    )
     if isinstance(model, VideoCLIP):
         return model.clone(residual_heads=options["video"]["residual_heads"])
     return model
@@ -302,6 +305,7 @@ def compute(
     unroll_layers: bool = False,
     attention: str = "auto",
     constrain: Callable = lambda x, names: x,
+    by_part: Callable = lambda function, names, result: function,
     shards: int = 1,
 ) -> Compute:
     """How a model is run; the arguments are those of build()."""
@@ -316,4 +320,4 @@ def compute(
         raise UserError(
             f"config.model.attention is '{attention}'; there are: {', '.join(IMPLEMENTATIONS)}"
         )
-    return Compute(jnp.dtype(dtype), remat, unroll_layers, attention, constrain, shards)
+    return Compute(jnp.dtype(dtype), remat, unroll_layers, attention, constrain, by_part, shards)

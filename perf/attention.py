@@ -3,11 +3,12 @@
     python -m perf.attention [--chip=v5e:2x4] [--rows=512] [--remat=dots_no_batch]
 
 A chip's share of DeGLA (ViT-B/32, batch 4,096 on 8 chips, texts packed into a fifth of their rows):
-both towers' blocks, a student's gradient and a teacher's pass. Once with XLA's attention, and once
-with the sum of query, key and value in its place, which reads and writes what a fused kernel would.
+both towers' blocks, a student's gradient and a teacher's pass. With XLA's attention, with our
+kernel (config.model.attention=pallas), and with the sum of query, key and value in its place.
 """
 
 import argparse
+import dataclasses
 import functools
 
 import jax
@@ -18,7 +19,7 @@ from models import attention, zoo
 from models.transformer import Compute, TextConfig, Transformer, VisionConfig
 from planning import cost, plan
 
-KINDS = ("XLA's", "none")
+KINDS = ("xla", "pallas", "none")
 
 
 def cost_of(
@@ -31,7 +32,8 @@ def cost_of(
       rows: of images, or of packed texts.
     """
     compute, is_text = Compute(dtype=jnp.bfloat16, remat=remat), isinstance(shape, TextConfig)
-    attend = attention.of(compute, is_text) if kind == KINDS[0] else _sum
+    own = attention.of(dataclasses.replace(compute, attention=kind), is_text)
+    attend = _sum if kind == "none" else own
     model = Transformer(shape, attend, compute)
     here = functools.partial(
         jax.ShapeDtypeStruct, sharding=jax.sharding.SingleDeviceSharding(device)

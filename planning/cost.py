@@ -35,6 +35,8 @@ _FREE = {
 _FREE_CALLS = re.compile(
     'custom_call_target="(AllocateBuffer|ConcatBitcast|AssumeGather|GatherScatter)'
 )
+# What a kernel says of itself, for nobody can read its products.
+_KERNEL_FLOPS = re.compile(r'"cost_estimate":\{"flops":"?(\d+)')
 # Products of float32 at this precision are so many of bfloat16 on a matrix unit.
 _PASSES = {"highest": 6, "high": 3}
 
@@ -104,7 +106,10 @@ def cost_of(text: str, devices: int) -> Cost:
 
 
 def product_flops(instruction: Instruction, computation: Computation) -> int:
-    """Of one matrix product or convolution, a multiplication and an addition each; else 0."""
+    """Of a matrix product, a convolution or a kernel, multiplications and additions; else 0."""
+    if instruction.opcode == "custom-call":
+        match = _KERNEL_FLOPS.search(instruction.rest)
+        return int(match[1]) if match else 0
     if instruction.opcode not in ("dot", "convolution"):
         return 0
     left, right = (operand.arrays[0] for operand in computation.operands(instruction))
@@ -289,8 +294,8 @@ def _jaxpr_flops(jaxpr) -> int:
     total = 0
     for equation in jaxpr.eqns:
         primitive, parameters = equation.primitive.name, equation.params
-        inside = sum(map(_jaxpr_flops, core.jaxprs_in_params(parameters)))
-        total += inside * parameters["length"] if primitive == "scan" else inside
+        inside = [_jaxpr_flops(jaxpr) for jaxpr in core.jaxprs_in_params(parameters)]
+        total += _times(equation) * (max if primitive == "cond" else sum)(inside or [0])
         if primitive == "dot_general":
             (contracted, _), _ = parameters["dimension_numbers"]
             left = equation.invars[0].aval.shape
@@ -300,3 +305,10 @@ def _jaxpr_flops(jaxpr) -> int:
             per_output = kernel.size // kernel.shape[numbers.rhs_spec[0]]
             total += 2 * equation.outvars[0].aval.size * per_output
     return total
+
+
+def _times(equation) -> int:
+    """How often what is inside runs."""
+    if equation.primitive.name == "pallas_call":
+        return math.prod(equation.params["grid_mapping"].grid)
+    return equation.params["length"] if equation.primitive.name == "scan" else 1

@@ -78,7 +78,8 @@ def make_plan(
     say(report.setup(run, course, setup.assumed))
     say(report.memory_heading(target.chip))
     # Nothing computed twice: what the step needs, whatever it is given to save memory.
-    plain = setup.run(target.devices, {"model.remat": "none", "microbatches": 1})
+    once = {"model.remat": "none", "model.attention": "xla", "microbatches": 1}
+    plain = setup.run(target.devices, once)
     needed, plain_shapes = plain.course(_STEPS, 1), setup.batch_shapes(plain)
     batches, devices = [], len(target.devices)
     threads = (os.cpu_count() or 2) // 2

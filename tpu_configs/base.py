@@ -41,7 +41,8 @@ def get_config() -> ConfigDict:
     # weights, docs/performance.md).
     model.remat = "dots_no_batch"
     model.unroll_layers = False  # no loop over the layers; slower to compile
-    model.attention = "auto"  # xla or cudnn (NVIDIA GPUs, 16 bits); auto: cudnn where it can be
+    # xla, cudnn (NVIDIA GPUs, 16 bits) or pallas (TPUs); auto: cudnn where it can be, else xla
+    model.attention = "auto"
     model.logit_scale_init = placeholder(float)  # logarithm; the shape's own where None
     model.logit_bias_init = placeholder(float)  # SigLIP's bias; None for a model without one
     model.video = video = ConfigDict()  # how a model of video sees its frames, models/video.py

@@ -5,7 +5,7 @@ A name that is not in the table is an error: nothing is replicated by accident.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -124,6 +124,20 @@ def constraint(mesh: Mesh) -> Callable[[jax.Array, tuple], jax.Array]:
         return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, partition_spec(names)))
 
     return constrain
+
+
+def by_part(mesh: Mesh) -> Callable[[Callable, Sequence[tuple], tuple], Callable]:
+    """The function that models call to have each device compute its part of something alone:
+    (function, axis names of each argument, axis names of the result) -> function."""
+
+    def part(function, names, result):
+        specs = tuple(map(partition_spec, names))
+        # Pallas' calls do not say along which axes of a mesh their results vary.
+        return jax.shard_map(
+            function, mesh=mesh, in_specs=specs, out_specs=partition_spec(result), check_vma=False
+        )
+
+    return part
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

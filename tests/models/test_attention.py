@@ -23,7 +23,9 @@ CUDNN = Compute(jnp.bfloat16, attention="cudnn")
 def devices(monkeypatch, platform="cuda 12090", capability="9.0", kind="H100"):
     """As if these were the machine's; nothing can run on them."""
     client = SimpleNamespace(platform_version=platform)
-    device = SimpleNamespace(client=client, compute_capability=capability, device_kind=kind)
+    device = SimpleNamespace(
+        client=client, compute_capability=capability, device_kind=kind, platform="gpu"
+    )
     monkeypatch.setattr(attention.jax, "local_devices", lambda: [device])
 
 
@@ -58,7 +60,7 @@ def test_cudnn_without_a_gpu_is_one_error_before_anything_is_computed():
     model = zoo.build("tiny", vocab_size=300, eos_token_id=299, attention="cudnn")
     with pytest.raises(UserError, match="config.model.attention is 'cudnn', but .*not NVIDIA GPUs"):
         jax.eval_shape(functools.partial(init_params, model), jax.random.key(0))
-    with pytest.raises(UserError, match="is 'flash'; there are: auto, xla, cudnn"):
+    with pytest.raises(UserError, match="is 'flash'; there are: auto, xla, cudnn, pallas"):
         zoo.build("tiny", vocab_size=300, eos_token_id=299, attention="flash")
 
 
