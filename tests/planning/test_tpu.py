@@ -15,10 +15,15 @@ pytestmark = [pytest.mark.tpu, pytest.mark.slow]
 @pytest.fixture(scope="module", params=["v5e:2x4", "v5p:2x2x2"])
 def planned(request):
     """One shape of batch, on eight chips."""
+    return plan_of(plan.open_target(request.param), "xla")
+
+
+def plan_of(target, attention):
     config = small_config(**{"data.text_rows": (1.0,), "mesh.fsdp": 8})
+    config.model.attention = attention
     for tower in ("vision", "text"):  # wide enough that padding is a small part
         config.model.overrides[tower].update(width=256, mlp_width=512)
-    return plan.make_plan(absent.set_up(config, 3), plan.open_target(request.param))
+    return plan.make_plan(absent.set_up(config, 3), target)
 
 
 def test_the_state_takes_what_its_layout_says(planned):
@@ -50,6 +55,20 @@ def test_products_and_collectives_of_loops_are_counted(planned):
     kinds = batch.cost.sent()
     assert kinds["all-gather"] > 0 and kinds.keys() & {"reduce-scatter", "all-reduce"}
     assert batch.cost.traffic > batch.step.memory.arguments / 2
+
+
+def test_our_attention_hides_no_products(planned):
+    """It makes a fifth one of L^2 width on a student's way back."""
+    ours = plan_of(planned.target, "pallas")
+    (xlas,), (batch,) = planned.batches, ours.batches
+    assert batch.needed == xlas.needed
+    config, rows = ours.run.model.config, 32 / 8
+    towers = [(config.vision, rows), (config.text, rows)]
+    again = sum(2 * n * t.positions**2 * t.width * t.layers for t, n in towers)
+    assert batch.cost.flops - xlas.cost.flops == pytest.approx(again, rel=0.01)
+    if batch.is_own:
+        calls = batch.step.compiled.as_text().count('custom_call_target="tpu_custom_call"')
+        assert calls == 2 * 3  # of either tower: student forwards and backwards, teacher
 
 
 def test_what_does_not_fit_is_told_by_the_compiler(monkeypatch, capsys):
