@@ -28,7 +28,15 @@ NAMES = sorted(p.stem for p in METHODS_DIR.glob("[!_]*.py") if p.stem != "base")
 FIELDS = ("image", "text", "negatives", "negatives_valid", "video", "label", "class_text")
 FIELDS += ("tokens", "completion", "preferred")
 
-pytestmark = pytest.mark.usefixtures("strict_ranks")
+pytestmark = pytest.mark.usefixtures("strict_ranks", "light_compiler")
+
+
+@pytest.fixture(scope="module")
+def light_compiler():
+    """What is promised is of the mathematics: that the programs are fast costs a third more."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 # Each as it is and, where it can be, under a teacher.
@@ -66,9 +74,15 @@ def run(method, step, state, first, steps):
 
 
 @functools.cache
+def first(method):
+    """The state before the first step, where a restored one lies, too: else jit compiles again."""
+    return jax.device_put(small.make_state(method, TX), jax.devices()[0])
+
+
+@functools.cache
 def trained(method):
     """A state whose teacher and carry have left their initial values."""
-    return run(method, jitted(method), small.make_state(method, TX), 0, 2)[0]
+    return run(method, jitted(method), first(method), 0, 2)[0]
 
 
 def assert_close(a, b):
@@ -81,23 +95,32 @@ def assert_identical(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
+@functools.cache
+def gradient_of(method):
+    """The compiled (state, batch) -> what value_and_gradient() returns."""
+    embed = small.embedder(method)
+
+    def gradient(state, batch):
+        teacher = each(
+            method.teacher,
+            lambda policy, params: None if params is None else embed(params, batch),
+            state.teachers(method),
+        )
+
+        def loss(student, teacher):
+            value, metrics, carry = method.loss(student, teacher, batch, state.carry)
+            return value, (metrics, carry)
+
+        both = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True, allow_int=True)
+        value, gradients = both(embed(state.params, batch), teacher)
+        return value, small.differentiable(gradients)
+
+    return jax.jit(gradient)
+
+
 def value_and_gradient(method, state, batch):
     """The loss, its metrics and next carry, and the gradient to student and teacher embeddings."""
-    embed = jax.jit(small.embedder(method))
-    student = embed(state.params, batch)
-    teacher = each(
-        method.teacher,
-        lambda policy, params: None if params is None else embed(params, batch),
-        state.teachers(method),
-    )
-
-    def loss(student, teacher):
-        value, metrics, carry = method.loss(student, teacher, batch, state.carry)
-        return value, (metrics, carry)
-
-    gradient = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True, allow_int=True)
-    value, gradients = jax.jit(gradient)(student, teacher)
-    return value, small.differentiable(gradients)
+    return gradient_of(method)(state, batch)
 
 
 def test_all_methods_are_found():
@@ -135,9 +158,8 @@ def test_carry_keeps_its_structure_shapes_and_dtypes(method):
 
 
 def test_compiles_once(method):
-    step = jax.jit(make_step(method))
-    run(method, step, jax.jit(lambda: small.make_state(method, TX))(), 0, 3)
-    assert step._cache_size() == 1
+    run(method, jitted(method), first(method), 0, 3)
+    assert jitted(method)._cache_size() == 1
 
 
 def test_jit_equals_eager(method):
@@ -205,7 +227,7 @@ def losses(method, step, state, put=lambda batch: batch, steps=5):
 
 @functools.cache
 def losses_of_one_device(method):
-    return losses(method, jitted(method), small.make_state(method, TX))[0]
+    return losses(method, jitted(method), first(method))[0]
 
 
 SIZES = (1, 2, 4, 8)
@@ -233,7 +255,7 @@ def test_losses_are_the_same_on_every_mesh(method, sizes):
 
 def test_interrupted_equals_uninterrupted_bit_for_bit(method, tmp_path):
     step = jitted(method)
-    start = small.make_state(method, TX)
+    start = first(method)
     whole, whole_metrics = run(method, step, start, 0, 6)
     half, _ = run(method, step, start, 0, 3)
     with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
