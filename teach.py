@@ -82,7 +82,7 @@ class Lend:
     def usefulness(
         self, student: ClipStudent, drafts: Sequence[Negative], preferred: Sequence[Negative]
     ) -> np.ndarray:
-        """How useful negatives in the world are to a student, [n], see teaching/usefulness.py.
+        """How useful negatives in the world are to a student, [n, 2], see teaching/usefulness.py.
 
         Args:
           drafts, preferred: an image is named by its number in world().

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.stats import spearmanr
 
 from errors import UserError, one_line_errors
 from files import write_table
@@ -26,7 +27,9 @@ from teaching.base import Record, accuracy, check_enough, rng_of
 from teaching.results import Point
 
 CONTEXT = 7  # other captions in the batch of a draft's step
-PREFERENCE = 64  # captions of the preference set
+# Captions of the preference set, and of these in memory at once. Each pulls at its own things: only
+# many of them agree on what is of use to others, too (docs/teaching.md).
+PREFERENCE, PART = 2048, 64
 
 Loss = Callable[[Any, Any], jax.Array]  # (params, batch) -> []
 
@@ -38,30 +41,33 @@ def usefulness(
     batches: Iterable[tuple[Any, Any]],
     learns: Callable[[tuple], bool] = lambda path: True,
 ) -> np.ndarray:
-    """How much a step on each batch lowers the preference loss, per unit of learning rate, [n].
+    """How much a step on each batch lowers the preference loss, per unit of learning rate, [n, ..].
 
     To first order: <gradient on the batch, gradient of the preference loss>, over the parameters
     that are taken to learn.
 
     Args:
       train_loss: of a batch that holds the draft.
+      preference_loss: one or, as an array, several; the result has its shape after n.
       batches: of each draft a batch with it and the one without, whose own use is subtracted, or
         None; all of one shape.
       learns: path of a parameter -> whether it counts.
     """
-    wanted = _masked(jax.jit(jax.grad(preference_loss))(params), learns)
+    wanted = _masked(jax.jit(jax.jacrev(preference_loss))(params), learns)
 
     @jax.jit
     def dot(params, batch, wanted):
-        # The product with a gradient that nobody has to hold.
-        return jax.jvp(lambda p: train_loss(p, batch), (params,), (wanted,))[1]
+        gradient = jax.grad(train_loss)(params, batch)
+        products = jax.tree.map(lambda w, g: jnp.tensordot(w, g, g.ndim), wanted, gradient)
+        return jax.tree.reduce(jnp.add, products)
 
     useful, last, base = [], None, 0.0
     for batch, without in batches:
         # Drafts of one caption that follow each other share the batch without them.
         if without is not last:
-            last, base = without, float(dot(params, without, wanted)) if without else 0.0
-        useful.append(float(dot(params, batch, wanted)) - base)
+            last = without
+            base = np.asarray(dot(params, without, wanted)) if without else 0.0
+        useful.append(np.asarray(dot(params, batch, wanted)) - base)
     return np.array(useful)
 
 
@@ -123,12 +129,22 @@ def sibling_pairs(
 
 
 def preference_of(embed: Callable, batch: Any) -> Callable[[Any], jax.Array]:
-    """The loss of images over their captions and own negatives, as a function of parameters."""
+    """The loss of images over their captions and own negatives, as a function of parameters.
+
+    A batch of more than PART samples is gone through in parts; what would fill none is left out.
+    """
+    n = len(batch["text"])
+    size = min(n, PART)
+    parts = jax.tree.map(lambda x: x[: n - n % size].reshape(n // size, size, *x.shape[1:]), batch)
 
     def loss(params):
-        e = embed(params, batch)
-        valid = batch["negatives_valid"]
-        return grounded.image_grounded(e.image, e.text, e.negatives, valid, e.logit_scale)
+        @jax.checkpoint
+        def of_part(part):
+            e = embed(params, part)
+            valid = part["negatives_valid"]
+            return grounded.image_grounded(e.image, e.text, e.negatives, valid, e.logit_scale)
+
+        return jax.lax.map(of_part, parts).mean()
 
     return loss
 
@@ -146,6 +162,14 @@ def training_of(embed: Callable, method, start: Any) -> Callable[[Any, Any], jax
 def held_out(negatives: Sequence[Negative], share: int = 5) -> list[bool]:
     """Whether a negative's image is of the preference set: one image in `share`, by hash."""
     return [zlib.crc32(negative.image.encode()) % share == 0 for negative in negatives]
+
+
+def one_each(negatives: Sequence[Negative]) -> list[Negative]:
+    """A negative of each caption, any of its types, by hash."""
+    captions: dict[tuple, list[Negative]] = {}
+    for each in negatives:
+        captions.setdefault((each.image, each.caption), []).append(each)
+    return [group[zlib.crc32(key[1].encode()) % len(group)] for key, group in captions.items()]
 
 
 def draft_batches(
@@ -178,7 +202,7 @@ def draft_batches(
 
 
 def score(model: str, negatives: Sequence[Negative], images: Path, step: int | None = None):
-    """(drafts, the usefulness of each, how many captions the preference set holds).
+    """(drafts, the usefulness of each [n, 2], how many captions the preference set holds).
 
     Raises:
       UserError: too few images for a preference set and a context beside it.
@@ -190,10 +214,10 @@ def score(model: str, negatives: Sequence[Negative], images: Path, step: int | N
 
     kept = held_out(negatives)
     apart = [n for n, k in zip(negatives, kept, strict=True) if k]
-    preferred = list({(n.image, n.caption): n for n in apart}.values())
+    preferred = one_each(apart)[:PREFERENCE]
     drafts = [n for n, k in zip(negatives, kept, strict=True) if not k]
     context = list({n.image: n for n in drafts}.values())[:CONTEXT]
-    if not preferred or len(context) < 2 or not drafts:
+    if len(preferred) < 2 or len(context) < 2 or not drafts:
         raise UserError(f"{len(negatives)} negatives of too few images for a preference set")
     source, _ = find_model(model, step)
     if source.tokenizer is None:
@@ -206,15 +230,29 @@ def score(model: str, negatives: Sequence[Negative], images: Path, step: int | N
     def load(name):
         return np.asarray(load_image(Path(images, name)))
 
-    preferred, method = preferred[:PREFERENCE], methods.load("degla", {})
-    useful = of_drafts(network, params, method, tokenizer, load, drafts, context, preferred)
+    useful = of_drafts(
+        network, params, methods.load("degla", {}), tokenizer, load, drafts, context, preferred
+    )
     return drafts, useful, len(preferred)
+
+
+def blocks(path: tuple) -> bool:
+    """Whether a parameter is other than an embedding: those answer for single words and places."""
+    return not any("embedding" in name for name in path)
+
+
+def agreement(useful: np.ndarray) -> float:
+    """Spearman's correlation of the rankings by the two halves of a preference set; useful [n, 2].
+
+    By Spearman and Brown the ranking by both agrees with another set's as 2r / (1 + r).
+    """
+    return float(spearmanr(useful[:, 0], useful[:, 1]).statistic)
 
 
 def of_drafts(
     network, params, method, tokenizer, load: Callable, drafts, context, preferred
 ) -> np.ndarray:
-    """The usefulness of drafts to a CLIP under a method, [n].
+    """The usefulness of drafts to a CLIP under a method, by each half of a preference set, [n, 2].
 
     Args:
       load: name of an image -> uint8 [H, W, 3].
@@ -233,21 +271,31 @@ def of_drafts(
     def encode(texts):
         return tokenizer.encode(texts, length)[0]
 
-    batch = {
-        "image": np.stack([load(each.image) for each in preferred]),
-        "text": encode([each.caption for each in preferred]),
-        "negatives": encode([each.text for each in preferred])[:, None],
-        "negatives_valid": np.ones((len(preferred), 1), bool),
-    }
+    def preference(chosen):
+        batch = {
+            "image": np.stack([load(each.image) for each in chosen]),
+            "text": encode([each.caption for each in chosen]),
+            "negatives": encode([each.text for each in chosen])[:, None],
+            "negatives_valid": np.ones((len(chosen), 1), bool),
+        }
+        return preference_of(embed, batch)
+
     embed = embedder(network, method.needs)
-    train, preference = training_of(embed, method, params), preference_of(embed, batch)
-    return usefulness(train, preference, params, draft_batches(drafts, context, load, encode))
+    halves = [preference(preferred[0::2]), preference(preferred[1::2])]
+    batches = draft_batches(drafts, context, load, encode)
+    return usefulness(
+        training_of(embed, method, params),
+        lambda p: jnp.stack([half(p) for half in halves]),
+        params,
+        batches,
+        blocks,
+    )
 
 
 def experiment(
     lend,
-    drafts: Annotated[int, Within(2)] = 384,
-    preferred: Count = PREFERENCE,
+    drafts: Annotated[int, Within(2)] = 1280,
+    preferred: Annotated[int, Within(2)] = PREFERENCE,
     tested: Count = 100,
 ) -> list[Point]:
     """Does the more useful half of a set of negatives teach more than a random half? In the world.
@@ -260,7 +308,8 @@ def experiment(
 
     Returns:
       At share .5 of the drafts, best, random and worst half, and at 1 all: composition (mean over
-      types and splits) and retention, all after as many steps.
+      types and splits) and retention, all after as many steps; and how far the two halves of the
+      preference set agree on the ranking.
     """
     world = lend.world(num_negatives=1)
     check_enough("captions, drafts and preferred", drafts + preferred, len(world))
@@ -271,8 +320,9 @@ def experiment(
         record = world[i]
         written.append(Negative(str(i), record["captions"][0], record["negatives"][0]))
     apart, offered = written[:preferred], written[preferred:]
-    useful = lend.cells.once("useful", lambda: lend.usefulness(student, offered, apart).tolist())
-    ranked = np.argsort(-np.array(useful), kind="stable")
+    cell = lend.cells.once("useful", lambda: lend.usefulness(student, offered, apart).tolist())
+    useful = np.array(cell)
+    ranked = np.argsort(-useful.mean(axis=1), kind="stable")
     at_random, half = rng_of(lend.seed, 0, "half").permutation(drafts), drafts // 2
 
     def taught(chosen: Sequence[int]) -> dict[str, float]:
@@ -284,7 +334,7 @@ def experiment(
         composition = float(np.mean(list(accuracy(learnt.answer(items)).values())))
         return {"composition": composition, "retention": lend.retention(learnt)}
 
-    points = []
+    points = [Point("best", 0.5, "agreement of halves", agreement(useful))]
     for name, chosen, share in (
         ("best", ranked[:half], 0.5),
         ("random", at_random[:half], 0.5),
@@ -311,12 +361,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
     negatives = read_negatives(options.negatives)
-    drafts, useful, size = score(options.workdir, negatives, options.images, options.step)
+    drafts, by_half, size = score(options.workdir, negatives, options.images, options.step)
+    useful = by_half.mean(axis=1)
     order = np.argsort(-useful, kind="stable")
     rows = [(drafts[i].image, drafts[i].caption, drafts[i].text, f"{useful[i]:.6g}") for i in order]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     write_table(options.out, ("image", "caption", "negative", "usefulness"), rows)
     print(
         f"{options.out}: {len(drafts)} negatives, {np.mean(useful > 0):.0%} of them useful on a "
-        f"preference set of {size} captions, whose images are left out"
+        f"preference set of {size} captions, whose images are left out; its halves agree on the "
+        f"ranking by {agreement(by_half):.2f} (Spearman; near 0 it is chance: give more images)"
     )

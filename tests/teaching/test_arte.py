@@ -3,8 +3,10 @@
 import csv
 import dataclasses
 import json
+from collections import Counter
 from types import SimpleNamespace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -274,6 +276,49 @@ def test_only_what_learns_counts(tiny):
     whole = usefulness.usefulness(train, preference, params, alone(batches))
     np.testing.assert_allclose(parts[0] + parts[1], whole, rtol=1e-4, atol=1e-6)
     assert np.abs(parts[0]).max() > 0
+
+
+def test_two_preference_losses_are_two_columns(tiny):
+    train, preference, params, batches, without = tiny
+    other = usefulness.preference_of(embed, Tiny(np.random.default_rng(1)).batch(16))
+    pairs = [(batch, without) for batch in batches[:5]]
+    both = usefulness.usefulness(
+        train, lambda p: jnp.stack([preference(p), other(p)]), params, pairs
+    )
+    each = [usefulness.usefulness(train, loss, params, pairs) for loss in (preference, other)]
+    np.testing.assert_allclose(both, np.stack(each, axis=1), rtol=1e-4, atol=1e-6)
+
+
+def test_a_preference_set_in_parts_is_the_mean_of_them(monkeypatch):
+    clip = Tiny(np.random.default_rng(2))
+    params, batch = clip.params(), clip.batch(11)
+    monkeypatch.setattr(usefulness, "PART", 4)
+    parts = [jax.tree.map(lambda x, i=i: x[i : i + 4], batch) for i in (0, 4)]  # 3 fill no part
+    each = [usefulness.preference_of(embed, part) for part in parts]
+    whole = usefulness.preference_of(embed, batch)
+    assert whole(params) == pytest.approx(float(each[0](params) + each[1](params)) / 2, rel=1e-6)
+    wanted = jax.tree.map(lambda a, b: (a + b) / 2, *(jax.grad(e)(params) for e in each))
+    for a, b in zip(*map(jax.tree.leaves, (jax.grad(whole)(params), wanted)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_halves_agree_where_the_ranking_is_no_accident():
+    useful = np.random.default_rng(0).normal(size=(2000, 1))
+    noise = np.random.default_rng(1).normal(size=(2000, 2))
+    assert abs(usefulness.agreement(noise)) < 0.1
+    # Pearson's r of a signal with as much noise is 1/2; of ranks it is 6/pi asin(1/4).
+    expected = 6 / np.pi * np.arcsin(0.25)
+    assert usefulness.agreement(useful + noise) == pytest.approx(expected, abs=0.05)
+    assert usefulness.agreement(useful + 0 * noise) == pytest.approx(1.0)
+
+
+def test_a_preference_set_has_every_type():
+    kinds = [f"type {i}" for i in range(5)]
+    negatives = [Negative(f"{i}.jpg", f"caption {i}", kind) for i in range(100) for kind in kinds]
+    chosen = usefulness.one_each(negatives)
+    assert [each.caption for each in chosen] == [f"caption {i}" for i in range(100)]
+    counts = Counter(each.text for each in chosen)
+    assert sorted(counts) == kinds and min(counts.values()) >= 8
 
 
 def test_sibling_pairs_pass_the_checks():

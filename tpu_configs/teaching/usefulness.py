@@ -10,12 +10,12 @@ from tpu_configs import base
 
 def get_config() -> ConfigDict:
     config = base.get_teaching_config()
-    config.batch_size, config.total_steps, config.optimizer.warmup_steps = 32, 24, 6
+    config.batch_size, config.total_steps, config.optimizer.warmup_steps = 32, 200, 20
     config.method.name = "degla"
-    config.optimizer.learning_rate = 3e-4
+    config.optimizer.learning_rate = 1e-3
     config.data.num_negatives = 1
     config.teach.paper = "usefulness"
-    config.teach.options = ConfigDict(dict(drafts=384, preferred=64, tested=100))
+    config.teach.options = ConfigDict(dict(drafts=1280, preferred=2048, tested=100))
     config.teach.baseline = "random"
     config.teach.x_label = "share of the negatives"
     return config
