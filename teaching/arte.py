@@ -21,7 +21,7 @@ from errors import UserError
 from language.base import LanguageModel
 from teaching import irt
 from teaching.base import Item, Record, Student, Task
-from teaching.usefulness import main
+from teaching.score import main
 
 DRAFTS = 250
 RATIONALES = 4

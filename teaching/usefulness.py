@@ -5,11 +5,10 @@ set. It stands in for a training run of its own on each negative. The experiment
 more useful half of negatives teaches more than a random half.
 """
 
-import argparse
+import dataclasses
 import functools
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import jax
@@ -17,12 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import spearmanr
 
-from errors import UserError, one_line_errors
-from files import write_table
 from losses import grounded
-from options import Count, Within
-from paths import disk_argument
-from teaching.audit import Negative, read_negatives
+from options import Count, Share, Within
+from teaching.audit import Negative
 from teaching.base import Record, accuracy, check_enough, rng_of
 from teaching.results import Point
 
@@ -201,41 +197,6 @@ def draft_batches(
         yield without | {"negatives": ids, "negatives_valid": valid}, without
 
 
-def score(model: str, negatives: Sequence[Negative], images: Path, step: int | None = None):
-    """(drafts, the usefulness of each [n, 2], how many captions the preference set holds).
-
-    Raises:
-      UserError: too few images for a preference set and a context beside it.
-    """
-    from data.tokenizer import load_tokenizer
-    from encoders.models import find_model, image_loader, restore
-    from methods import base as methods
-    from training import mesh as meshes
-
-    kept = held_out(negatives)
-    apart = [n for n, k in zip(negatives, kept, strict=True) if k]
-    preferred = one_each(apart)[:PREFERENCE]
-    drafts = [n for n, k in zip(negatives, kept, strict=True) if not k]
-    context = list({n.image: n for n in drafts}.values())[:CONTEXT]
-    if len(preferred) < 2 or len(context) < 2 or not drafts:
-        raise UserError(f"{len(negatives)} negatives of too few images for a preference set")
-    source, _ = find_model(model, step)
-    if source.tokenizer is None:
-        raise UserError(f"{model} brings no tokenizer")
-    # Drafts are scored one at a time: there is nothing to spread over devices.
-    tokenizer, mesh = load_tokenizer(source.tokenizer), meshes.make_mesh(devices=jax.devices()[:1])
-    network, params = restore(source, mesh, tokenizer)
-    load_image = image_loader(network.config.vision)
-
-    def load(name):
-        return np.asarray(load_image(Path(images, name)))
-
-    useful = of_drafts(
-        network, params, methods.load("degla", {}), tokenizer, load, drafts, context, preferred
-    )
-    return drafts, useful, len(preferred)
-
-
 def blocks(path: tuple) -> bool:
     """Whether a parameter is other than an embedding: those answer for single words and places."""
     return not any("embedding" in name for name in path)
@@ -296,43 +257,57 @@ def experiment(
     lend,
     drafts: Annotated[int, Within(2)] = 1280,
     preferred: Annotated[int, Within(2)] = PREFERENCE,
-    tested: Count = 100,
+    tested: Count = 200,
+    flawed: Share = 0.5,
 ) -> list[Point]:
     """Does the more useful half of a set of negatives teach more than a random half? In the world.
 
     Args:
       lend: see teach.py; its method trains, and its step is what usefulness is of.
       drafts: captions, each with a negative of a random type.
-      preferred: captions of the preference set, each with a negative.
+      preferred: captions of the preference set, each with a negative, none of them flawed.
       tested: test scenes for each split of the classes.
+      flawed: the share of drafts that are no hard negatives, as a poor writer's are not: half of
+        them another caption that is true of the scene, half a caption of another scene.
 
     Returns:
       At share .5 of the drafts, best, random and worst half, and at 1 all: composition (mean over
-      types and splits) and retention, all after as many steps; and how far the two halves of the
+      types and splits) and retention, after as many steps on all captions, with negatives for those
+      of the half, and the share of those that is flawed; and how far the two halves of the
       preference set agree on the ranking.
     """
-    world = lend.world(num_negatives=1)
+    world = lend.world(num_negatives=1, paraphrases=1)
     check_enough("captions, drafts and preferred", drafts + preferred, len(world))
     student, items = lend.clip(world), lend.tests(tested)
     order = rng_of(lend.seed, 0, "scenes").permutation(len(world))[: preferred + drafts]
-    written = []
-    for i in map(int, order):
-        record = world[i]
-        written.append(Negative(str(i), record["captions"][0], record["negatives"][0]))
+    records = [world[int(i)] for i in order]
+    written = [
+        Negative(str(i), record["captions"][0], record["negatives"][0])
+        for i, record in zip(order, records, strict=True)
+    ]
     apart, offered = written[:preferred], written[preferred:]
+    spoilt = rng_of(lend.seed, 0, "flawed").permutation(drafts)[: round(flawed * drafts)]
+    for n, i in enumerate(map(int, spoilt)):
+        still_true = records[preferred + i]["texts"]["captions"][0][0]
+        text = offered[i - 1].caption if n % 2 else still_true
+        offered[i] = dataclasses.replace(offered[i], text=text)
     cell = lend.cells.once("useful", lambda: lend.usefulness(student, offered, apart).tolist())
     useful = np.array(cell)
     ranked = np.argsort(-useful.mean(axis=1), kind="stable")
     at_random, half = rng_of(lend.seed, 0, "half").permutation(drafts), drafts // 2
 
     def taught(chosen: Sequence[int]) -> dict[str, float]:
-        records = [
-            {"scene": int(n.image), "caption": n.caption, "negatives": [n.text]}
-            for n in (offered[i] for i in chosen)
+        chosen = set(map(int, chosen))
+        material = [
+            {"scene": int(n.image), "caption": n.caption, "negatives": [n.text] * (i in chosen)}
+            for i, n in enumerate(offered)
         ]
-        learnt = student.fit(records, lend.seed)
-        composition = float(np.mean(list(accuracy(learnt.answer(items)).values())))
-        return {"composition": composition, "retention": lend.retention(learnt)}
+        learnt = student.fit(material, lend.seed)
+        return {
+            "composition": float(np.mean(list(accuracy(learnt.answer(items)).values()))),
+            "retention": lend.retention(learnt),
+            "flawed": len(chosen & set(map(int, spoilt))) / len(chosen),
+        }
 
     points = [Point("best", 0.5, "agreement of halves", agreement(useful))]
     for name, chosen, share in (
@@ -344,31 +319,3 @@ def experiment(
         scores = lend.cells.once(name, functools.partial(taught, chosen))
         points += [Point(name, share, metric, value) for metric, value in scores.items()]
     return points
-
-
-@one_line_errors()
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m teaching.arte", description=__doc__)
-    parser.add_argument("command", choices=("score",))
-    parser.add_argument("--workdir", required=True, help="a run directory or pretrained weights")
-    parser.add_argument("--step", type=int, help="of a run")
-    parser.add_argument(
-        "--negatives", type=disk_argument, required=True, help="json in DeGLA's layout"
-    )
-    parser.add_argument("--images", type=disk_argument, required=True, help="folder of the images")
-    parser.add_argument(
-        "--out", type=disk_argument, required=True, help="csv, the most useful first"
-    )
-    options = parser.parse_args(arguments)
-    negatives = read_negatives(options.negatives)
-    drafts, by_half, size = score(options.workdir, negatives, options.images, options.step)
-    useful = by_half.mean(axis=1)
-    order = np.argsort(-useful, kind="stable")
-    rows = [(drafts[i].image, drafts[i].caption, drafts[i].text, f"{useful[i]:.6g}") for i in order]
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_table(options.out, ("image", "caption", "negative", "usefulness"), rows)
-    print(
-        f"{options.out}: {len(drafts)} negatives, {np.mean(useful > 0):.0%} of them useful on a "
-        f"preference set of {size} captions, whose images are left out; its halves agree on the "
-        f"ranking by {agreement(by_half):.2f} (Spearman; near 0 it is chance: give more images)"
-    )

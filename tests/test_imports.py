@@ -44,7 +44,8 @@ COMMANDS = {
     "captions/teacher.py": ("encoders.models", "training.mesh"),
     "language/local.py": ("models", "pretrained", "training.mesh"),
     "teaching/caption_ratings.py": ("data.tokenizer", "encoders.models", "training.mesh"),
-    "teaching/usefulness.py": ("encoders.models", "methods", "models.clip", "training.mesh"),
+    "teaching/score.py": ("encoders.models", "methods", "training.mesh"),
+    "teaching/usefulness.py": ("models.clip",),
     "report/run.py": ("eval", "training"),
 }
 FILES = sorted(

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 from collections import Counter
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -341,7 +342,7 @@ def test_command_on_photographs(shared, tmp_path, capsys):
         for r, o in zip(rows, rows[1:] + rows[:1], strict=True)
     ]
     (tmp_path / "negatives.json").write_text(json.dumps(written))
-    weights = str(usefulness.Path(__file__).parents[2] / "weights/world")
+    weights = str(Path(__file__).parents[2] / "weights/world")
     arguments = [
         "score",
         f"--workdir={weights}",
@@ -358,6 +359,12 @@ def test_command_on_photographs(shared, tmp_path, capsys):
     kept = [n.image for n, k in zip(negatives, usefulness.held_out(negatives), strict=True) if k]
     assert not set(kept) & {row["image"] for row in ranked} and len(ranked) + len(kept) == 10
     assert f"preference set of {len(kept)} captions" in capsys.readouterr().out
+    (tmp_path / "trusted.json").write_text(json.dumps(written[:4]))
+    arte.main([*arguments, f"--trusted={tmp_path / 'trusted.json'}"])
+    with (tmp_path / "useful.csv").open() as file:
+        ranked = {row["image"] for row in csv.DictReader(file)}
+    assert ranked == {row["image_id"] for row in written[4:]}
+    assert "preference set of 4 captions" in capsys.readouterr().out
     (tmp_path / "negatives.json").write_text(json.dumps(written[:1]))
     with pytest.raises(SystemExit, match="of too few images for a preference set"):
         arte.main(arguments)
