@@ -253,6 +253,21 @@ def of_drafts(
     )
 
 
+def spoil(
+    negatives: Sequence[Negative], still_true: Sequence[str], share: float, rng: np.random.Generator
+) -> tuple[list[Negative], set[int]]:
+    """The negatives with a share of them flawed, as a poor writer's are, and which those are.
+
+    By turns such a one is another caption that is true of its image, and a caption of another.
+    """
+    flawed = rng.permutation(len(negatives))[: round(share * len(negatives))].tolist()
+    written = list(negatives)
+    for n, i in enumerate(flawed):
+        text = negatives[i - 1].caption if n % 2 else still_true[i]
+        written[i] = dataclasses.replace(negatives[i], text=text)
+    return written, set(flawed)
+
+
 def experiment(
     lend,
     drafts: Annotated[int, Within(2)] = 1280,
@@ -267,8 +282,7 @@ def experiment(
       drafts: captions, each with a negative of a random type.
       preferred: captions of the preference set, each with a negative, none of them flawed.
       tested: test scenes for each split of the classes.
-      flawed: the share of drafts that are no hard negatives, as a poor writer's are not: half of
-        them another caption that is true of the scene, half a caption of another scene.
+      flawed: the share of drafts that are no hard negatives, see spoil().
 
     Returns:
       At share .5 of the drafts, best, random and worst half, and at 1 all: composition (mean over
@@ -286,11 +300,8 @@ def experiment(
         for i, record in zip(order, records, strict=True)
     ]
     apart, offered = written[:preferred], written[preferred:]
-    spoilt = rng_of(lend.seed, 0, "flawed").permutation(drafts)[: round(flawed * drafts)]
-    for n, i in enumerate(map(int, spoilt)):
-        still_true = records[preferred + i]["texts"]["captions"][0][0]
-        text = offered[i - 1].caption if n % 2 else still_true
-        offered[i] = dataclasses.replace(offered[i], text=text)
+    still_true = [record["texts"]["captions"][0][0] for record in records[preferred:]]
+    offered, spoilt = spoil(offered, still_true, flawed, rng_of(lend.seed, 0, "flawed"))
     cell = lend.cells.once("useful", lambda: lend.usefulness(student, offered, apart).tolist())
     useful = np.array(cell)
     ranked = np.argsort(-useful.mean(axis=1), kind="stable")
@@ -306,7 +317,7 @@ def experiment(
         return {
             "composition": float(np.mean(list(accuracy(learnt.answer(items)).values()))),
             "retention": lend.retention(learnt),
-            "flawed": len(chosen & set(map(int, spoilt))) / len(chosen),
+            "flawed": len(chosen & spoilt) / len(chosen),
         }
 
     points = [Point("best", 0.5, "agreement of halves", agreement(useful))]

@@ -191,9 +191,13 @@ def test_halves_by_usefulness_in_the_world(tmp_path, quick):
     assert {(p.series, p.x) for p in points} == {
         ("best", 0.5), ("random", 0.5), ("worst", 0.5), ("all", 1.0),
     }  # fmt: skip
-    assert {p.metric for p in points} == {"composition", "retention"}
-    useful = json.loads((tmp_path / "useful.json").read_text())
-    assert len(set(useful)) == 10 and np.isfinite(useful).all()
+    metrics = {"composition", "retention", "flawed", "agreement of halves"}
+    assert {p.metric for p in points} == metrics
+    useful = np.array(json.loads((tmp_path / "useful.json").read_text()))
+    assert useful.shape == (10, 2) and np.isfinite(useful).all()
+    assert len(np.unique(useful)) == 20
+    flawed = {p.series: p.value for p in points if p.metric == "flawed"}
+    assert flawed["all"] == 0.5 and flawed["best"] + flawed["worst"] == 1
     assert run(lent, drafts=10, preferred=6, tested=3) == points
 
 

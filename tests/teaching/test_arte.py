@@ -322,6 +322,22 @@ def test_a_preference_set_has_every_type():
     assert sorted(counts) == kinds and min(counts.values()) >= 8
 
 
+def test_flawed_negatives_are_true_or_of_another_image():
+    negatives = [Negative(f"{i}.jpg", f"caption {i}", f"false {i}") for i in range(20)]
+    still_true = [f"true {i}" for i in range(20)]
+    written, flawed = usefulness.spoil(negatives, still_true, 0.4, np.random.default_rng(0))
+    assert len(flawed) == 8
+    for i, each in enumerate(written):
+        assert (each.image, each.caption) == (f"{i}.jpg", f"caption {i}")
+        if i not in flawed:
+            assert each.text == f"false {i}"
+    texts = [written[i].text for i in flawed]
+    assert sum(text.startswith("true") for text in texts) == 4
+    assert {f"true {i}" for i in flawed} >= {text for text in texts if text.startswith("true")}
+    others = [(i, written[i].text) for i in flawed if written[i].text.startswith("caption")]
+    assert len(others) == 4 and all(text != f"caption {i}" for i, text in others)
+
+
 def test_sibling_pairs_pass_the_checks():
     records = [{"caption": "c", "type": "t", "text": str(i)} for i in range(4)]
     records.append({"caption": "d", "type": "t", "text": "alone"})
