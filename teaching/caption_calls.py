@@ -72,6 +72,12 @@ def bought(
     return np.sort(np.concatenate([probe, rest[order]]))
 
 
+def features_of(margins: np.ndarray, texts: Sequence[str], encoder) -> np.ndarray:
+    """What is known of each caption without asking, [n, d]: its margin, length and embedding."""
+    words = np.array([[len(text.split())] for text in texts])
+    return np.concatenate([margins[:, None], words, encoder.texts(texts)], axis=1)
+
+
 def believed(claims: Sequence[Claim], scene: Claim) -> list[Claim]:
     """What a writer claims that is false of the scene: a misleading one gets nothing through."""
     return [claim for claim in claims if not holds(claim, scene)]
@@ -117,10 +123,7 @@ def experiment(
     everything = range(len(shown))
     p = np.clip(p_correct(cheap, everything), 1e-6, 1 - 1e-6)
     margins = np.log(p / (1 - p))
-    texts = [example.caption for _, example in shown]
-    embedded = student.encoder(student.params).texts(texts)
-    words = np.array([[len(text.split())] for text in texts])
-    features = np.concatenate([margins[:, None], words, embedded], axis=1)
+    features = features_of(margins, [e.caption for _, e in shown], student.encoder(student.params))
     first = np.sort(rng_of(lend.seed, 0, "probe").permutation(len(shown))[:probe])
     gains = -np.log(np.clip(p_correct(dear, first), 1e-6, 1))
 
