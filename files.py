@@ -99,6 +99,27 @@ def read_jsonl(path) -> Iterator[tuple[str, Any]]:
             yield where, parse_json(line, where)
 
 
+def read_records(path, fields: Collection[str]) -> Iterator[tuple[str, dict]]:
+    """(file and row for messages, record) of a json list, or of json lines (*.jsonl).
+
+    Raises:
+      UserError: a row that is no object or lacks one of the fields; and as read_json().
+    """
+    if str(path).endswith(".jsonl"):
+        rows = read_jsonl(path)
+    else:
+        content = read_json(path)
+        if not isinstance(content, list):
+            raise UserError(f"{path} holds no list")
+        rows = ((f"{path} row {i}", row) for i, row in enumerate(content))
+    for where, row in rows:
+        if not isinstance(row, dict):
+            raise UserError(f"{where} is no object with {', '.join(fields)}")
+        if missing := [name for name in fields if name not in row]:
+            raise UserError(f"{where} has no {', '.join(missing)}")
+        yield where, row
+
+
 def dump_json(content: Any, where, **options) -> str:
     """Content as json.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from errors import UserError
-from files import read_jsonl
+from files import read_records
 from teaching.tasks.gsm8k import ANNOTATION, NUMBER, SIGNED, exact
 
 _OPERATORS = {
@@ -89,7 +89,7 @@ def read_socratic(path: Path) -> tuple[list[Problem], Counter]:
       ValueError, OSError: a line of another layout; it is named.
     """
     problems, left_out = [], Counter()
-    for line, (where, row) in enumerate(read_jsonl(path), 1):
+    for line, (where, row) in enumerate(read_records(path, ("question", "answer")), 1):
         body, marker, answer = row["answer"].rpartition("####")
         pairs = [each.split(" ** ", 1) for each in body.strip().split("\n") if each.strip()]
         if not marker or any(len(pair) != 2 for pair in pairs):

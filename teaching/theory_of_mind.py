@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from errors import UserError
-from files import read_json
+from files import read_records
 from language.base import LanguageModel, require
 from options import Count, Share, check_known
 from teaching import tasks
@@ -299,6 +299,7 @@ def rounds(
 
 def read_harmful(path: Path) -> list[Item]:
     """Items with explanations that lead to the wrong answer, for a misleading teacher to follow."""
+    fields = ("qid", "question", "wrong_answer", "harmful_explanation")
     return [
         Item(
             key=f"{row['qid']}/{i}",
@@ -308,7 +309,7 @@ def read_harmful(path: Path) -> list[Item]:
             options=("yes", "no"),
             extra={"explanation": text},
         )
-        for row in read_json(path)
+        for _, row in read_records(path, fields)
         for i, text in enumerate(row["harmful_explanation"])
     ]
 

@@ -3,8 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from errors import UserError
-from files import read_json
+from files import read_records
 from teaching.base import Item, Task
 
 
@@ -23,9 +22,8 @@ class Captions(Task):
 
     def items(self, split: str = "test") -> list[Item]:
         items = []
-        for i, row in enumerate(read_json(self.data)):
-            if missing := {"image", "caption", "negative", "skill"} - row.keys():
-                raise UserError(f"{self.data}, row {i}: no {', '.join(sorted(missing))}")
+        fields = ("image", "caption", "negative", "skill")
+        for i, (_, row) in enumerate(read_records(self.data, fields)):
             options = row["caption"], row["negative"]
             image = Path(self.images, row["image"])
             items.append(Item(str(i), row["skill"], "", options[0], options, image=image))

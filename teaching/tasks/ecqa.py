@@ -5,6 +5,7 @@ import dataclasses
 import re
 from pathlib import Path
 
+from errors import UserError
 from teaching.base import Item
 from teaching.tasks.explained import ExplainedTask
 
@@ -18,10 +19,16 @@ class ECQA(ExplainedTask):
     lead = "So the correct choice is"
 
     def items(self, split: str) -> list[Item]:
-        items = []
-        with Path(self.data, f"ecqa_{split}.csv").open(encoding="utf-8-sig", newline="") as file:
+        items, options = [], [f"q_op{i}" for i in range(1, 6)]
+        columns, path = ("q_no", "q_text", *options, "q_ans", "taskB"), f"ecqa_{split}.csv"
+        # Its explanations hold quotes that files.read_table() refuses.
+        with Path(self.data, path).open(encoding="utf-8-sig", newline="") as file:
             for row in csv.DictReader(file, strict=True):
-                choices = [row[f"q_op{i}"] for i in range(1, 6)]
+                if missing := [name for name in columns if row.get(name) is None]:
+                    raise UserError(f"{path} has no {', '.join(missing)} in row {row}")
+                choices = [row[name] for name in options]
+                if row["q_ans"] not in choices:
+                    raise UserError(f"{path}: {row['q_ans']!r} is no choice of {row['q_no']!r}")
                 extra = {"explanation": " ".join(row["taskB"].split()), "choices": choices}
                 answer = str(choices.index(row["q_ans"]) + 1)
                 items.append(

@@ -6,7 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from errors import UserError
-from files import read_jsonl
+from files import read_records
 from teaching.base import Item
 from teaching.tasks.explained import ExplainedTask
 
@@ -32,7 +32,7 @@ class GSM8K(ExplainedTask):
 
     def items(self, split: str) -> list[Item]:
         items = []
-        rows = read_jsonl(Path(self.data, f"gsm8k_{split}.jsonl"))
+        rows = read_records(Path(self.data, f"gsm8k_{split}.jsonl"), ("question", "answer"))
         for line, (where, row) in enumerate(rows, 1):
             solution, marker, answer = row["answer"].rpartition("####")
             if not marker:

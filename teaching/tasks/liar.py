@@ -4,7 +4,7 @@ import dataclasses
 import re
 from pathlib import Path
 
-from files import read_jsonl
+from files import read_records
 from teaching.base import Item, Task
 
 
@@ -17,7 +17,7 @@ class Liar(Task):
     question: str = "Is the statement a lie? Answer yes or no."
 
     def items(self, split: str) -> list[Item]:
-        rows = read_jsonl(Path(self.data, f"liar_{split}.jsonl"))
+        rows = read_records(Path(self.data, f"liar_{split}.jsonl"), ("text", "label"))
         options = ("yes", "no")
         return [
             Item(f"{split}/{n}", "liar", row["text"], options[1 - row["label"]], options)

@@ -5,7 +5,7 @@ import re
 from fractions import Fraction
 from pathlib import Path
 
-from files import read_json
+from files import read_records
 from teaching.base import Item, Task
 
 _HEADS = ("[[Final Answer]]:", "Final Answer: The final answer is", "the final answer is")
@@ -84,7 +84,7 @@ class Math(Task):
                 answer=row["answer"],
                 extra={name: row[name] for name in ("solution", "exams") if name in row},
             )
-            for row in read_json(self.data)
+            for _, row in read_records(self.data, ("unique_id", "subject", "problem", "answer"))
         ]
 
     def render(self, item, demos=(), help=None):

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from errors import MissingFileError
-from files import read_json
+from files import read_records
 from teaching.base import Item
 from teaching.tasks.explained import ExplainedTask
 
@@ -29,5 +29,5 @@ class StrategyQA(ExplainedTask):
                 options=("yes", "no"),
                 extra={"explanation": " ".join(row["facts"])},
             )
-            for row in read_json(files[0])
+            for _, row in read_records(files[0], ("qid", "question", "answer", "facts"))
         ]

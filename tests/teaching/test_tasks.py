@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from errors import UserError
 from teaching import mathdial
 from teaching.tasks.captions import Captions
 from teaching.tasks.dialogue import Tutoring
@@ -204,7 +205,7 @@ def test_captions(tmp_path):
     (item,) = Captions(tmp_path / "pairs.json", tmp_path).items()
     assert item.options == ("a cat", "a dog") and item.image == tmp_path / "a.jpg"
     (tmp_path / "pairs.json").write_text(json.dumps([{"image": "a.jpg", "caption": "x"}]))
-    with pytest.raises(ValueError, match="row 0: no negative, skill"):
+    with pytest.raises(ValueError, match="row 0 has no negative, skill"):
         Captions(tmp_path / "pairs.json", tmp_path).items()
 
 
@@ -237,3 +238,36 @@ def test_a_tutors_next_turn(shared):
     assert shown.endswith("\nTeacher (focus):") and f"Teacher: {items[0].answer}\n\n" in shown
     assert task.parse(" Teacher: And then?\nStudent: Yes.", first) == "And then?"
     assert task.parse("\nStudent: Yes.", first) is None
+
+
+@pytest.mark.parametrize(
+    "make, file, content, problem",
+    [
+        (
+            StrategyQA,
+            "strategyqa_dev.json",
+            '[{"qid": "a", "question": "b"}]',
+            "row 0 has no answer",
+        ),
+        (StrategyQA, "strategyqa_dev.json", '{"qid": "a"}', "holds no list"),
+        (GSM8K, "gsm8k_dev.jsonl", '{"question": "a"}\n', "line 1 has no answer"),
+        (GSM8K, "gsm8k_dev.jsonl", "[1]\n", "line 1 is no object with question, answer"),
+        (Liar, "liar_dev.jsonl", '{"text": "a"}\n', "line 1 has no label"),
+        (ECQA, "ecqa_dev.csv", "q_no,q_text\n1,a\n", "has no q_op1, .* in row"),
+        (
+            *(ECQA, "ecqa_dev.csv"),
+            "q_no,q_text,q_op1,q_op2,q_op3,q_op4,q_op5,q_ans,taskB\n1,a,b,c,d,e,f,g,h\n",
+            "'g' is no choice of '1'",
+        ),
+    ],
+)
+def test_a_row_of_another_layout_is_named(tmp_path, make, file, content, problem):
+    (tmp_path / file).write_text(content)
+    with pytest.raises(UserError, match=problem):
+        make(tmp_path).items("dev")
+
+
+def test_math_names_the_row_that_lacks_something(tmp_path):
+    (tmp_path / "math.json").write_text('[{"unique_id": "a", "subject": "b", "problem": "c"}]')
+    with pytest.raises(UserError, match="row 0 has no answer"):
+        Math(tmp_path / "math.json").items()
