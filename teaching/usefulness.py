@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.stats import spearmanr
+from tqdm import tqdm
 
 from losses import grounded
 from options import Count, Share, Within
@@ -244,6 +245,7 @@ def of_drafts(
     embed = embedder(network, method.needs)
     halves = [preference(preferred[0::2]), preference(preferred[1::2])]
     batches = draft_batches(drafts, context, load, encode)
+    batches = tqdm(batches, total=len(drafts), unit=" negatives", disable=None)
     return usefulness(
         training_of(embed, method, params),
         lambda p: jnp.stack([half(p) for half in halves]),
