@@ -25,7 +25,7 @@ from benchmarks.world import zero_shot
 from data import sources
 from data.world import World
 from errors import UserError
-from files import dump_json, read_text, write_json, write_text
+from files import dump_json, read_object, write_json, write_text
 from language import base as language
 from language.cache import cached
 from options import check_known
@@ -101,9 +101,15 @@ class Lend:
         Raises:
           UserError: there is none of that name.
         """
+        self.check_score(name)
         scores = _run(_plain(self.config))[0].evaluate(student.params)
         check_known("score", name, scores)
         return scores[name] / 100
+
+    def check_score(self, name: str) -> None:
+        """Raises a UserError for a score of a benchmark that config.eval does not name."""
+        known = (f"{each}/.." for each in self.config.eval.benchmarks)
+        check_known("score", f"{name.partition('/')[0]}/..", known)
 
     def retention(self, student: ClipStudent) -> float:
         """What must not be lost: the share of pictures of unseen classes that are named right."""
@@ -175,7 +181,7 @@ def teach(config: ConfigDict, workdir: Path, seeds: Sequence[int]) -> list[dict]
     path = workdir / "config.json"
     about = dump_json(config.to_dict(), path, indent=1, sort_keys=True, default=str)
     made = glob(workdir, "seed_*/*")  # a config by which nothing was made binds nobody
-    if made and path.exists() and read_text(path) != about:
+    if made and path.exists() and _computed(read_object(path)) != _computed(json.loads(about)):
         raise UserError(f"{workdir} holds an experiment of another config: give a new --workdir")
     workdir.mkdir(parents=True, exist_ok=True)
     write_text(path, about)
@@ -188,6 +194,7 @@ def teach(config: ConfigDict, workdir: Path, seeds: Sequence[int]) -> list[dict]
         cells = results.Cells(workdir / f"seed_{seed}", say)
         data = as_path(config.teach.data) if config.teach.data else None
         by_seed[seed] = run(Lend(config, seed, cells, data), **options)
+        _check_baseline(config.teach.baseline, by_seed[seed])
         left = (time.monotonic() - start) / (i + 1) * (len(seeds) - i - 1)
         say(f"done; some {left / 60:.0f} min left")
     rows = results.summarise(by_seed, config.teach.baseline)
@@ -198,6 +205,19 @@ def teach(config: ConfigDict, workdir: Path, seeds: Sequence[int]) -> list[dict]
     print(results.table(rows, config.teach.baseline))
     print(f"in {workdir}: results.json, results.png")
     return rows
+
+
+def _computed(config: dict) -> dict:
+    """What decides what is computed: how it is shown binds nobody."""
+    teach = {k: v for k, v in config.get("teach", {}).items() if k not in ("baseline", "x_label")}
+    return config | {"teach": teach}
+
+
+def _check_baseline(baseline: str, points: Sequence[results.Point]) -> None:
+    """Raises a UserError for a series that the experiment does not have."""
+    if baseline and points:
+        known = dict.fromkeys(point.series for point in points)
+        check_known("series as config.teach.baseline", baseline, known)
 
 
 def read_seeds(texts: Sequence[str]) -> list[int]:

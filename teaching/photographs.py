@@ -97,11 +97,15 @@ def experiment(
       given (bought).
     """
     check_policies(policies)
+    lend.check_score(retention)
     for kind in types:
         check_known("type of captions", kind, available())
     train, test = lend.photographs("train"), lend.photographs("test")
     origin = open_origin(writer, train, tuple(types))
     halves = (sources.Subset(test, range(half, len(test), 2)) for half in (0, 1))
+    start = lend.clip(train)
+    # A score that is not known is refused before anything else is asked.
+    untaught = lend.cells.once("retention", lambda: lend.score(start, retention))
     looked_at, reported = (questions(half, origin, types, lend.seed) for half in halves)
     if not (looked_at and reported):
         raise UserError(f"{writer} has no negatives for the photographs set aside: write them, too")
@@ -115,12 +119,12 @@ def experiment(
         def measure(student):
             by_type = accuracy(student.answer(reported))
             composition = float(np.mean(list(by_type.values())))
-            kept = lend.score(student, retention)
+            kept = untaught if student is start else lend.score(student, retention)
             return {"composition": composition, "retention": kept, **by_type}
 
         folder = lend.cells.folder / policy.replace(" ", "_")
         episode = Episode(
-            lend.clip(train), teacher, looked_at, folder, turns, budget,
+            start, teacher, looked_at, folder, turns, budget,
             seed=lend.seed, measure=measure, say=lend.cells.say,
         )  # fmt: skip
         for turn in episode.run()[1]:

@@ -1,5 +1,6 @@
 """teach.py: its configs, its student on the world, and a run that is resumed."""
 
+import dataclasses
 import importlib
 import json
 import re
@@ -125,6 +126,13 @@ def test_a_run_goes_on_and_refuses_another_config(tmp_path, monkeypatch, capsys)
     (tmp_path / "refused").mkdir()
     (tmp_path / "refused/config.json").write_text("of a run that made nothing")
     teach.teach(config, tmp_path / "refused", [0])
+    # How it is shown binds nobody; a series that is not there is refused after the first seed.
+    config.teach.baseline = "c"
+    with pytest.raises(UserError, match="unknown series as config.teach.baseline 'c'.*: a, b$"):
+        teach.teach(config, tmp_path, [0, 9])
+    assert calls == [0, 1, 2, 0]
+    config.teach.baseline = "b"
+    assert "difference" in teach.teach(config, tmp_path, [0])[0]
     config.total_steps = 7
     with pytest.raises(ValueError, match="holds an experiment of another config"):
         teach.teach(config, tmp_path, [0])
@@ -247,8 +255,10 @@ def test_photographs_of_ones_own(shared, tmp_path):
         assert text != caption and record["skill"] in kinds
         if record["skill"].startswith(("swap", "reshuffle")):
             assert sorted(text) == sorted(caption)
+    asked = dataclasses.replace(lent, cells=Cells(tmp_path / "refused"))
     with pytest.raises(UserError, match="unknown score 'retrieval/x'"):
-        lent.score(lent.clip(source), "retrieval/x")
+        run(asked, **options | {"retention": "retrieval/x"})
+    assert not list((tmp_path / "refused").iterdir())
 
 
 def words(text):
