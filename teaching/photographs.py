@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from captions.mixture import Origin, open_origin
-from captions.sentences import normalise
 from captions.types import DEGLA, available
 from data import sources
 from errors import UserError
 from options import Count, check_known
-from teaching.base import Episode, Item, accuracy
+from teaching.base import Episode, accuracy
 from teaching.data_env import PLAIN, Allocation, check_policies
 from teaching.results import Point
+from teaching.tasks.captions import Captions, negative
 
 PASSES = 4  # over the photographs, in search of captions that a type applies to
 
@@ -46,28 +46,6 @@ class CaptionEngine:
             return None
         about = {"caption": record["captions"][i], "negatives": [] if self.plain else [text]}
         return {"skill": skill, "scene": index, **about}
-
-
-def negative(origin: Origin, record: dict, i: int, skill: str, rng) -> str | None:
-    """A hard negative of a type for caption i of a record, or None where there is none."""
-    caption = normalise(record["captions"][i])
-    texts = origin.candidates(record, i, rng).get(skill, ())
-    return next((text for text in texts if normalise(text) != caption), None)
-
-
-def questions(source, origin: Origin, skills: Sequence[str], seed: int) -> list[Item]:
-    """Of each record and type one caption that it applies to, against its negative."""
-    items = []
-    for index, skill in itertools.product(range(len(source)), skills):
-        record, rng = source[index], np.random.default_rng((seed, index))
-        for i in rng.permutation(len(record["captions"])):
-            text = negative(origin, record, int(i), skill, rng)
-            if text is not None:
-                options = record["captions"][i], text
-                key = f"{record['key']}, {skill}"
-                items.append(Item(key, skill, "", options[0], options, image=record["image"]))
-                break
-    return items
 
 
 def experiment(
@@ -106,7 +84,7 @@ def experiment(
     start = lend.clip(train)
     # A score that is not known is refused before anything else is asked.
     untaught = lend.cells.once("retention", lambda: lend.score(start, retention))
-    looked_at, reported = (questions(half, origin, types, lend.seed) for half in halves)
+    looked_at, reported = (Captions(half, origin, types, lend.seed).items() for half in halves)
     if not (looked_at and reported):
         raise UserError(f"{writer} has no negatives for the photographs set aside: write them, too")
     skills = tuple(dict.fromkeys(item.skill for item in looked_at))

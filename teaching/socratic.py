@@ -13,7 +13,7 @@ import numpy as np
 
 from errors import UserError
 from files import read_records
-from teaching.tasks.gsm8k import ANNOTATION, NUMBER, SIGNED, exact
+from teaching.answers import ANNOTATION, NUMBER, SIGNED, exact
 
 _OPERATORS = {
     ast.Add: operator.add,

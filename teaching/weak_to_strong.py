@@ -19,10 +19,10 @@ from data.glyphs import NOUNS
 from data.world import COLOURS, INVERSE, SIZES, Claim, Thing, Wording, World
 from errors import UserError
 from options import Count, Share
+from teaching.answers import ANNOTATION
 from teaching.base import Record, accuracy
 from teaching.results import Point
 from teaching.socratic import Problem, corrupt, plain, written
-from teaching.tasks.gsm8k import ANNOTATION
 
 
 def is_wrong(n: int, rate: float, seed: int) -> np.ndarray:

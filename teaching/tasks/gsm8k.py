@@ -2,22 +2,13 @@
 
 import dataclasses
 import re
-from fractions import Fraction
 from pathlib import Path
 
 from errors import UserError
 from files import read_records
+from teaching.answers import ANNOTATION, SIGNED, exact
 from teaching.base import Item
 from teaching.tasks.explained import ExplainedTask
-
-ANNOTATION = re.compile(r"<<([^<>]*)=([^<>=]*)>>")
-NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?|\.\d+")
-SIGNED = re.compile(f"-?(?:{NUMBER.pattern})")
-
-
-def exact(text: str) -> Fraction:
-    """A number as it is written: commas, a currency sign, a trailing point."""
-    return Fraction(text.replace(",", "").replace("$", "").strip().rstrip("."))
 
 
 @dataclasses.dataclass(frozen=True)

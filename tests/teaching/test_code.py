@@ -5,8 +5,9 @@ import time
 import pytest
 
 from language import scripted
+from teaching.sandbox import run
 from teaching.students import LanguageStudent
-from teaching.tasks.code import PROBLEMS, Code, run
+from teaching.tasks.code import PROBLEMS, Code
 
 # ruff: noqa: E501
 SOLUTIONS = {

@@ -8,9 +8,10 @@ import pytest
 
 from language import scripted
 from teaching import learn_by_teaching as lbt
+from teaching.answers import equivalent
 from teaching.base import Item, Outcome, Student
 from teaching.learn_by_teaching import Rationale, Search, select_answer
-from teaching.tasks.math import Math, equivalent
+from teaching.tasks.math import Math
 
 
 def drawn(p, q, a, b, n, rng):

@@ -1,6 +1,7 @@
 """Tasks: their files, their parsers on gold answers and on what models write."""
 
 import json
+import re
 from collections import Counter
 
 import numpy as np
@@ -8,12 +9,13 @@ import pytest
 
 from errors import UserError
 from teaching import mathdial
+from teaching.answers import boxed, equivalent, normalise, read_answer, value
 from teaching.tasks.captions import Captions
 from teaching.tasks.dialogue import Tutoring
 from teaching.tasks.ecqa import ECQA
 from teaching.tasks.gsm8k import GSM8K
 from teaching.tasks.liar import Liar
-from teaching.tasks.math import Math, boxed, equivalent, normalise, read_answer, value
+from teaching.tasks.math import Math
 from teaching.tasks.strategyqa import StrategyQA
 from teaching.tasks.world import Scenes
 
@@ -199,14 +201,36 @@ def test_liar(data):
     assert task.parse(" Yes, it is", items[0]) == "yes" and task.parse("Nope", items[0]) is None
 
 
-def test_captions(tmp_path):
-    rows = [{"image": "a.jpg", "caption": "a cat", "negative": "a dog", "skill": "replace"}]
-    (tmp_path / "pairs.json").write_text(json.dumps(rows))
-    (item,) = Captions(tmp_path / "pairs.json", tmp_path).items()
-    assert item.options == ("a cat", "a dog") and item.image == tmp_path / "a.jpg"
-    (tmp_path / "pairs.json").write_text(json.dumps([{"image": "a.jpg", "caption": "x"}]))
-    with pytest.raises(ValueError, match="row 0 has no negative, skill"):
-        Captions(tmp_path / "pairs.json", tmp_path).items()
+def test_captions():
+    """Of each photograph and type the first caption that it applies to, in the seed's order."""
+    source = [
+        {"image": "a.jpg", "captions": ["a cat sits", "nobody"], "key": "a"},
+        {"image": "b.jpg", "captions": ["a dog sits", "a dog stands"], "key": "b"},
+    ]
+
+    class Animals:
+        def candidates(self, record, i, rng):
+            said = record["captions"][i]
+            cow, sits = re.sub("cat|dog", "cow", said), said.replace("stands", "sits")
+            return {"replace_noun": ["A CAT SITS", cow], "replace_verb": [sits]}
+
+    kinds = ("replace_noun", "replace_verb", "swap_noun")
+    chosen = set()
+    for seed in range(8):
+        items = Captions(source, Animals(), kinds, seed).items()
+        assert len({item.key for item in items}) == len(items)
+        for item in items:
+            assert item.image in ("a.jpg", "b.jpg") and item.answer == item.options[0]
+            captions = source["ab".index(item.image[0])]["captions"]
+            assert item.answer in captions and item.options[1].lower() != item.answer
+        chosen |= {(item.image[0], item.skill, *item.options) for item in items}
+    # "nobody" has no negative of its own, and a negative that is the caption is none.
+    assert {each for each in chosen if each[1] == "replace_verb"} == {
+        ("b", "replace_verb", "a dog stands", "a dog sits")
+    }
+    assert ("a", "replace_noun", "a cat sits", "a cow sits") in chosen
+    dogs = {each[2:] for each in chosen if each[0] == "b" and each[1] == "replace_noun"}
+    assert dogs == {("a dog sits", "A CAT SITS"), ("a dog stands", "A CAT SITS")}
 
 
 def test_scenes():

@@ -12,8 +12,8 @@ from data.glyphs import NOUNS
 from data.world import Claim, Thing, World, holds
 from teaching import socratic
 from teaching import weak_to_strong as w2s
+from teaching.answers import ANNOTATION
 from teaching.socratic import corrupt, evaluate, exact, step_errors
-from teaching.tasks.gsm8k import ANNOTATION
 
 
 @pytest.fixture(scope="module")
