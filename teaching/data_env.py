@@ -2,59 +2,38 @@
 
 Three environments tell the teacher more or less: errors alone (OpenEnded), accuracy by skill
 (Allocation), a tree of subskills with what was spent on each (teaching/skill_tree.py). Each is a
-Teacher of teaching/base.py; engines turn a plan into records.
+Teacher of teaching/base.py; teaching/engines.py turns a plan into records. The experiment here is
+in the world, that of teaching/photographs.py on photographs, that of teaching/problems.py in text.
 """
 
 import dataclasses
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Literal
 
 import numpy as np
 
-from data.world import TYPES, World
+from data.glyphs import NOUNS
+from data.world import INVERSE, Claim, World
 from errors import UserError
 from language.base import LanguageModel
-from options import Count, check_known
-from teaching.base import Episode, Item, Outcome, Record, State, Student, Task, Teacher, accuracy
+from options import Count, Share, check_known
+from teaching.base import (
+    Episode,
+    Item,
+    Outcome,
+    Record,
+    State,
+    Student,
+    Task,
+    Teacher,
+    Turn,
+    accuracy,
+)
 from teaching.budget import allocate
+from teaching.engines import Engine, WorldEngine, asking, made, written_problems
 from teaching.results import Point
-
-
-class Engine(Protocol):
-    """Makes records of a skill; it may make fewer where it cannot."""
-
-    def make(self, skill: str, count: int, rng: np.random.Generator) -> list[Record]: ...
-
-
-@dataclasses.dataclass(frozen=True)
-class WorldEngine:
-    """Scenes of the world with a hard negative of a type, false by construction.
-
-    Attributes:
-      kinds: skill -> type of negative, of data.world.TYPES; "" for a caption without negatives.
-    """
-
-    world: World
-    kinds: Mapping[str, str] = dataclasses.field(default_factory=lambda: {t: t for t in TYPES})
-
-    def make(self, skill, count, rng):
-        records, kind = [], self.kinds[skill]
-        while len(records) < count:
-            scene = int(rng.integers(len(self.world)))
-            example = self.world.example(scene)
-            if not kind or kind in example.negatives:
-                negatives = [example.negatives[kind]] if kind else []
-                about = {"caption": example.caption, "negatives": negatives}
-                records.append({"skill": skill, "scene": scene, **about})
-        return records
-
-
-def made(engine: Engine, plan: Mapping[str, int], rng: np.random.Generator) -> list[Record]:
-    """Records of a plan, skill -> number."""
-    return [r for skill, count in plan.items() for r in engine.make(skill, count, rng)]
-
+from teaching.skill_tree import TREE_POLICIES, SkillTree
 
 # Weights of skills: (state, skills, rng) -> one a skill.
 Weights = Callable[[State, Sequence[str], np.random.Generator], Sequence[float]]
@@ -80,10 +59,13 @@ POLICIES: dict[str, Weights] = {"by error": by_error, "uniform": uniform, "rando
 PLAIN = "captions only"  # the control of the format: as many captions, without negatives
 
 
-def check_policies(policies: Sequence[str]) -> None:
-    """Raises a UserError for what is neither of POLICIES nor PLAIN, before anything is computed."""
+TREES = {f"{name} tree": policy for name, policy in TREE_POLICIES.items()}
+
+
+def check_policies(policies: Sequence[str], known: Sequence[str] = (*POLICIES, PLAIN)) -> None:
+    """Raises a UserError for a policy that is not known, before anything is computed."""
     for policy in policies:
-        check_known("policy", policy, (*POLICIES, PLAIN))
+        check_known("policy", policy, known)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,22 +115,6 @@ def weakest(outcomes: Sequence[Outcome], count: int, below: float = 0.8) -> list
     return [skill for skill in sorted(scores, key=scores.get) if scores[skill] < below][:count]
 
 
-def read_json_object(text: str) -> dict | None:
-    """The first json object in a text, or None."""
-    decoder = json.JSONDecoder()
-    for match in re.finditer(r"\{", text):
-        try:
-            value, _ = decoder.raw_decode(text, match.start())
-        except ValueError:
-            continue
-        if isinstance(value, dict):
-            return value
-    return None
-
-
-_FIELDS = ("problem", "chain_of_thought", "final_answer")
-
-
 @dataclasses.dataclass(frozen=True)
 class OpenEnded(Teacher):
     """A language model that writes problems after the student's errors.
@@ -179,36 +145,11 @@ class OpenEnded(Teacher):
             if not self.stateless:
                 picked += [errors[i] for i in rng.permutation(len(errors))[: self.shown]]
             prompts.append([picked[i] for i in rng.permutation(len(picked))])
-        return {"shown": prompts, "seed": int(rng.integers(2**31))}
+        return {"shown": prompts}
 
     def make(self, plan, rng):
-        form = "{" + ", ".join(f'"{name}": ".."' for name in _FIELDS) + "}"
-        prompts = [
-            "A student finds problems like these hard:\n\n"
-            + "\n\n".join(shown)
-            + f"\n\nWrite a new one for practice, as json {form}:\n"
-            for shown in plan["shown"]
-        ]
-        answers = self.model.generate(prompts, temperature=1.0, max_tokens=400, seed=plan["seed"])
-        records, seen = [], set()
-        for completions in answers:
-            record = self.record(completions[0].text)
-            if record and record["question"] not in seen:
-                seen.add(record["question"])
-                records.append(record)
-        return records
-
-    def record(self, text: str) -> Record | None:
-        """The problem of an answer in the task's own form, or None where it is not whole."""
-        value = read_json_object(text) or {}
-        if not all(isinstance(value.get(name), str) and value[name].strip() for name in _FIELDS):
-            return None
-        question, thought, answer = (value[name].strip() for name in _FIELDS)
-        item = Item(question, "made", question, answer, extra={"explanation": thought})
-        said = self.task.parse(f" {thought} {getattr(self.task, 'lead', '')} {answer}", item)
-        if said is None or not self.task.grade(said, item):
-            return None
-        return dataclasses.asdict(item)
+        prompts = [asking("a student finds hard", shown) for shown in plan["shown"]]
+        return written_problems(self.model, self.task, prompts, "made", rng)
 
 
 def filtered(records: Sequence[Record], student: Student) -> tuple[list[Record], int]:
@@ -262,55 +203,107 @@ def _snake(text: str) -> str:
     return "_".join(re.findall(r"[a-z0-9]+", text.lower()))
 
 
+def chosen(turns: Sequence[Turn], most_lost: float) -> Turn:
+    """The turn to keep: of those that lost at most so much retention, the best to the teacher."""
+    first = turns[0].measured["retention"]
+    kept = [turn for turn in turns if first - turn.measured["retention"] <= most_lost + 1e-9]
+    return max(kept, key=lambda turn: np.mean(list(accuracy(turn.outcomes).values())))
+
+
+# What makes a skill finer than a type of negative, by what a caption claims.
+FINER: dict[str, Callable[[Claim], str]] = {
+    "types": lambda claim: "",
+    "relations": lambda claim: claim.relation,
+    "nouns": lambda claim: claim.things[0].noun,
+}
+
+
+def finer(items: Sequence[Item], by: str) -> list[Item]:
+    """Items of the world whose skill is "type/word", by FINER, where their caption has one."""
+    words = (FINER[by](item.extra["claim"]) for item in items)
+    return [
+        dataclasses.replace(item, skill=f"{item.skill}/{word}" if word else item.skill)
+        for item, word in zip(items, words, strict=True)
+    ]
+
+
+def any_words(world: World) -> Callable:
+    """propose of a SkillTree over types of negatives: relations and nouns, at random."""
+
+    def propose(skill, taken, count, rng):
+        nouns = NOUNS[world.nouns]
+        some = [*INVERSE, *(nouns[int(rng.integers(len(nouns)))] for _ in range(count))]
+        return [some[i] for i in rng.permutation(len(some)) if some[i] not in taken][:count]
+
+    return propose
+
+
+def teacher_in(world: World, policy: str, skills: Sequence[str]) -> Teacher:
+    """The teacher of a policy, which engine.make() of the world serves."""
+    engine = WorldEngine(world, plain=policy == PLAIN)
+    if policy in TREES:
+        return SkillTree(tuple(skills), TREES[policy], any_words(world), engine)
+    return Allocation(tuple(skills), "uniform" if policy == PLAIN else policy, engine)
+
+
 def experiment(
     lend,
     turns: Count = 2,
     budget: Count = 240,
     policies: Sequence[str] = ("by error", "uniform", "random", PLAIN),
     tested: Count = 150,
+    skills: Literal["types", "relations", "nouns"] = "types",
+    fit_from: Literal["base", "last"] = "base",
+    most_lost: Share = 0.1,
 ) -> list[Point]:
     """Does allocation by feedback beat uniform, on composition at equal retention, in the world?
 
     Args:
       lend: see teach.py.
       budget: hard negatives a turn.
-      policies: of POLICIES, or PLAIN.
+      policies: of POLICIES, PLAIN, or of TREES, whose subskills are relations and nouns.
       tested: scenes that the teacher looks at, and as many others that are reported, a split.
+      skills: that a budget is spread over: types of negatives, or types by relation or noun.
+      fit_from: see Episode.
+      most_lost: of retention, in a turn that may be chosen.
 
     Returns:
       Over turns: composition (mean over types, scenes and classes that the teacher never saw),
-      worst type, retention.
+      worst type, retention; at the last, composition of the turn that is chosen.
     """
-    check_policies(policies)
+    check_policies(policies, (*POLICIES, PLAIN, *TREES))
     world = lend.world(num_negatives=1)
-    items = lend.tests(tested, split="seen")
-    skills = tuple(dict.fromkeys(item.skill for item in items))
+    by_type = lend.tests(tested, split="seen")
+    types = tuple(dict.fromkeys(item.skill for item in by_type))
     others = lend.tests(tested, sample=1)
 
-    def run(policy: str):
-        plain = policy == PLAIN
-        engine = WorldEngine(world, {s: "" if plain else s for s in skills})
-        teacher = Allocation(skills, "uniform" if plain else policy, engine)
+    def measure(student):
+        scores = accuracy(student.answer(others))
+        each = [[v for k, v in scores.items() if k.endswith(f"/{kind}")] for kind in types]
+        return {
+            "composition": float(np.mean(list(scores.values()))),
+            "worst type": float(min(map(np.mean, each))),
+            "retention": lend.retention(student),
+        }
 
-        def measure(student):
-            scores = accuracy(student.answer(others))
-            by_type = [[v for k, v in scores.items() if k.endswith(f"/{s}")] for s in skills]
-            return {
-                "composition": float(np.mean(list(scores.values()))),
-                "worst type": float(min(map(np.mean, by_type))),
-                "retention": lend.retention(student),
-            }
-
-        folder = lend.cells.folder / policy.replace(" ", "_")
-        start = lend.clip(world)
+    points = []
+    for policy in policies:
+        items = by_type if policy in TREES else finer(by_type, skills)
+        teacher = teacher_in(world, policy, list(dict.fromkeys(item.skill for item in items)))
         episode = Episode(
-            start, teacher, items, folder, turns, budget, seed=lend.seed, measure=measure
-        )
-        return dataclasses.replace(episode, say=lend.cells.say).run()[1]
+            lend.clip(world), teacher, items, lend.cells.folder / policy.replace(" ", "_"),
+            turns, budget, fit_from=fit_from, seed=lend.seed, measure=measure, say=lend.cells.say,
+        )  # fmt: skip
+        points += points_of(policy, episode.run()[1], most_lost)
+    return points
 
-    return [
+
+def points_of(policy: str, turns: Sequence[Turn], most_lost: float) -> list[Point]:
+    """What each turn measured, and the composition of the one that is chosen."""
+    points = [
         Point(policy, turn.number, metric, value)
-        for policy in policies
-        for turn in run(policy)
+        for turn in turns
         for metric, value in turn.measured.items()
     ]
+    best = chosen(turns, most_lost).measured["composition"]
+    return [*points, Point(policy, turns[-1].number, "composition, chosen turn", best)]

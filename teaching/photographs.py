@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -11,9 +11,9 @@ from captions.mixture import Origin, open_origin
 from captions.types import DEGLA, available
 from data import sources
 from errors import UserError
-from options import Count, check_known
+from options import Count, Share, check_known
 from teaching.base import Episode, accuracy
-from teaching.data_env import PLAIN, Allocation, check_policies
+from teaching.data_env import PLAIN, Allocation, check_policies, points_of
 from teaching.results import Point
 from teaching.tasks.captions import Captions, negative
 
@@ -22,7 +22,7 @@ PASSES = 4  # over the photographs, in search of captions that a type applies to
 
 @dataclasses.dataclass(frozen=True)
 class CaptionEngine:
-    """Captions of a source, each with a hard negative of a type; an Engine of data_env.py.
+    """Captions of a source, each with a hard negative of a type; an Engine of engines.py.
 
     Attributes:
       origin: writes the negatives.
@@ -55,6 +55,8 @@ def experiment(
     turns: Count = 2,
     budget: Count = 240,
     policies: Sequence[str] = ("by error", "uniform", PLAIN),
+    fit_from: Literal["base", "last"] = "base",
+    most_lost: Share = 0.1,
     retention: str = "retrieval/image_to_text_recall@1",
 ) -> list[Point]:
     """What a CLIP gets wrong by type of negative, what a teacher buys for it, and the gain.
@@ -68,11 +70,13 @@ def experiment(
       types: the skills.
       budget: captions with a negative a turn.
       policies: of data_env.POLICIES, or PLAIN.
+      fit_from: see Episode.
+      most_lost: of retention, in a turn that may be chosen.
       retention: a score of config.eval's benchmarks that must not be lost.
 
     Returns:
       Over turns: accuracy by type, their mean (composition), retention, and what each type was
-      given (bought).
+      given (bought); at the last, composition of the turn that is chosen.
     """
     check_policies(policies)
     lend.check_score(retention)
@@ -102,11 +106,13 @@ def experiment(
 
         folder = lend.cells.folder / policy.replace(" ", "_")
         episode = Episode(
-            start, teacher, looked_at, folder, turns, budget,
+            start, teacher, looked_at, folder, turns, budget, fit_from=fit_from,
             seed=lend.seed, measure=measure, say=lend.cells.say,
         )  # fmt: skip
-        for turn in episode.run()[1]:
-            bought = {f"bought: {name}": n for name, n in (turn.plan or {}).items()}
-            for metric, value in {**turn.measured, **bought}.items():
-                points.append(Point(policy, turn.number, metric, value))
+        done = episode.run()[1]
+        points += points_of(policy, done, most_lost)
+        for turn in done[1:]:
+            points += [
+                Point(policy, turn.number, f"bought: {kind}", n) for kind, n in turn.plan.items()
+            ]
     return points

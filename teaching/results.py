@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
+from errors import UserError
 from files import read_json, write_json
 from options import Options, definition
 
@@ -55,6 +56,13 @@ def find(paper: str) -> tuple[Callable[..., list[Point]], Options]:
     """
     where = dict(handed=1, section="config.teach.options")
     return definition("experiment", "teaching", paper, "teaching experiment", **where)
+
+
+def data_of(lend, task: str) -> Path:
+    """The folder of a task's files; raises a UserError where none is given."""
+    if lend.data is None:
+        raise UserError(f"{task} needs its files: give their folder, --config.teach.data=DIR")
+    return lend.data
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:

@@ -9,7 +9,7 @@ from errors import UserError
 from language.base import LanguageModel
 from teaching.base import State, Teacher, accuracy
 from teaching.budget import allocate
-from teaching.data_env import Engine, made, read_json_object
+from teaching.engines import Engine, made, read_json_object
 
 
 class Node(NamedTuple):

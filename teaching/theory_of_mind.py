@@ -21,7 +21,7 @@ from options import Count, Share, check_known
 from teaching import tasks
 from teaching.base import Item, Outcome, check_enough, rng_of
 from teaching.budget import BUDGETS, curve
-from teaching.results import Point
+from teaching.results import Point, data_of
 from teaching.students import LanguageStudent
 from teaching.tasks.explained import ExplainedTask
 
@@ -351,9 +351,7 @@ def experiment(
     known = explained_tasks()
     check_known("task", task, known)
     check_known("variant", variant, VARIANTS)
-    if lend.data is None:
-        raise UserError(f"{task} needs its files: give their folder, --config.teach.data=DIR")
-    of_task = known[task](lend.data)
+    of_task = known[task](data_of(lend, task))
     splits = {"strategyqa": ("train", "dev"), "ecqa": ("val", "test")}.get(task, ("test", "test"))
     pool, items = (of_task.items(split) for split in splits)
     order = rng_of(lend.seed, 0, "items").permutation(len(pool))

@@ -178,9 +178,26 @@ def test_data_env_in_the_world(tmp_path, quick):
     lent = lend(tmp_path)
     run = importlib.import_module("teaching.data_env").experiment
     points = run(lent, turns=1, budget=8, policies=("by error", "captions only"), tested=3)
-    assert {p.metric for p in points} == {"composition", "worst type", "retention"}
+    measured = ("composition", "worst type", "retention", "composition, chosen turn")
+    assert [p.metric for p in points] == [*measured[:3], *measured] * 2
     assert [p.x for p in points if p.metric == "retention"] == [0, 1, 0, 1]
-    assert run(lent, turns=1, budget=8, policies=("by error",), tested=3) == points[:6]
+    assert run(lent, turns=1, budget=8, policies=("by error",), tested=3) == points[:7]
+
+
+def test_subskills_in_the_world(tmp_path, quick):
+    """A tree of relations and nouns, and a budget over types by relation, from turn to turn."""
+    run = importlib.import_module("teaching.data_env").experiment
+    options = dict(turns=2, budget=12, tested=6, skills="relations", fit_from="last")
+    points = run(lend(tmp_path), policies=("threshold tree", "by error"), **options)
+    assert {p.series for p in points} == {"threshold tree", "by error"}
+    made = {}
+    for folder in ("threshold_tree", "by_error"):
+        lines = (tmp_path / folder / "turn_002.jsonl").read_text().splitlines()
+        made[folder] = [row["record"]["skill"] for row in map(json.loads, lines) if "record" in row]
+        assert len(made[folder]) == 12
+    relations = {"left of", "right of", "above", "below"}
+    assert {skill.partition("/")[2] for skill in made["by_error"]} <= {"", *relations}
+    assert {skill.partition("/")[2] for skill in made["threshold_tree"]} & set(NOUNS["seen"])
 
 
 def test_caption_calls_in_the_world(tmp_path, quick):

@@ -39,5 +39,6 @@ class Scenes(Task):
             for skill, negative in example.negatives.items():
                 options = (example.caption, negative)
                 key = f"{split}/{self.seed}/{i}/{skill}"
-                items.append(Item(key, skill, "", options[0], options, image=example.image))
+                about = {"image": example.image, "extra": {"claim": example.claim}}
+                items.append(Item(key, skill, "", options[0], options, **about))
         return items

@@ -8,14 +8,15 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data.world import TYPES, World
+from data.world import World
 from language import scripted
-from teaching import data_env, skill_tree
+from teaching import data_env, engines, skill_tree
 from teaching.base import Episode, Item, Outcome, State, Turn, accuracy
 from teaching.data_env import Allocation, OpenEnded, WorldEngine, water_filling
 from teaching.skill_tree import Node, SkillTree, View, act
 from teaching.students import LanguageStudent
 from teaching.tasks.gsm8k import GSM8K
+from teaching.tasks.world import Scenes
 from tests.teaching.planted import Curve, quantile_items
 
 CURVES = {"a": (0.1, 0.9, 30), "b": (0.8, 0.9, 30), "c": (0.5, 0.7, 10)}
@@ -93,9 +94,46 @@ def test_world_engine_makes_what_is_planned():
         example = world.example(record["scene"])
         assert record["caption"] == example.caption
         assert record["negatives"] == [example.negatives[record["skill"]]]
-    plain = data_env.made(WorldEngine(world, {"s": ""}), {"s": 2}, np.random.default_rng(0))
+    plain = data_env.made(WorldEngine(world, True), {"reshuffle": 2}, np.random.default_rng(0))
     assert [r["negatives"] for r in plain] == [[], []]
-    assert set(WorldEngine(world).kinds) == set(TYPES)
+    one_thing = World(50, pairs=0.0)
+    assert WorldEngine(one_thing).make("swap_nouns", 2, np.random.default_rng(0)) == []
+
+
+def test_skills_by_relation_and_noun():
+    """Of the items and of what is made for them: both say the word."""
+    items = Scenes(40, 32).items("seen")
+    for by, said in (
+        ("relations", lambda claim: [claim.relation]),
+        ("nouns", lambda claim: [claim.things[0].noun]),
+    ):
+        finer = data_env.finer(items, by)
+        for old, new in zip(items, finer, strict=True):
+            words = [word for word in said(old.extra["claim"]) if word]
+            assert new.skill == "/".join([old.skill, *words])
+        assert len({i.skill for i in finer}) > len({i.skill for i in items})
+    assert data_env.finer(items, "types") == items
+    world = World(3000, "train", "seen", 32)
+    noun = world.scene(7).things[0].noun
+    plan = {"swap_nouns/above": 4, f"replace_noun/{noun}": 3, "replace_relation": 1}
+    records = data_env.made(WorldEngine(world), plan, np.random.default_rng(0))
+    assert Counter(r["skill"] for r in records) == plan
+    for record in records:
+        claim, word = world.example(record["scene"]).claim, record["skill"].partition("/")[2]
+        assert word in ("", claim.relation, *(thing.noun for thing in claim.things))
+
+
+def test_the_chosen_turn_is_the_best_that_kept_enough():
+    def turn(number, right, retention):
+        told = tuple(outcomes({"s": right}))
+        return Turn(number, None, (), told, {}, {"retention": retention, "composition": right}, {})
+
+    turns = [turn(0, 3, 0.9), turn(1, 6, 0.85), turn(2, 9, 0.5), turn(3, 5, 0.9)]
+    assert [data_env.chosen(turns, lost).number for lost in (0.0, 0.05, 0.4)] == [3, 1, 2]
+    (point,) = [
+        p for p in data_env.points_of("p", turns, 0.05) if p.metric.startswith("composition,")
+    ]
+    assert (point.x, point.value) == (3, 6)
 
 
 def test_actions_on_the_tree():
@@ -268,8 +306,8 @@ def test_skills_are_discovered_in_three_stages():
 
 
 def test_json_is_found_in_prose():
-    assert data_env.read_json_object('{bad} then {"a": {"b": 1}} and {"c": 2}') == {"a": {"b": 1}}
-    assert data_env.read_json_object("[1, 2] {") is None
+    assert engines.read_json_object('{bad} then {"a": {"b": 1}} and {"c": 2}') == {"a": {"b": 1}}
+    assert engines.read_json_object("[1, 2] {") is None
 
 
 def test_the_whole_loop_in_text(tmp_path):

@@ -20,6 +20,7 @@ NAMES = sorted(
 )
 # More than there can be, where an experiment cannot make any number of them.
 POOLS = {
+    "problems": ("training", "looked_at", "tested"),
     "theory_of_mind": ("train", "tested", "examples"),
     "usefulness": ("drafts", "preferred"),
     "writer_exemplars": ("captions", "shown"),

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 
 from language.base import LanguageModel
-from teaching import arte, audit, coach, data_env, mathdial, strategies, writer_strategies
+from language.cache import cached
+from teaching import arte, audit, coach, mathdial, problems, strategies, writer_strategies
 from teaching import learn_by_teaching as lbt
 from teaching import theory_of_mind as tom
 from teaching import weak_to_strong as w2s
-from teaching.base import Episode, Item
+from teaching.base import Item
 from teaching.library import Library
 from teaching.results import Cells
 from teaching.socratic import read_socratic
 from teaching.students import LanguageStudent
 from teaching.tasks.code import Code
-from teaching.tasks.gsm8k import GSM8K
 from teaching.tasks.liar import Liar
 from teaching.tasks.math import Math
 from tests.teaching.planted import Lent
@@ -46,34 +46,50 @@ def model(local_smollm2):
     return Brief(local_smollm2)
 
 
+@pytest.fixture
+def tell(capsys):
+    """Reports what came out, which is no test."""
+
+    def say(values):
+        with capsys.disabled():
+            print("\nSmolLM2:", values)
+
+    return say
+
+
 @pytest.fixture(scope="module")
 def data(shared):
     return shared / "data/teaching"
 
 
-def test_theory_of_mind(model, data, tmp_path):
+def test_theory_of_mind(model, data, tmp_path, tell):
     lent = Lent(lambda name: model, data / "tom", Cells(tmp_path))
     points = tom.experiment(lent, task="ecqa", train=4, tested=3, examples=2, human=False)
     assert {p.series for p in points} == {*tom.RANKINGS, "all"}
     assert all(0 <= p.value <= 1 for p in points)
+    tell({(p.series, p.x, p.metric): p.value for p in points if p.series in ("utility", "all")})
 
 
-def test_data_made_after_errors(model, data, tmp_path):
-    task = GSM8K(data / "tom")
-    items = task.items("test")
-    teacher = data_env.OpenEnded(model, task, tuple(items[4:7]), shown=1)
-    episode = Episode(LanguageStudent(model, task), teacher, items[:2], tmp_path, 1, 1)
-    _, (before, after) = episode.run()
-    assert len(before.outcomes) == len(after.outcomes) == 2 and len(after.records) <= 1
+def test_problems_where_it_is_weak(model, data, tmp_path, tell):
+    kept = cached(model, tmp_path / "answers")
+    lent = Lent(lambda name: kept, data / "tom", Cells(tmp_path))
+    arms = ("open-ended", "skill tree")
+    options = dict(turns=1, budget=1, training=6, looked_at=2, tested=1, policy="language model")
+    points = problems.experiment(lent, arms=arms, **options)
+    assert {p.series for p in points} == set(arms)
+    records = {p.series: p.value for p in points if (p.metric, p.x) == ("records", 1)}
+    assert records.keys() == set(arms) and max(records.values()) <= 1
+    tell({(p.series, p.x, p.metric): p.value for p in points if p.metric != "records"})
 
 
-def test_programs(model):
+def test_programs(model, tell):
     task = Code()
     outcomes = LanguageStudent(model, task).answer(task.items()[:2])
     assert all(o.answer is None or o.answer.startswith("def ") for o in outcomes)
     assert all(
         o.correct == (o.answer is not None and task.grade(o.answer, o.item)) for o in outcomes
     )
+    tell({o.item.key: o.correct for o in outcomes})
 
 
 def test_supervision_right_and_wrong(model, data):
