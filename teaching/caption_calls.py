@@ -7,11 +7,11 @@ budget goes where it expects most. What a writer gives is believed only if it is
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from data.world import TYPES, Claim, holds
+from data.world import INVERSE, TYPES, Claim, Wording, holds
 from errors import UserError
 from options import Count, Share, check_known
 from teaching.base import Item, accuracy, check_enough, rng_of
@@ -83,6 +83,11 @@ def believed(claims: Sequence[Claim], scene: Claim) -> list[Claim]:
     return [claim for claim in claims if not holds(claim, scene)]
 
 
+def turned(claim: Claim) -> Claim:
+    """The same, told from the other thing: true where the claim is."""
+    return Claim(claim.things[::-1], INVERSE.get(claim.relation, ""))
+
+
 def experiment(
     lend,
     captions: Count = 960,
@@ -91,15 +96,19 @@ def experiment(
     cheap: str = "replace_noun",
     dear: str = "swap_nouns",
     tested: Count = 100,
+    misleading: Share = 0.0,
 ) -> list[Point]:
     """Utility against random and least margin, over the share of captions that are asked about.
 
     Args:
       lend: see teach.py; its method trains on two negatives a caption.
       cheap, dear: types of negatives; the first is there for every caption.
+      misleading: share of the captions for which the costly writer writes what is true, in other
+        words; it is asked and paid for, and gets nothing through.
 
     Returns:
-      hard (mean accuracy over types and classes) and retention, over budgets.
+      hard (mean accuracy over types and classes) and retention, over budgets; caught, the share of
+      what was asked for that was not believed.
     """
     for kind in (cheap, dear):
         check_known("type of negative", kind, TYPES)
@@ -112,36 +121,51 @@ def experiment(
     shown = list(itertools.islice(with_both, captions))
     check_enough(f"captions with {cheap} and {dear}", captions, len(shown))
 
-    def p_correct(kind: str, at: Sequence[int]) -> np.ndarray:
+    false = rng_of(lend.seed, 0, "misleading").permutation(captions) >= count(misleading, captions)
+
+    def written(k: int) -> list[str]:
+        """What the costly writer is believed of caption k."""
+        _, example = shown[k]
+        if false[k]:
+            return [example.negatives[dear]]
+        rng = rng_of(lend.seed, k, "wording")
+        return [Wording.draw(rng).say(c) for c in believed([turned(example.claim)], example.scene)]
+
+    def p_correct(negatives: Mapping[int, str]) -> np.ndarray:
         items = []
-        for k in at:
-            i, example = shown[k]
-            options = example.caption, example.negatives[kind]
-            items.append(Item(str(i), kind, "", options[0], options, image=example.image))
+        for k, negative in negatives.items():
+            _, example = shown[k]
+            options = example.caption, negative
+            items.append(Item(str(k), "", "", options[0], options, image=example.image))
         return np.array([outcome.p_correct for outcome in student.answer(items)])
 
-    everything = range(len(shown))
-    p = np.clip(p_correct(cheap, everything), 1e-6, 1 - 1e-6)
+    p = p_correct({k: example.negatives[cheap] for k, (_, example) in enumerate(shown)})
+    p = np.clip(p, 1e-6, 1 - 1e-6)
     margins = np.log(p / (1 - p))
     features = features_of(margins, [e.caption for _, e in shown], student.encoder(student.params))
     first = np.sort(rng_of(lend.seed, 0, "probe").permutation(len(shown))[:probe])
-    gains = -np.log(np.clip(p_correct(dear, first), 1e-6, 1))
+    texts = {int(k): text for k in first for text in written(int(k))}
+    hard = -np.log(np.clip(p_correct(texts), 1e-6, 1)) if texts else ()
+    lost = dict(zip(texts, hard, strict=True))
+    gains = np.array([lost.get(int(k), 0.0) for k in first])  # what is not believed brings nothing
 
     def taught(how: str, budget: float) -> dict:
         rng = rng_of(lend.seed, 0, f"buy {budget}")
-        with_dear = set(bought(how, features, margins, first, gains, budget, rng).tolist())
+        asked = bought(how, features, margins, first, gains, budget, rng).tolist()
+        texts = {k: written(k) for k in asked}
         records = [
             {
-                "skill": dear if k in with_dear else cheap,
+                "skill": dear if texts.get(k) else cheap,
                 "scene": i,
                 "caption": example.caption,
-                "negatives": [example.negatives[t] for t in (cheap, dear)[: 1 + (k in with_dear)]],
+                "negatives": [example.negatives[cheap], *texts.get(k, ())],
             }
             for k, (i, example) in enumerate(shown)
         ]
         learnt = student.fit(records, lend.seed)
-        scores = list(accuracy(learnt.answer(items)).values())
-        return {"hard": float(np.mean(scores)), "retention": lend.retention(learnt)}
+        scores = {"hard": float(np.mean(list(accuracy(learnt.answer(items)).values())))}
+        scores["caught"] = float(np.mean([not texts[k] for k in asked]))
+        return {**scores, "retention": lend.retention(learnt)}
 
     points = []
     for how in WAYS:

@@ -1,20 +1,25 @@
 """A teacher that learns from how well its students do with what it taught (arXiv 2406.14629).
 
 M1: rationales are scored by exams of students who were shown them, and the scores choose the
-answer. M2: the scores become preference pairs, from which the teacher learns by DPO. M3: a set of
-exemplars is searched for by reflection on the failures of several students.
+answer. M2: the scores become preference pairs, from which the teacher learns by DPO. M3, a set of
+exemplars that is searched for by reflection on the failures of several students, is exemplars.py.
 """
 
 import dataclasses
-import re
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from errors import UserError
-from language.base import LanguageModel
-from teaching.base import Item, Record, Student, Task, rng_of
+from files import write_jsonl
+from options import Count
+from teaching.answers import equivalent
+from teaching.base import Item, Record, Student, Task, check_enough, rng_of
+from teaching.results import Point, data_of
+from teaching.students import LanguageStudent
+from teaching.tasks.math import Math
 
 AGGREGATES = ("SC", "MAX", "SUM", "AVG")
 
@@ -145,164 +150,91 @@ def preference_pairs(
     ]
 
 
-# M3: exemplars by reflection.
+# An experiment: M1 over numbers of rationales, and the pairs of M2.
 
 
-class Exemplars(NamedTuple):
-    """A set of labelled examples, and what it is worth to the judge."""
-
-    items: tuple[Item, ...]
-    score: float
-
-    @property
-    def key(self) -> tuple:
-        return tuple(sorted((item.question, item.answer) for item in self.items))
-
-
-@dataclasses.dataclass(frozen=True)
-class Search:
-    """Search for an exemplar set over rounds.
-
-    Attributes:
-      students: whose failures are reflected on, pooled.
-      judge: (exemplars, items) -> what a set is worth; as published, answers_of(teacher).
-      reflect: (failures, exemplars, rng) -> a reason, or None.
-      rewrite: (exemplars, reason, rng) -> a new list, or None.
-      beam: sets that are kept; draws: reflections on each a round; children: new sets that are
-        kept of each; drawn: training items that the students are asked; shown: failures in a
-        reflection; scored: training items a round that score the sets, shared among them.
-    """
-
-    students: Sequence[Student]
-    judge: Callable[[Sequence[Item], Sequence[Item]], float]
-    reflect: Callable
-    rewrite: Callable
-    beam: int = 4
-    draws: int = 4
-    children: int = 8
-    drawn: int = 64
-    shown: int = 4
-    scored: int = 2048
-    seed: int = 0
-
-    def run(self, start: Sequence[Item], items: Sequence[Item], rounds: int) -> list[Exemplars]:
-        """The best set at the start and after each round."""
-        sets = self._scored([tuple(start)], items, 0)
-        best = [sets[0]]
-        for number in range(1, rounds + 1):
-            sets = self._round(sets, items, number)
-            best.append(sets[0])
-        return best
-
-    def _round(self, sets: Sequence[Exemplars], items, number: int) -> list[Exemplars]:
-        rng = rng_of(self.seed, number, "draw")
-        some = [items[i] for i in sorted(rng.permutation(len(items))[: self.drawn])]
-        candidates = [each.items for each in sets]
-        for index, each in enumerate(sets):
-            failures = self.failures(each.items, some)
-            candidates += self._children(each, failures, rng_of(self.seed, number, f"set {index}"))
-        return self._scored(candidates, items, number)[: self.beam]
-
-    def failures(self, exemplars: Sequence[Item], items: Sequence[Item]) -> list[Item]:
-        """Items that at least one student gets wrong with these exemplars, each once."""
-        wrong = {}
-        for student in self.students:
-            for outcome in student.answer(items, demos=exemplars):
-                if not outcome.correct:
-                    wrong[outcome.item.key] = outcome.item
-        return list(wrong.values())
-
-    def _children(self, parent: Exemplars, failures: Sequence[Item], rng) -> list[tuple]:
-        children = {}
-        for _ in range(self.draws if failures else 0):
-            shown = [failures[i] for i in rng.permutation(len(failures))[: self.shown]]
-            reason = self.reflect(shown, parent.items, rng)
-            rewritten = reason and self.rewrite(parent.items, reason, rng)
-            if rewritten:
-                new = Exemplars(tuple(rewritten), 0.0)
-                if new.key != parent.key:
-                    children.setdefault(new.key, new.items)
-        return list(children.values())[: self.children]
-
-    def _scored(self, sets: Sequence[tuple], items, number: int) -> list[Exemplars]:
-        """Distinct sets by what they are worth, the best first, ties by order."""
-        distinct = list({Exemplars(each, 0.0).key: each for each in reversed(sets)}.values())[::-1]
-        count = min(len(items), max(1, self.scored // len(distinct)))
-        order = rng_of(self.seed, number, "score").permutation(len(items))
-        some = [items[i] for i in sorted(order[:count])]
-        scored = [Exemplars(each, self.judge(each, some)) for each in distinct]
-        return sorted(scored, key=lambda each: -each.score)
+def draw(
+    teacher: LanguageStudent, students: Sequence[Student], problem: Item, exams: Sequence[Item],
+    count: int, seed: int,
+) -> list[Rationale]:  # fmt: skip
+    """The teacher's greedy rationale, and `count` drawn ones with what students make of them."""
+    prompt, drawn = [teacher.task.render(problem, teacher.demos)], {"temperature": 0.7, "top_k": 20}
+    (greedy,) = teacher.model.generate(prompt, **teacher.sampling)
+    (others,) = teacher.model.generate(prompt, n=count, seed=seed, **teacher.sampling | drawn)
+    texts = [completion.text for completion in (*greedy, *others)]
+    read = [Rationale(text, teacher.task.parse(text, problem)) for text in texts]
+    return [read[0], *exam_scores(read[1:], problem, exams, students)]
 
 
-def answers_of(student: Student) -> Callable[[Sequence[Item], Sequence[Item]], float]:
-    """A judge of exemplars: the share of items that a student answers rightly with them."""
+def experiment(
+    lend,
+    problems: Count = 20,
+    rationales: Count = 8,
+    exams: Count = 3,
+    students: Sequence[str] = ("student",),
+    numbers: Sequence[Count] = (2, 4, 8),
+    shots: Count = 2,
+    max_tokens: Count = 300,
+) -> list[Point]:
+    """Do exams of its students choose a teacher's answer better than its majority? On MATH.
 
-    def share(exemplars, items):
-        return float(np.mean([o.correct for o in student.answer(items, demos=exemplars)]))
-
-    return share
-
-
-def between_tags(text: str, last: bool = True) -> str | None:
-    """What stands between <START> and <END>, the last such part or the first; None without one."""
-    passages = re.findall(r"<START>(.*?)<END>", text, re.DOTALL)
-    return passages[-1 if last else 0].strip() if passages else None
-
-
-def language_reflection(
-    model: LanguageModel, label: str = "Label", fewest_words: int = 6
-) -> tuple[Callable, Callable]:
-    """reflect and rewrite of a Search by a language model, in the published form.
-
-    A reason of five words or fewer is dropped; of a rewritten list, an exemplar whose answer is
-    none of the options, where there are options.
+    The preference pairs of M2 are kept beside the results, as pairs.jsonl.
 
     Args:
-      label: what stands before an answer.
+      lend: see teach.py; its models are the teacher and the students, its data the folder with
+        math181.json.
+      problems: that have exams which tell something.
+      rationales: that the teacher draws for each.
+      exams: of each, at most.
+      students: names of models.
+      numbers: of the rationales, the first so many, that an answer is chosen from.
+      shots: other problems that everybody is shown.
+
+    Returns:
+      Over numbers: accuracy, by aggregate and of the greedy answer; unparsed, the share of
+      rationales that gave no answer; pairs a problem.
+
+    Raises:
+      UserError: no folder, too few problems, or numbers beyond the rationales.
     """
+    task = Math(data_of(lend, "math") / "math181.json")
+    check_enough("rationales (numbers)", max(numbers, default=1), rationales)
+    items = task.items()
+    items = [items[i] for i in rng_of(lend.seed, 0, "items").permutation(len(items))]
+    with_exams = [(item, exams_of(item, task)[:exams]) for item in items[shots:]]
+    with_exams = [(item, exams) for item, exams in with_exams if exams]
+    check_enough("problems with exams", problems, len(with_exams))
+    sampling = {"max_tokens": max_tokens, "stop": ("[[Question]]",)}
+    *others, teacher = (
+        LanguageStudent(lend.language(name), task, tuple(items[:shots]), sampling=sampling)
+        for name in (*students, "teacher")
+    )
+    told, pairs = [], []
+    for k, (item, exams) in enumerate(with_exams[:problems]):
+        compute = functools.partial(draw, teacher, others, item, exams, rationales, lend.seed)
+        greedy, *drawn = (Rationale(*row) for row in lend.cells.once(f"problem_{k}", compute))
+        told.append((item, greedy, drawn))
+        right = functools.partial(task.grade, item=item)
+        pairs += preference_pairs(task.render(item, teacher.demos), drawn, right)
+    write_jsonl(lend.cells.folder / "pairs.jsonl", pairs)
 
-    def listed(items: Sequence[Item]) -> str:
-        return "\n\n".join(f"{item.question}\n{label}: {item.answer}" for item in items)
+    def share(choose: Callable[[Rationale, list], Rationale | None]) -> float:
+        right = []
+        for item, greedy, drawn in told:
+            picked = choose(greedy, drawn)
+            read = picked is not None and picked.answer is not None
+            right.append(read and task.grade(picked.answer, item))
+        return float(np.mean(right))
 
-    def sampled(prompt: str, rng) -> str:
-        seed = int(rng.integers(2**31))
-        return model.generate([prompt], temperature=0.7, max_tokens=1024, seed=seed)[0][0].text
+    points = []
+    for n in numbers:
+        unread = np.mean([r.answer is None for _, _, drawn in told for r in drawn[:n]])
+        points.append(Point("all", n, "unparsed", float(unread)))
+        points.append(Point("greedy", n, "accuracy", share(lambda greedy, drawn: greedy)))
+        for how in AGGREGATES:
 
-    def reflect(failures, exemplars, rng):
-        reason = between_tags(
-            sampled(
-                f"These examples were shown to students:\n\n{listed(exemplars)}\n\n"
-                f"They then got these wrong:\n\n{listed(failures)}\n\nGive a reason why the "
-                "examples did not help, between <START> and <END>.\n",
-                rng,
-            ),
-            last=False,
-        )
-        return reason if reason and len(reason.split()) >= fewest_words else None
+            def choose(greedy, drawn, n=n, how=how):
+                return select_answer(drawn[:n], how, equivalent)
 
-    def rewrite(exemplars, reason, rng):
-        text = between_tags(
-            sampled(
-                f"Examples:\n\n{listed(exemplars)}\n\nThey have this fault: {reason}\n\nWrite "
-                "a better list in the same form, between <START> and <END>.\n",
-                rng,
-            )
-        )
-        options, items = exemplars[0].options, []
-        for part in re.split(r"(?<=\S)\n\s*\n", text or ""):
-            question, marker, answer = (each.strip() for each in part.rpartition(f"{label}:"))
-            answer = answer.lower() if options else answer
-            if marker and question and (answer in options if options else answer):
-                made = f"made/{len(items)}"
-                items.append(Item(made, exemplars[0].skill, question, answer, options))
-        return items or None
-
-    return reflect, rewrite
-
-
-def f1(outcomes, positive: str) -> float:
-    """F1 of the positive answer; an unread answer is a negative one."""
-    told = [(o.answer == positive, o.item.answer == positive) for o in outcomes]
-    both = sum(a and b for a, b in told)
-    said, true = sum(a for a, _ in told), sum(b for _, b in told)
-    return 2 * both / (said + true) if both else 0.0
+            points.append(Point(how, n, "accuracy", share(choose)))
+    return [*points, Point("all", rationales, "pairs", len(pairs) / problems)]

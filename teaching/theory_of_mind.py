@@ -10,22 +10,23 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from errors import UserError
 from files import read_records
-from language.base import LanguageModel, require
+from language.base import LanguageModel
 from options import Count, Share, check_known
 from teaching import tasks
-from teaching.base import Item, Outcome, check_enough, rng_of
+from teaching.base import Item, check_enough, rng_of
 from teaching.budget import BUDGETS, curve
+from teaching.mental_model import VARIANTS, MentalModel, Observed, confidence
 from teaching.results import Point, data_of
 from teaching.students import LanguageStudent
 from teaching.tasks.explained import ExplainedTask
 
-VARIANTS = ("paper", "released")
+# Who explains, and by which examples: see explained().
+EXPLAINS = ("human", "blind", "rationalise", "useful", "misleading")
 # Each ranking by what it ranks, always the largest first.
 RANKINGS: dict[str, Callable[["Predictions"], np.ndarray]] = {
     "random": lambda p: p.random,
@@ -80,14 +81,6 @@ def curves(
     }
 
 
-class Observed(NamedTuple):
-    """A training item as this student met it, alone and with a human explanation."""
-
-    item: Item
-    alone: Outcome
-    helped: Outcome
-
-
 def observe(student: LanguageStudent, items: Sequence[Item]) -> list[Observed]:
     """The student on items with a human explanation each."""
     help = {item.key: item.extra["explanation"] for item in items}
@@ -122,88 +115,6 @@ def useful(observed: Sequence[Observed], k: int) -> list[Observed]:
     if len(turned) < k:
         raise UserError(f"explanations helped on {len(turned)} items; {k} are needed: give more")
     return turned[:k]
-
-
-def confidence(model: LanguageModel, prompts: Sequence[str], items: Sequence[Item]) -> np.ndarray:
-    """The probability of each item's right answer after its prompt, and the largest of any, [n, 2].
-
-    Over an item's options, normalised; where the answer is free, the geometric mean over the
-    tokens of the right one, for both.
-    """
-    if all(item.options for item in items):
-        require(model, "choices")
-        options = dict.fromkeys(item.options for item in items)
-        confidences = np.zeros((len(items), 2))
-        for each in options:
-            at = [i for i, item in enumerate(items) if item.options == each]
-            of_these = [prompts[i] for i in at]
-            p = np.exp(model.choices(of_these, [f" {option}" for option in each]))
-            right = [each.index(items[i].answer) for i in at]
-            confidences[at] = np.stack([p[np.arange(len(at)), right], p.max(axis=1)], axis=1)
-        return confidences
-    require(model, "score")
-    scores = model.score(prompts, [f" {item.answer}" for item in items])
-    means = np.exp([score.log_probability / score.tokens for score in scores])
-    return np.stack([means, means], axis=1)
-
-
-@dataclasses.dataclass(frozen=True)
-class MentalModel:
-    """A language model that simulates a student by examples of it.
-
-    Attributes:
-      variant: "paper" shows the student's own explanation before its answer, and simulates one;
-        "released" shows its answer alone, and in ECQA not the right answer either.
-    """
-
-    model: LanguageModel
-    task: ExplainedTask
-    examples: Sequence[Observed]
-    variant: str = "paper"
-
-    def __post_init__(self):
-        check_known("variant", self.variant, VARIANTS)
-
-    def pre(self, items: Sequence[Item]) -> np.ndarray:
-        """The simulated probability that the student is right alone, [n]."""
-        prompts = [self._prompt(item) for item in items]
-        if self.variant == "paper":
-            drafts = self.model.generate(prompts, max_tokens=100, stop=("\n",))
-            prompts = [
-                f"{prompt} {self.task.without_answer(draft[0].text)} {self.task.lead}"
-                for prompt, draft in zip(prompts, drafts, strict=True)
-            ]
-        return confidence(self.model, prompts, items)[:, 0]
-
-    def post(self, items: Sequence[Item], explanations: Mapping[str, str]) -> np.ndarray:
-        """The simulated probability that it is right with these explanations, [n]."""
-        prompts = [
-            f"{self._prompt(item, explanations)} {self.task.handed(explanations[item.key])} "
-            f"{self.task.lead}"
-            for item in items
-        ]
-        return confidence(self.model, prompts, items)[:, 0]
-
-    def _prompt(self, item: Item, explanations: Mapping[str, str] | None = None) -> str:
-        helped = explanations is not None
-        blocks = [self._block(e.item, self._said(e, helped), helped) for e in self.examples]
-        head = "Foresee what an AI model answers, right or wrong."
-        return "\n\n".join([head, *blocks, self._block(item, "", helped)])
-
-    def _said(self, example: Observed, helped: bool) -> str:
-        outcome = example.helped if helped else example.alone
-        answer = outcome.answer or "nothing"
-        if helped:
-            shown = self.task.handed(example.item.extra["explanation"])
-            return f" {shown} {self.task.lead} {answer}"
-        if self.variant == "released":
-            return f" {answer}"
-        return f" {self.task.without_answer(outcome.text)} {self.task.lead} {answer}"
-
-    def _block(self, item: Item, said: str, helped: bool) -> str:
-        hidden = self.variant == "released" and self.task.name == "ecqa" and not helped
-        right = "" if hidden else f"\nCorrect Answer: {item.answer}"
-        return f"{self.task.question(item)}{right}\nAI Predicted Answer:{said}"
 
 
 def explain(
@@ -321,15 +232,64 @@ def explained_tasks() -> dict[str, type[ExplainedTask]]:
     return {task.name: task for task in ExplainedTask.__subclasses__()}
 
 
+def explained(
+    by: str,
+    model: LanguageModel,
+    student: LanguageStudent,
+    items: Sequence[Item],
+    seen: Sequence[Observed],
+    harmful: Sequence[Item],
+) -> tuple[dict[str, str], float]:
+    """An explanation of each item, and how many gave the answer away, in the form of one.
+
+    Args:
+      by: "human"; else the model, by examples: "blind", the student's own; "rationalise", the same
+        with the answer first; "useful", which turned this student from wrong to right;
+        "misleading", the harmful ones.
+    """
+    task, count = student.task, len(student.demos)
+    if by == "human":
+        told = {item.key: item.extra["explanation"] for item in items}
+        return told, float(np.mean([task.leaks(text) for text in told.values()]))
+    examples = student.demos
+    if by == "useful":
+        examples = [each.item for each in useful(seen, count)]
+    if by == "misleading":
+        examples = harmful[:count]
+    return explain(model, task, items, examples, rationalise=by == "rationalise")
+
+
+def generalised(
+    student: LanguageStudent,
+    mind: MentalModel,
+    items: Sequence[Item],
+    pool: Sequence[Item],
+    told: Mapping[str, str],
+    sizes: Sequence[int],
+    seed: int,
+) -> dict[str, dict[int, float]]:
+    """rounds() of the pool's explained items by utility, and in random order (as released)."""
+    explained = [
+        dataclasses.replace(item, extra={**item.extra, "explanation": told[item.key]})
+        for item in pool
+    ]
+    orders = {
+        "utility": mind.post(pool, told) - mind.pre(pool),
+        "random": rng_of(seed, 0, "rounds").random(len(pool)),
+    }
+    return {name: rounds(student, items, explained, order, sizes) for name, order in orders.items()}
+
+
 def experiment(
     lend,
     task: str = "strategyqa",
     train: Count = 40,
     tested: Count = 229,
     examples: Count = 4,
-    human: bool = True,
+    explains: str = "human",
     variant: str = "paper",
     budgets: Sequence[Share] = BUDGETS,
+    sizes: Sequence[Count] = (),
 ) -> list[Point]:
     """Accuracy over budgets for every ranking, of two language models on a task.
 
@@ -338,20 +298,26 @@ def experiment(
       train: items in which the examples are looked for.
       tested: the first so many test items.
       examples: demonstrations of the student and of its mental model.
-      human: explain with the human explanations; otherwise the teacher writes.
+      explains: see explained(); "misleading" takes the items of least utility first, on strategyqa,
+        and as released its examples are the student's own.
       variant: see MentalModel.
+      sizes: of several rounds: so many explained train items become the student's demonstrations.
 
     Returns:
-      accuracy over budgets by ranking; at budgets 0 and 1 unparsed, the share of answers that
-      could not be read; leaks, of explanations that gave the answer away before they were cut.
+      accuracy over budgets by ranking; after rounds, without help, over sizes; at budgets 0 and 1
+      unparsed, the share of answers that could not be read; leaks, of explanations that gave the
+      answer away before they were cut.
 
     Raises:
-      UserError: an unknown task or variant, no folder of the task's files, or too few items there.
+      UserError: an unknown task, variant or way to explain, no folder of the task's files, or too
+        few items there.
     """
     known = explained_tasks()
     check_known("task", task, known)
     check_known("variant", variant, VARIANTS)
-    of_task = known[task](data_of(lend, task))
+    check_known("way that explains", explains, EXPLAINS if task == "strategyqa" else EXPLAINS[:-1])
+    folder = data_of(lend, task)
+    of_task = known[task](folder)
     splits = {"strategyqa": ("train", "dev"), "ecqa": ("val", "test")}.get(task, ("test", "test"))
     pool, items = (of_task.items(split) for split in splits)
     order = rng_of(lend.seed, 0, "items").permutation(len(pool))
@@ -359,29 +325,40 @@ def experiment(
     check_enough(f"test items of {task}", tested, len(items))
     check_enough(f"other items of {task}", examples + train, len(pool))
     check_enough("examples of the train items", examples, train)
+    check_enough("explained train items (sizes)", max(sizes, default=0), train)
+    harmful = []
+    if explains == "misleading" and variant == "paper":
+        harmful = read_harmful(folder / "strategyqa_harmful_explanations.json")
+        check_enough("harmful examples", examples, len(harmful))
     sampling = {"max_tokens": 100, "stop": ("\n",)}
     model = lend.language("student")
     student = LanguageStudent(model, of_task, tuple(pool[:examples]), sampling=sampling)
     teacher, items = lend.language("teacher"), items[:tested]
+    others = pool[examples : examples + train]
 
     def compute():
-        seen = observe(student, pool[examples : examples + train])
+        seen = observe(student, others)
         shown = balanced(seen, examples) if items[0].options == ("yes", "no") else seen[:examples]
         mind = MentalModel(teacher, of_task, shown, variant)
-        told = {i.key: i.extra["explanation"] for i in items}
-        leaks = float(np.mean([of_task.leaks(text) for text in told.values()]))
-        if not human:
-            told, leaks = explain(teacher, of_task, items, [each.item for each in shown])
+        misled = explains == "misleading"
+        by = "blind" if misled and variant == "released" else explains
+        told, leaks = explained(by, teacher, student, items, seen, harmful)
         predicted = predict(student, told, mind, items, lend.seed)
         unread = [float(u.mean()) for u in (predicted.unread_before, predicted.unread_after)]
-        return {"curves": curves(predicted, budgets), "unparsed": unread, "leaks": leaks}
+        measured = {"curves": curves(predicted, budgets, largest=not misled), "leaks": leaks}
+        if sizes:
+            told, _ = explained(by, teacher, student, others, seen, harmful)
+            after = generalised(student, mind, items, others, told, sizes, lend.seed)
+            measured["rounds"] = {name: list(each.values()) for name, each in after.items()}
+        return {**measured, "unparsed": unread}
 
-    measured = lend.cells.once(f"{task}_{variant}_{'human' if human else 'teacher'}", compute)
-    points = [
-        Point(ranking, budget, "accuracy", value)
-        for ranking, values in measured["curves"].items()
-        for budget, value in zip(budgets, values, strict=True)
-    ]
+    measured = lend.cells.once(f"{task}_{variant}_{explains}", compute)
+    points = []
+    for metric, over, x in (("accuracy", "curves", budgets), ("after rounds", "rounds", sizes)):
+        for series, values in measured.get(over, {}).items():
+            points += [
+                Point(series, *each) for each in zip(x, [metric] * len(x), values, strict=True)
+            ]
     unread = zip((0, 1), measured["unparsed"], strict=True)
     points += [Point("all", budget, "unparsed", share) for budget, share in unread]
     return [*points, Point("all", 1, "leaks", measured["leaks"])]

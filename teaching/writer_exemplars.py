@@ -20,7 +20,7 @@ from errors import UserError
 from language.base import LanguageModel
 from options import Count, check_known
 from teaching.base import Item, Record, Student, accuracy, check_enough, rng_of
-from teaching.learn_by_teaching import Search, language_reflection
+from teaching.exemplars import Search, language_reflection
 from teaching.results import Point
 
 # An exemplar is an Item: the caption is its question, the negative its answer, the type its skill.

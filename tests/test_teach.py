@@ -19,6 +19,7 @@ from data.world import PREFIXES, picture
 from errors import UserError
 from teaching import results
 from teaching.results import Cells, Point
+from teaching.students import ClipStudent
 from tpu_configs import base
 
 FOLDER = Path(__file__).parents[1] / "tpu_configs" / "teaching"
@@ -200,12 +201,20 @@ def test_subskills_in_the_world(tmp_path, quick):
     assert {skill.partition("/")[2] for skill in made["threshold_tree"]} & set(NOUNS["seen"])
 
 
-def test_caption_calls_in_the_world(tmp_path, quick):
+def test_caption_calls_in_the_world(tmp_path, quick, monkeypatch):
     lent = lend(tmp_path)
     run = importlib.import_module("teaching.caption_calls").experiment
     points = run(lent, captions=16, probe=4, budgets=(0.5,), tested=3)
     assert {p.series for p in points} == {"utility", "least margin", "random"}
-    assert {p.metric for p in points} == {"hard", "retention"}
+    assert {p.metric for p in points} == {"hard", "caught", "retention"}
+    assert {p.value for p in points if p.metric == "caught"} == {0.0}
+    misled = dataclasses.replace(lent, cells=Cells(tmp_path / "misled"))
+    fitted = []
+    monkeypatch.setattr(ClipStudent, "fit", lambda self, *made: fitted.append(made[0]) or self)
+    points = run(misled, captions=16, probe=4, budgets=(1.0,), tested=3, misleading=0.5)
+    # Half of what is asked for is true of its scene: none of it teaches.
+    assert {p.value for p in points if p.metric == "caught"} == {0.5}
+    assert [sum(len(r["negatives"]) == 2 for r in records) for records in fitted] == [8] * 3
 
 
 @pytest.mark.slow

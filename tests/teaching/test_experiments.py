@@ -18,10 +18,13 @@ NAMES = sorted(
     path.stem
     for path in Path(teach.__file__).parent.joinpath("tpu_configs/teaching").glob("[!_]*.py")
 )
+FILES = {"exemplars": "lbt", "rationales": "lbt"}
 # More than there can be, where an experiment cannot make any number of them.
 POOLS = {
+    "exemplars": ("shown", "tested"),
+    "rationales": ("problems", "shots", "numbers"),
     "problems": ("training", "looked_at", "tested"),
-    "theory_of_mind": ("train", "tested", "examples"),
+    "theory_of_mind": ("train", "tested", "examples", "sizes"),
     "usefulness": ("drafts", "preferred"),
     "writer_exemplars": ("captions", "shown"),
 }
@@ -37,7 +40,7 @@ def wrong_values():
         experiment, _ = results.find(config_of(name).teach.paper)
         for option, parameter in list(inspect.signature(experiment).parameters.items())[1:]:
             default = parameter.default
-            first = default[0] if isinstance(default, tuple) else default
+            first = (*default, 1)[0] if isinstance(default, tuple) else default
             values = {
                 bool: [],
                 int: [0, -1, "many", math.nan],
@@ -58,15 +61,19 @@ def idle(monkeypatch):
         raise AssertionError("it computes before it looks at its options")
 
     monkeypatch.setattr(teach, "_clip", compute)
-    monkeypatch.setattr(teach.Lend, "language", compute)
+    refuse = teach.Lend.language
+
+    def language(self, name="teacher"):
+        return compute() if name in self.config.teach.models else refuse(self, name)
+
+    monkeypatch.setattr(teach.Lend, "language", language)
 
 
 @pytest.mark.parametrize(("name", "option", "value"), list(wrong_values()), ids=str)
 def test_what_cannot_be_is_one_line(shared, tmp_path, idle, name, option, value):
     config = config_of(name)
-    config.data.root, config.teach.data = (
-        str(shared / folder) for folder in ("data/flickr8k", "data/teaching/tom")
-    )
+    config.data.root = str(shared / "data/flickr8k")
+    config.teach.data = str(shared / "data/teaching" / FILES.get(name, "tom"))
     run, takes = results.find(config.teach.paper)
     given = config.teach.options.to_dict() | {option: value}
     with pytest.raises(UserError) as info:

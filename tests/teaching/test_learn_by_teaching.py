@@ -1,17 +1,22 @@
-"""Learning by teaching: planted exams, ties, pairs enumerated, and a search that must reflect."""
+"""Learning by teaching: planted exams, ties, pairs enumerated, and the experiment on MATH."""
 
 import dataclasses
 import json
+import re
+from collections import Counter
 
 import numpy as np
 import pytest
 
+from files import read_jsonl
 from language import scripted
 from teaching import learn_by_teaching as lbt
 from teaching.answers import equivalent
 from teaching.base import Item, Outcome, Student
-from teaching.learn_by_teaching import Rationale, Search, select_answer
+from teaching.learn_by_teaching import Rationale, select_answer
+from teaching.results import Cells
 from teaching.tasks.math import Math
+from tests.teaching.planted import Lent
 
 
 def drawn(p, q, a, b, n, rng):
@@ -152,103 +157,45 @@ def test_preference_pairs_enumerated():
     assert lbt.preference_pairs("p", near, lambda answer: True) == []
 
 
-CONFUSIONS = ("red", "green", "blue")
+def test_experiment_end_to_end(shared, tmp_path):
+    """The teacher is right in the first and last of four, else says 0; only its right ones teach.
 
+    Its students copy: they pass their exams where what they were shown is right.
+    """
+    folder = shared / "data/teaching/lbt"
+    items = {item.question: item for item in Math(folder / "math181.json").items()}
+    exams = {exam["problem"]: exam["answer"] for i in items.values() for exam in i.extra["exams"]}
+    asked = Counter()
 
-@dataclasses.dataclass(frozen=True)
-class Confused(Student):
-    """Gets what is about its own confusions wrong, until an example is about them."""
+    def questions(prompt):
+        return re.findall(r"\[\[Question\]\]:\n(.*?)\n\[\[Solution\]\]", prompt, re.DOTALL)
 
-    confusions: tuple
+    def teacher(prompt, rng):
+        asked["teacher"] += 1
+        wrong = asked["teacher"] % 5 in (1, 3, 4)  # of the greedy one and four drawn
+        answer = "0.0123" if wrong else items[questions(prompt)[-1]].answer
+        return f" I think.\n[[Final Answer]]: ${answer}$"
 
-    def answer(self, items, demos=(), help=None):
-        taught = {demo.question.split()[0] for demo in demos}
-        outcomes = []
-        for item in items:
-            topic = item.question.split()[0]
-            right = topic not in self.confusions or topic in taught
-            outcomes.append(Outcome(item, item.answer if right else None, right))
-        return outcomes
+    def student(prompt, rng):
+        asked["student"] += 1
+        *_, shown, question = questions(prompt)
+        right = f"[[Final Answer]]: ${items[shown].answer}$" in prompt.rpartition(question)[0]
+        return f" So.\n[[Final Answer]]: ${exams[question] if right else 'none'}$"
 
-
-TRAINING = [
-    Item(f"{topic}{i}", "s", f"{topic} {i}", "yes", ("yes", "no"))
-    for topic in (*CONFUSIONS, "gray")
-    for i in range(10)
-]
-
-
-def reflect(failures, exemplars, rng):
-    return failures[0].question.split()[0] if failures else None
-
-
-def rewrite(exemplars, reason, rng):
-    """Fixes exactly one confusion."""
-    return [*exemplars, Item(f"new {reason}", "s", f"{reason} explained", "yes", ("yes", "no"))]
-
-
-def search(students, judge=Confused(CONFUSIONS)):
-    return Search(students, lbt.answers_of(judge), reflect, rewrite, drawn=40, scored=400)
-
-
-def test_one_confusion_a_round():
-    """A teacher that mends one confusion in each reflection needs as many rounds as there are."""
-    best = search([Confused(CONFUSIONS)]).run([TRAINING[-1]], TRAINING, 4)
-    assert [round(each.score, 6) for each in best] == [0.25, 0.5, 0.75, 1.0, 1.0]
-
-
-def test_three_students_find_what_one_does_not():
-    """Disjoint confusions: the failures are pooled, and the judge has all of them."""
-    three = search([Confused((topic,)) for topic in CONFUSIONS]).run([TRAINING[-1]], TRAINING, 3)
-    one = search([Confused(CONFUSIONS[:1])]).run([TRAINING[-1]], TRAINING, 3)
-    assert three[-1].score == 1.0
-    assert one[-1].score == 0.5
-
-
-def test_sets_are_distinct_and_parents_stay():
-    idle = dataclasses.replace(
-        search([Confused(CONFUSIONS)]), rewrite=lambda e, r, g: list(e)[::-1]
-    )
-    best = idle.run([TRAINING[-1], TRAINING[-2]], TRAINING, 2)
-    assert [each.items for each in best] == [(TRAINING[-1], TRAINING[-2])] * 3
-    silent = dataclasses.replace(search([Confused(CONFUSIONS)]), reflect=lambda f, e, r: None)
-    assert silent.run([TRAINING[-1]], TRAINING, 1)[-1].score == 0.25
-
-
-def test_reflection_by_a_language_model():
-    start = [Item("1", "liar", "Statement: a", "yes", ("yes", "no"))]
-
-    def answer(prompt, rng):
-        if "Give a reason" in prompt:
-            return "Well, <START>They never show any honest statement at all<END> <START>no<END>"
-        return (
-            "<START>draft<END> then <START>Statement: b\nLabel: no\n\n"
-            "Statement: c\nLabel: Maybe\n\nStatement: d\nLabel: Yes<END>"
-        )
-
-    look, write = lbt.language_reflection(scripted.open(answer))
-    rng = np.random.default_rng(0)
-    reason = look(start, start, rng)
-    assert reason == "They never show any honest statement at all"
-    made = write(start, reason, rng)
-    assert [(i.question, i.answer) for i in made] == [
-        ("Statement: b", "no"),
-        ("Statement: d", "yes"),
-    ]
-    short, _ = lbt.language_reflection(scripted.open(lambda p, r: "<START>too short<END>"))
-    assert short(start, start, rng) is None
-    _, none = lbt.language_reflection(scripted.open(lambda p, r: "no tags"))
-    assert none(start, reason, rng) is None
-
-
-def test_f1():
-    item = Item("1", "s", "?", "yes", ("yes", "no"))
-    no = dataclasses.replace(item, answer="no")
-    outcomes = [
-        Outcome(item, "yes", True),
-        Outcome(item, None, False),
-        Outcome(no, "yes", False),
-        Outcome(no, "no", True),
-    ]
-    assert lbt.f1(outcomes, "yes") == pytest.approx(2 / 4)
-    assert lbt.f1(outcomes[3:], "yes") == 0
+    models = {"teacher": scripted.open(teacher), "student": scripted.open(student)}
+    lent = Lent(models.__getitem__, folder, Cells(tmp_path))
+    options = dict(problems=3, rationales=4, exams=2, numbers=(1, 4), shots=1)
+    points = lbt.experiment(lent, **options)
+    at = {(p.series, p.x): p.value for p in points if p.metric == "accuracy"}
+    assert at["greedy", 4] == 0 and at["SC", 1] == at["SUM", 1] == 1
+    # Two of four say 0.0123: the count ties, and exams decide.
+    assert [at[how, 4] for how in lbt.AGGREGATES] == [1, 1, 1, 1]
+    assert {p.value for p in points if p.metric == "unparsed"} == {0}
+    # Each of two right ones is worth 1, each of two wrong ones 0: four pairs a problem.
+    assert [p.value for p in points if p.metric == "pairs"] == [4]
+    pairs = [row for _, row in read_jsonl(tmp_path / "pairs.jsonl")]
+    assert len(pairs) == 12 and all("0.0123" in p["rejected"] for p in pairs)
+    count = asked.total()
+    assert lbt.experiment(lent, **options) == points and asked.total() == count
+    with pytest.raises(ValueError, match=r"8 rationales \(numbers\) are wanted; there are 4"):
+        lbt.experiment(lent, **options | {"numbers": (8,)})

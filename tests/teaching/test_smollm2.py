@@ -10,7 +10,16 @@ import pytest
 
 from language.base import LanguageModel
 from language.cache import cached
-from teaching import arte, audit, coach, mathdial, problems, strategies, writer_strategies
+from teaching import (
+    arte,
+    audit,
+    coach,
+    exemplars,
+    mathdial,
+    problems,
+    strategies,
+    writer_strategies,
+)
 from teaching import learn_by_teaching as lbt
 from teaching import theory_of_mind as tom
 from teaching import weak_to_strong as w2s
@@ -20,8 +29,6 @@ from teaching.results import Cells
 from teaching.socratic import read_socratic
 from teaching.students import LanguageStudent
 from teaching.tasks.code import Code
-from teaching.tasks.liar import Liar
-from teaching.tasks.math import Math
 from tests.teaching.planted import Lent
 
 pytestmark = pytest.mark.slow
@@ -64,7 +71,7 @@ def data(shared):
 
 def test_theory_of_mind(model, data, tmp_path, tell):
     lent = Lent(lambda name: model, data / "tom", Cells(tmp_path))
-    points = tom.experiment(lent, task="ecqa", train=4, tested=3, examples=2, human=False)
+    points = tom.experiment(lent, task="ecqa", train=4, tested=3, examples=2, explains="blind")
     assert {p.series for p in points} == {*tom.RANKINGS, "all"}
     assert all(0 <= p.value <= 1 for p in points)
     tell({(p.series, p.x, p.metric): p.value for p in points if p.series in ("utility", "all")})
@@ -104,26 +111,20 @@ def test_supervision_right_and_wrong(model, data):
         assert all(s.log_probability < 0 < s.tokens for s in scores)
 
 
-def test_learning_by_teaching(model, data):
-    task = Math(data / "lbt/math181.json")
-    problem = task.items()[0]
-    student = LanguageStudent(model, task)
-    texts = [c.text for c in model.generate([task.render(problem)], n=2, temperature=0.7)[0]]
-    drafts = [lbt.Rationale(text, task.parse(text, problem)) for text in texts]
-    scored = lbt.exam_scores(drafts, problem, lbt.exams_of(problem, task)[:1], [student])
-    chosen = lbt.select_answer(scored, "SUM")
-    assert (chosen is None) == all(d.answer is None for d in drafts)
-    assert all(r.score == 0 for r in scored if r.answer is None)
-    lbt.preference_pairs("p", scored, lambda answer: task.grade(answer, problem))
+def test_learning_by_teaching(model, data, tmp_path, tell):
+    lent = Lent(lambda name: model, data / "lbt", Cells(tmp_path))
+    options = dict(problems=1, rationales=2, exams=1, numbers=(2,), shots=1)
+    points = lbt.experiment(lent, **options)
+    assert {p.series for p in points} == {"all", "greedy", *lbt.AGGREGATES}
+    tell({(p.series, p.x, p.metric): p.value for p in points})
 
 
-def test_exemplars_by_reflection(model, data):
-    task = Liar(data / "lbt")
-    items = task.items("train")[:4]
-    student = LanguageStudent(model, task, sampling={"max_tokens": 4})
-    steps = lbt.language_reflection(model)
-    search = lbt.Search([student], lbt.answers_of(student), *steps, draws=1, drawn=2, scored=2)
-    assert all(0 <= each.score <= 1 for each in search.run(items[2:], items[:2], rounds=1))
+def test_exemplars_by_reflection(model, data, tmp_path, tell):
+    lent = Lent(lambda name: model, data / "lbt", Cells(tmp_path))
+    options = dict(rounds=1, shown=2, draws=1, drawn=2, scored=2, tested=2)
+    points = exemplars.experiment(lent, **options)
+    assert [p.x for p in points] == [0, 0, 1, 1] and all(0 <= p.value <= 1 for p in points)
+    tell({(p.series, p.x, p.metric): p.value for p in points})
 
 
 def test_coach_and_audit(model):

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import types
+import zlib
 
 import numpy as np
 import pytest
@@ -284,6 +285,86 @@ def test_experiment_end_to_end(shared, tmp_path):
     assert [p.value for p in points if p.metric == "leaks"] == [0.0]
     asked = len(calls)
     assert tom.experiment(lent, tested=12) == points and len(calls) == asked
+
+
+@pytest.fixture
+def lent(shared, tmp_path):
+    """Models for StrategyQA that differ from question to question; and what the teacher is asked.
+
+    Alone the student says no to half of what it is asked, with an explanation yes to all.
+    """
+    prompts = []
+
+    def student(prompt, rng):
+        if prompt.endswith(" So the answer is"):
+            return " yes"
+        even = len(prompt.rpartition("Q: ")[2]) % 2
+        return f" Well. So the answer is {'yes' if even else 'no'}"
+
+    def teacher(prompt, rng):
+        prompts.append(prompt)
+        return f" Facts {len(prompt)}."
+
+    def drawn(prompt, option):
+        return zlib.crc32(f"{prompt}{option}".encode()) / 2**30
+
+    models = {"student": scripted.open(student, drawn), "teacher": scripted.open(teacher, drawn)}
+    data = shared / "data/teaching/tom"
+    return Lent(models.__getitem__, data, Cells(tmp_path)), prompts
+
+
+def asked_to_explain(prompts):
+    return [prompt for prompt in prompts if not prompt.startswith("Foresee")]
+
+
+@pytest.mark.parametrize("explains", tom.EXPLAINS)
+def test_who_explains_by_which_examples(lent, explains):
+    lent, prompts = lent
+    points = tom.experiment(lent, tested=6, explains=explains)
+    asked = asked_to_explain(prompts)
+    assert len(asked) == (0 if explains == "human" else 6)
+    harmful = [item.extra["explanation"] for item in tom.read_harmful(
+        lent.data / "strategyqa_harmful_explanations.json")]  # fmt: skip
+    misled = [sum(text in prompt for text in harmful) for prompt in asked]
+    assert set(misled) == {4 if explains == "misleading" else 0} or not asked
+    for prompt in asked:
+        assert prompt.endswith(" because") == (explains == "rationalise")
+        if explains == "useful":  # what this student gets wrong alone and right with help
+            shown = re.findall(r"Q: (.*)\nA: .* So the answer is (\w+)\n", prompt)
+            assert len(shown) == 4 and {answer for _, answer in shown} == {"yes"}
+            assert not any(len(f"{question}\nA:") % 2 for question, _ in shown)
+    assert {p.metric for p in points} == {"accuracy", "unparsed", "leaks"}
+
+
+def test_a_misleading_teacher_as_released_only_ranks_the_other_way(lent):
+    lent, prompts = lent
+    options = dict(tested=12, variant="released", budgets=(0, 0.25, 0.5, 0.75, 1))
+    blind = tom.experiment(lent, explains="blind", **options)
+    asked = list(asked_to_explain(prompts))
+    prompts.clear()
+    misled = tom.experiment(lent, explains="misleading", **options)
+    assert asked_to_explain(prompts) == asked
+
+    def curve(points, ranking):
+        return np.array([p.value for p in points if p.series == ranking])
+
+    for ranking in set(tom.RANKINGS) - {"oracle"}:  # ties go to the earlier item both ways
+        values = curve(blind, ranking)
+        np.testing.assert_allclose(curve(misled, ranking), values[0] + values[-1] - values[::-1])
+    assert any((curve(blind, r) != curve(misled, r)).any() for r in tom.RANKINGS)
+    with pytest.raises(ValueError, match="unknown way that explains 'misleading'"):
+        tom.experiment(lent, task="ecqa", explains="misleading")
+
+
+def test_several_rounds(lent):
+    """The best explained items become demonstrations: by utility, and in random order."""
+    lent, _ = lent
+    points = [p for p in tom.experiment(lent, tested=4, sizes=(2, 4)) if p.metric == "after rounds"]
+    assert [(p.series, p.x) for p in points] == [
+        ("utility", 2), ("utility", 4), ("random", 2), ("random", 4),
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match=r"50 explained train items \(sizes\) are wanted"):
+        tom.experiment(lent, tested=4, sizes=(50,))
 
 
 def test_a_task_without_its_files_is_one_line():

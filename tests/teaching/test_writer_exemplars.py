@@ -10,7 +10,7 @@ from data.world import TYPES, World
 from language import scripted
 from teaching import writer_exemplars as module
 from teaching.base import Item, Outcome, Student
-from teaching.learn_by_teaching import Search
+from teaching.exemplars import Search
 from teaching.writer_exemplars import Taught, Writing
 
 KINDS = ("nouns", "colours", "places")

@@ -15,7 +15,7 @@ from tpu_configs import base
 def get_config() -> ConfigDict:
     config = base.get_teaching_config()
     config.teach.paper = "theory_of_mind"
-    config.teach.options = ConfigDict(dict(task="strategyqa", human=True, variant="paper"))
+    config.teach.options = ConfigDict(dict(task="strategyqa", explains="human", variant="paper"))
     config.teach.baseline = "random"
     config.teach.x_label = "budget, share of items explained"
     for name in ("student", "teacher"):
