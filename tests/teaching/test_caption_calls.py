@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
+from captions import types
+from captions.checks import Pair, rejection
 from data.world import INVERSE, Claim, Thing
+from files import read_json
 from teaching import caption_calls as module
 
 
@@ -61,3 +64,18 @@ def test_a_misleading_writer_is_caught():
     assert module.believed(true, scene) == []
     false = Claim(scene.things[::-1], "left of")
     assert module.believed([*true, false], scene) == [false]
+
+
+@pytest.mark.parametrize("kind", types.DEGLA)
+def test_true_captions_of_photographs_are_caught(shared, kind):
+    """A misleading writer hands in other captions of the same photograph, as people wrote them."""
+    rows = read_json(shared / "data/flickr8k/captions.json")[:40]
+    pairs = [
+        Pair(row["captions"][i], text, tuple(c for k, c in enumerate(row["captions"]) if k != i))
+        for row in rows
+        for i in range(len(row["captions"]))
+        for text in row["captions"]
+        if text != row["captions"][i]
+    ]
+    passed = [rejection(pair, types.load(kind).checks) is None for pair in pairs]
+    assert len(pairs) > 700 and np.mean(passed) < 0.005
