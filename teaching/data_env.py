@@ -55,7 +55,18 @@ def at_random(state, skills, rng) -> list[float]:
     return list(rng.dirichlet(np.ones(len(skills))))
 
 
-POLICIES: dict[str, Weights] = {"by error": by_error, "uniform": uniform, "random": at_random}
+def weakest(state, skills, rng) -> list[float]:
+    """All of it to the weaker half of the skills, of those below a threshold."""
+    low = lowest(state.last.outcomes, max(1, len(skills) // 2))
+    return [float(skill in low) for skill in skills]
+
+
+POLICIES: dict[str, Weights] = {
+    "by error": by_error,
+    "weakest": weakest,
+    "uniform": uniform,
+    "random": at_random,
+}
 PLAIN = "captions only"  # the control of the format: as many captions, without negatives
 
 
@@ -108,7 +119,7 @@ def water_filling(
     return plan
 
 
-def weakest(outcomes: Sequence[Outcome], count: int, below: float = 0.8) -> list[str]:
+def lowest(outcomes: Sequence[Outcome], count: int, below: float = 0.8) -> list[str]:
     """The skills of lowest accuracy, if below a threshold. (The released code for tools counts
     right answers as errors and picks the best.)"""
     scores = accuracy(outcomes)
@@ -157,6 +168,20 @@ def filtered(records: Sequence[Record], student: Student) -> tuple[list[Record],
     outcomes = student.answer([Item(**record) for record in records])
     kept = [r for r, outcome in zip(records, outcomes, strict=True) if not outcome.correct]
     return kept, len(records) - len(kept)
+
+
+@dataclasses.dataclass(frozen=True)
+class Unknown(Teacher):
+    """A teacher whose material leaves out what a student knows before it is taught."""
+
+    teacher: Teacher
+    student: Student = dataclasses.field(repr=False)
+
+    def plan(self, state, budget, rng):
+        return self.teacher.plan(state, budget, rng)
+
+    def make(self, plan, rng):
+        return filtered(self.teacher.make(plan, rng), self.student)[0]
 
 
 def discover(model: LanguageModel, items: Sequence[Item], retries: int = 3) -> dict[str, str]:

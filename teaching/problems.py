@@ -17,7 +17,7 @@ from language.base import LanguageModel
 from options import Count, check_known
 from teaching.answers import ANNOTATION
 from teaching.base import Episode, Item, Teacher, check_enough, rng_of
-from teaching.data_env import Allocation, OpenEnded, discover
+from teaching.data_env import Allocation, OpenEnded, Unknown, discover
 from teaching.engines import GoldEngine, ProblemEngine
 from teaching.results import Point, data_of
 from teaching.skill_tree import TREE_POLICIES, SkillTree, ask_policy
@@ -82,6 +82,7 @@ def experiment(
     skills: Literal["operations", "discovered"] = "operations",
     policy: str = "alternating",
     fit_from: Literal["base", "last"] = "base",
+    drop_known: bool = False,
 ) -> list[Point]:
     """What a teacher's problems are worth to a student that learns in context, on GSM8K.
 
@@ -93,6 +94,7 @@ def experiment(
       skills: the last operation of a solution, or what the teacher discovers.
       policy: of the skill tree.
       fit_from: see Episode.
+      drop_known: leave out problems that the student solves before it is taught.
 
     Returns:
       Over turns: accuracy, unparsed (the share of answers that could not be read) and records, so
@@ -132,8 +134,9 @@ def experiment(
 
     points = []
     for arm in arms:
+        by = teacher_of(arm, teacher, task, shown, policy)
         episode = Episode(
-            start, teacher_of(arm, teacher, task, shown, policy), seen,
+            start, Unknown(by, start) if drop_known else by, seen,
             lend.cells.folder / arm.replace(" ", "_"), turns, budget,
             fit_from=fit_from, seed=lend.seed, measure=measure, say=lend.cells.say,
         )  # fmt: skip

@@ -145,7 +145,9 @@ def _corrupted(problem: Problem, wrong: frozenset, rng, propagate: bool) -> Prob
             except ValueError:
                 return None  # a wrong result may divide by zero
             if number in wrong:
-                value = _another(value, before, rng)
+                # What follows from wrong results may not be round; a wrong one is.
+                near = Fraction(round(value)) if written(value) is None else value
+                value = _another(near, before, rng)
             text = written(value)
             if text is None:
                 return None

@@ -4,25 +4,37 @@ After arXiv 2410.20533. A hard task has a solution and easier subtasks. Two kind
 exactly, each on its own: how many supervised tasks end wrong (outcome), and how much of them is
 wrong (steps, severity). Sets are nested: what is wrong at a rate is wrong at every higher one.
 
-Text: GSM8K Socratic (teaching/socratic.py), whose calculator annotations are the steps. World:
-claims about two things and their relation are hard, claims about one of them are their subtasks,
-and the world knows the truth.
+World: claims about two things and their relation are hard, claims about one of them are their
+subtasks, and the world knows the truth; experiment() is teach.py's. Text: GSM8K Socratic
+(teaching/socratic.py), whose calculator annotations are the steps.
+
+    python -m teaching.weak_to_strong gsm8k_test_socratic.jsonl --hard=0.2 --subtask=0.5 \
+        --out=DATA/train.jsonl
+
+writes {prompt, completion} records of whole problems of which a fifth end wrong, and of single
+steps of which half are wrong, one form or both mixed; tpu_configs/smollm2_sft.py trains on them.
 """
 
+import argparse
 import functools
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from data.glyphs import NOUNS
 from data.world import COLOURS, INVERSE, SIZES, Claim, Thing, Wording, World
-from errors import UserError
+from errors import UserError, one_line_errors
+from files import write_jsonl
 from options import Count, Share
+from paths import disk_argument
 from teaching.answers import ANNOTATION
 from teaching.base import Record, accuracy
 from teaching.results import Point
-from teaching.socratic import Problem, corrupt, plain, written
+from teaching.socratic import Problem, corrupt, plain, read_socratic, written
+
+_ATTEMPTS = 20  # choices of wrong steps that are calculated on, in search of round numbers
 
 
 def is_wrong(n: int, rate: float, seed: int) -> np.ndarray:
@@ -59,7 +71,13 @@ def hard_problems(
     Args:
       severity: share of a wrong problem's annotations that are wrong, rounded, at least one.
       severity_of_right: the same of those that end right; as far as other steps than the last are.
+      propagate: calculate on with what is wrong, see corrupt(); nothing wrong then ends right.
+
+    Raises:
+      UserError: severity_of_right of errors that are calculated on, or no round numbers.
     """
+    if propagate and severity_of_right:
+        raise UserError("a step that is wrong and calculated on does not end right")
     wrong = is_wrong(len(problems), outcome_error, seed)
     made = []
     for i, problem in enumerate(problems):
@@ -67,9 +85,19 @@ def hard_problems(
         steps = len(problem.annotations)
         count = max(1, round(severity * steps)) if wrong[i] else round(severity_of_right * steps)
         count = count if wrong[i] else min(count, steps - 1)
-        at = spread(bool(wrong[i]), problem.decides, steps, count, rng)
-        made.append(corrupt(problem, at, rng, propagate) if at else problem)
+        made.append(_wrong_at(problem, bool(wrong[i]), count, rng, propagate))
     return made
+
+
+def _wrong_at(problem: Problem, outcome: bool, count: int, rng, propagate: bool) -> Problem:
+    """A problem with `count` wrong steps, chosen anew where these give no round numbers."""
+    for _ in range(_ATTEMPTS):
+        at = spread(outcome, problem.decides, len(problem.annotations), count, rng)
+        try:
+            return corrupt(problem, at, rng, propagate) if at else problem
+        except ValueError as error:
+            unround = str(error)
+    raise UserError(f"{unround}: leave it out, or errors that are calculated on")
 
 
 def hard_records(problems: Sequence[Problem]) -> list[Record]:
@@ -114,6 +142,35 @@ def matched(records: Sequence[Record], words: int, seed: int) -> list[Record]:
     order = np.random.default_rng(seed).permutation(len(records))
     lengths = np.array([len(records[i]["completion"].split()) for i in order])
     return [records[i] for i in order[: int(np.searchsorted(np.cumsum(lengths), words, "right"))]]
+
+
+def mixture(
+    problems: Sequence[Problem],
+    hard: float | None,
+    subtask: float | None,
+    severity: float = 0.5,
+    severity_of_right: float = 0.0,
+    propagate: bool = False,
+    words: int | None = None,
+    seed: int = 0,
+) -> list[Record]:
+    """Records of either form, or both in random order, at these error rates.
+
+    Args:
+      words: of completions, of each form.
+    """
+    forms = []
+    if hard is not None:
+        how = dict(severity_of_right=severity_of_right, propagate=propagate)
+        forms.append(hard_records(hard_problems(problems, hard, severity, seed, **how)))
+    if subtask is not None:
+        forms.append(subtask_records(problems, subtask, seed))
+    if not forms:
+        raise UserError("give --hard=RATE, --subtask=RATE or both")
+    if words is not None:
+        forms = [matched(form, words, seed) for form in forms]
+    records = [record for form in forms for record in form]
+    return [records[i] for i in np.random.default_rng((seed, 4)).permutation(len(records))]
 
 
 # The world: claims, their atoms, and how many of these are false of a scene.
@@ -270,3 +327,40 @@ def experiment(
             scores = lend.cells.once(cell, functools.partial(taught, form, severity, rate))
             points += [Point(name, rate, metric, value) for metric, value in scores.items()]
     return points
+
+
+def _share(text: str) -> float:
+    if not 0 <= float(text) <= 1:
+        raise ValueError
+    return float(text)
+
+
+@one_line_errors()
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    share = dict(type=_share, metavar="SHARE")
+    parser.add_argument("problems", type=disk_argument, help="json lines of GSM8K Socratic")
+    parser.add_argument("--hard", **share, help="of whole problems that end wrong")
+    parser.add_argument("--subtask", **share, help="of steps that are wrong")
+    parser.add_argument(
+        "--severity", **share, default=0.5, help="of the steps, where it ends wrong"
+    )
+    parser.add_argument("--severity-of-right", **share, default=0.0, help="where it ends right")
+    parser.add_argument("--propagate", action="store_true", help="calculate on with what is wrong")
+    parser.add_argument("--words", type=int, help="of completions, of each form: equal budgets")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=disk_argument, required=True, help="a json lines file")
+    options = vars(parser.parse_args(arguments))
+    problems, left_out = read_socratic(options.pop("problems"))
+    out = Path(options.pop("out"))
+    records = mixture(problems, **options)
+    write_jsonl(out, records)
+    words = sum(len(record["completion"].split()) for record in records)
+    print(f"in {out}: {len(records)} records, {words} words, of {len(problems)} problems")
+    print("\n".join(f"left out: {count} problems, {why}" for why, count in left_out.items()))
+
+
+if __name__ == "__main__":
+    main()

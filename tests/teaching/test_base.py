@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -42,6 +43,13 @@ def test_rewards_telescope_and_material_adds_up(tmp_path, fit_from):
     assert sum(student.learnt.values()) == 80
     assert all(sum(turn.plan.values()) == 20 == len(turn.records) for turn in turns[1:])
     assert turns[2].measured == {"kept": 0.5}
+
+
+def test_progress_is_told_with_the_time_left(tmp_path):
+    told = []
+    episode(tmp_path, say=told.append).run()
+    assert [line.partition(":")[0] for line in told] == [f"turn {i}/4" for i in (1, 2, 3, 4)]
+    assert all(re.search(r"\d+\.\d%, \d+ min left$", line) for line in told)
 
 
 def test_a_restart_goes_on_where_the_last_whole_turn_ended(tmp_path):

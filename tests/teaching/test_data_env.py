@@ -11,7 +11,7 @@ import pytest
 from data.world import World
 from language import scripted
 from teaching import data_env, engines, skill_tree
-from teaching.base import Episode, Item, Outcome, State, Turn, accuracy
+from teaching.base import Episode, Item, Outcome, State, Teacher, Turn, accuracy
 from teaching.data_env import Allocation, OpenEnded, WorldEngine, water_filling
 from teaching.skill_tree import Node, SkillTree, View, act
 from teaching.students import LanguageStudent
@@ -47,7 +47,7 @@ def test_feedback_beats_uniform_where_skills_differ(tmp_path):
         gains[policy] = mean(turns[-1]) - mean(turns[0])
         rewards = sum(np.mean(list(turn.reward.values())) for turn in turns)
         assert rewards == pytest.approx(gains[policy])
-    assert gains["by error"] > gains["uniform"]
+    assert min(gains["by error"], gains["weakest"]) > gains["uniform"]
 
 
 def test_the_uniform_control_does_not_look_at_the_student(tmp_path):
@@ -80,9 +80,13 @@ def outcomes(right):
 
 def test_the_weakest_are_those_with_most_errors():
     """The released code for tools counts right answers as errors and picks the best."""
-    found = data_env.weakest(outcomes({"good": 9, "bad": 1, "fair": 5}), 2)
+    found = data_env.lowest(outcomes({"good": 9, "bad": 1, "fair": 5}), 2)
     assert found == ["bad", "fair"]
-    assert data_env.weakest(outcomes({"good": 9}), 2) == []
+    assert data_env.lowest(outcomes({"good": 9}), 2) == []
+    told = outcomes({"good": 9, "bad": 1, "fair": 5, "poor": 3, "best": 10})
+    state = State((Turn(0, None, (), tuple(told), {}, {}, {}),))
+    skills = ("best", "fair", "bad", "good", "poor")
+    assert data_env.weakest(state, skills, None) == [0, 0, 1, 0, 1]
 
 
 def test_world_engine_makes_what_is_planned():
@@ -279,6 +283,16 @@ def test_what_the_student_knows_is_dropped():
     records = [dataclasses.asdict(item) for item in items]
     kept, known = data_env.filtered(records, student)
     assert known == 2 and [r["extra"]["quantile"] for r in kept] == [0.625, 0.875]
+
+    class Hands(Teacher):
+        def plan(self, state, budget, rng):
+            return budget
+
+        def make(self, plan, rng):
+            return records[:plan]
+
+    teacher = data_env.Unknown(Hands(), student)
+    assert teacher.make(teacher.plan(None, 4, None), None) == kept
 
 
 def test_skills_are_discovered_in_three_stages():

@@ -102,9 +102,7 @@ def test_programs(model, tell):
 def test_supervision_right_and_wrong(model, data):
     (path,) = (data / "w2s").glob("*socratic*")
     problems = read_socratic(path)[0][:2]
-    right, wrong = (
-        w2s.hard_records(w2s.hard_problems(problems, error, 0.5, seed=0)) for error in (0.0, 1.0)
-    )
+    right, wrong = (w2s.mixture(problems, error, None) for error in (0.0, 1.0))
     for records in (right, wrong, w2s.subtask_records(problems, 0.5, seed=0)[:2]):
         prompts, completions = zip(*((r["prompt"], r["completion"]) for r in records), strict=True)
         scores = model.score(list(prompts), list(completions))

@@ -10,6 +10,7 @@ from scipy import stats
 
 from data.glyphs import NOUNS
 from data.world import Claim, Thing, World, holds
+from files import read_jsonl
 from teaching import socratic
 from teaching import weak_to_strong as w2s
 from teaching.answers import ANNOTATION
@@ -157,6 +158,47 @@ def test_mixtures_of_equal_length(problems):
         assert 4800 < words <= 5000
     assert w2s.matched(hard, 10**9, seed=1) != hard
     assert sorted(map(str, w2s.matched(hard, 10**9, seed=1))) == sorted(map(str, hard))
+
+
+@pytest.mark.parametrize("rate", [0.3, 1.0])
+def test_propagated_outcomes_are_as_exact(problems, rate):
+    """Of each that ends wrong exactly its share of steps is wrong by its own expression."""
+    some = problems[:150]
+    made = w2s.hard_problems(some, rate, 0.5, seed=6, propagate=True)
+    wrong = [a.answer != b.answer for a, b in zip(made, some, strict=True)]
+    assert sum(wrong) == int(rate * len(some))
+    for new, old, is_wrong in zip(made, some, wrong, strict=True):
+        steps = len(old.annotations)
+        assert step_errors(new) == (max(1, round(0.5 * steps)) if is_wrong else 0)
+        assert exact(new.annotations[new.decides][2]) == new.answer
+    with pytest.raises(ValueError, match="calculated on does not end right"):
+        w2s.hard_problems(some, 0, 0, seed=6, severity_of_right=0.5, propagate=True)
+
+
+def test_command_writes_one_form_or_both(file, problems, tmp_path, capsys):
+    out = tmp_path / "train.jsonl"
+    w2s.main([str(file), "--hard=0", f"--out={out}"])
+    told = capsys.readouterr().out
+    assert f"{len(problems)} records" in told and "left out: 18 problems, no annotation" in told
+    written = [row for _, row in read_jsonl(out)]
+    clean = w2s.hard_records(problems)
+    assert sorted(map(str, written)) == sorted(map(str, clean)) and written != clean
+    both = ["--hard=0.2", "--subtask=0.5", "--severity=0.3", "--words=3000", "--seed=1"]
+    w2s.main([str(file), *both, f"--out={out}"])
+    forms = {"hard": [], "subtask": []}
+    for _, row in read_jsonl(out):
+        forms[row["skill"]].append(row)
+    for rows in forms.values():
+        assert 2900 < sum(len(row["completion"].split()) for row in rows) <= 3000
+    for wrong, message in (
+        ([], "give --hard=RATE"),
+        (["--hard=0.1", "--propagate", "--severity-of-right=0.1"], "does not end right"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            w2s.main([str(file), *wrong, f"--out={out}"])
+    with pytest.raises(SystemExit):
+        w2s.main([str(file), "--hard=1.5", f"--out={out}"])
+    assert "invalid" in capsys.readouterr().err
 
 
 SCENE = Claim((Thing("cat", 1, "red", "big"), Thing("dog", 1, "blue", "small")), "left of")
