@@ -7,14 +7,14 @@ budget goes where it expects most. What a writer gives is believed only if it is
 
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from data.world import INVERSE, TYPES, Claim, Wording, holds
+from data.world import INVERSE, TYPES, Claim, Example, Wording, holds
 from errors import UserError
 from options import Count, Share, check_known
-from teaching.base import Item, accuracy, check_enough, rng_of
+from teaching.base import Item, Student, accuracy, check_enough, rng_of
 from teaching.budget import count
 from teaching.results import Point
 
@@ -88,6 +88,15 @@ def turned(claim: Claim) -> Claim:
     return Claim(claim.things[::-1], INVERSE.get(claim.relation, ""))
 
 
+def p_correct(student: Student, pairs: Sequence[tuple[Example, str]]) -> np.ndarray:
+    """The student's probability of the caption of each example, against a negative of it, [n]."""
+    items = [
+        Item(str(k), "", "", example.caption, (example.caption, text), image=example.image)
+        for k, (example, text) in enumerate(pairs)
+    ]
+    return np.array([outcome.p_correct for outcome in student.answer(items)])
+
+
 def experiment(
     lend,
     captions: Count = 960,
@@ -131,21 +140,14 @@ def experiment(
         rng = rng_of(lend.seed, k, "wording")
         return [Wording.draw(rng).say(c) for c in believed([turned(example.claim)], example.scene)]
 
-    def p_correct(negatives: Mapping[int, str]) -> np.ndarray:
-        items = []
-        for k, negative in negatives.items():
-            _, example = shown[k]
-            options = example.caption, negative
-            items.append(Item(str(k), "", "", options[0], options, image=example.image))
-        return np.array([outcome.p_correct for outcome in student.answer(items)])
-
-    p = p_correct({k: example.negatives[cheap] for k, (_, example) in enumerate(shown)})
-    p = np.clip(p, 1e-6, 1 - 1e-6)
+    cheap_ones = [(example, example.negatives[cheap]) for _, example in shown]
+    p = np.clip(p_correct(student, cheap_ones), 1e-6, 1 - 1e-6)
     margins = np.log(p / (1 - p))
     features = features_of(margins, [e.caption for _, e in shown], student.encoder(student.params))
     first = np.sort(rng_of(lend.seed, 0, "probe").permutation(len(shown))[:probe])
     texts = {int(k): text for k in first for text in written(int(k))}
-    hard = -np.log(np.clip(p_correct(texts), 1e-6, 1)) if texts else ()
+    pairs = [(shown[k][1], text) for k, text in texts.items()]
+    hard = -np.log(np.clip(p_correct(student, pairs), 1e-6, 1)) if pairs else ()
     lost = dict(zip(texts, hard, strict=True))
     gains = np.array([lost.get(int(k), 0.0) for k in first])  # what is not believed brings nothing
 
