@@ -126,7 +126,7 @@ class Lend:
             raise UserError(f"the experiment needs a model: give --config.teach.models.{name}")
         options = options.to_dict()
         model = language.load(options.pop("name", ""), **options)
-        return cached(model, self.cells.folder.parent / "answers")
+        return cached(model, self.cells.folder.parent / "answers", self.cells.say)
 
 
 @functools.lru_cache(maxsize=2)

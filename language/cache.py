@@ -12,6 +12,8 @@ import json
 import os
 import re
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from errors import FileError
 from language.base import Completion, LanguageModel, Score
 from paths import on_disk
 
+SAY_EVERY_S = 30
+
 
 class Cached(LanguageModel):
     """A language model whose answers are kept; see cached().
@@ -30,8 +34,10 @@ class Cached(LanguageModel):
       hits, misses: how many prompts, pairs or texts were found on disk, and were asked for.
     """
 
-    def __init__(self, model: LanguageModel, folder: str | Path):
-        self._model, self._store = model, _Store(folder, model.name)
+    def __init__(
+        self, model: LanguageModel, folder: str | Path, say: Callable[[str], None] | None = None
+    ):
+        self._model, self._store, self._say = model, _Store(folder, model.name), say
         self.name, self.capabilities = model.name, model.capabilities
         self.batch_size, self.concurrency = model.batch_size, model.concurrency
         self.hits = self.misses = 0
@@ -102,20 +108,31 @@ class Cached(LanguageModel):
         parts = [rest[i : i + self.batch_size] for i in range(0, len(rest), self.batch_size)]
         # Each part is kept as soon as it is there: a killed run loses what was under way.
         pool = ThreadPoolExecutor(min(self.concurrency, len(parts)) or 1)
+        start = told = time.monotonic()
         try:
-            for future in [pool.submit(fill, part) for part in parts]:
+            for done, future in enumerate([pool.submit(fill, part) for part in parts], 1):
                 future.result()
+                now = time.monotonic()
+                if self._say and now - told >= SAY_EVERY_S:
+                    left = (now - start) / done * (len(parts) - done) / 60
+                    self._say(f"{self.name}: {done}/{len(parts)} parts, {left:.0f} min left")
+                    told = now
         finally:
             pool.shutdown(cancel_futures=True)
         return [answers[key] for key in keys]
 
 
-def cached(model: LanguageModel, folder: str | Path) -> Cached:
+def cached(
+    model: LanguageModel, folder: str | Path, say: Callable[[str], None] | None = None
+) -> Cached:
     """The model, with every answer kept in the folder by (model.name, prompt, options, seed).
 
     Several processes may share the folder, and each may be killed at any time.
+
+    Args:
+      say: told now and then how much of what is asked at once is answered.
     """
-    return Cached(model, folder)
+    return Cached(model, folder, say)
 
 
 class _Store:

@@ -53,6 +53,18 @@ def test_models_of_other_names_do_not_share(tmp_path):
     assert one.calls["generate"] == two.calls["generate"] == 1
 
 
+def test_progress_is_told_with_the_time_left(tmp_path, monkeypatch):
+    """Of what is asked for; what is on disk takes no time."""
+    told, model = [], draws()
+    model.batch_size = 2
+    monkeypatch.setattr("language.cache.SAY_EVERY_S", 0)
+    kept = cached(model, tmp_path, told.append)
+    kept.generate(list("abcde"))
+    assert told == [f"planted: {done}/3 parts, 0 min left" for done in (1, 2, 3)]
+    kept.generate(list("abcde"))
+    assert len(told) == 3
+
+
 def test_all_verbs_are_kept(tmp_path):
     model = scripted(
         scores=lambda prompt, continuation: -float(len(continuation)),
