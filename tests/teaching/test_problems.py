@@ -132,6 +132,28 @@ def test_every_arm_at_equal_numbers(shared, tmp_path, language):
     assert len(gold) == 6 and not gold & tested
 
 
+def test_skills_that_the_teacher_discovers(shared, tmp_path):
+    """It names a problem by whether it is about money, and groups the names."""
+
+    def teacher(prompt, rng):
+        if prompt.startswith("Problem:"):
+            return " money" if "$" in prompt else " counting things"
+        if prompt.startswith("Group these"):
+            return "1. Money: money\n2. Things: counting_things"
+        return written(f"{rng.integers(10**6)}?")
+
+    models = {"teacher": scripted.open(teacher), "student": scripted.open(lambda p, rng: " hm")}
+    lent = Lent(models.__getitem__, shared / "data/teaching/tom", Cells(tmp_path))
+    module.experiment(lent, arms=("evenly",), skills="discovered", **OPTIONS)
+    _, *rows = (row for _, row in read_jsonl(tmp_path / "evenly/turn_001.jsonl"))
+    made = Counter(row["record"]["skill"] for row in rows if "record" in row)
+    assert made == {"Money": 3, "Things": 3}
+    named = json.loads((tmp_path / "skills.json").read_text())
+    items = {item.key: item for item in GSM8K(lent.data).items("test")}
+    assert len(named) == OPTIONS["training"] + OPTIONS["looked_at"]
+    assert all((name == "Money") == ("$" in items[key].question) for key, name in named.items())
+
+
 def test_what_cannot_be_is_one_line(shared, tmp_path, language):
     lent = Lent(language[0], shared / "data/teaching/tom", Cells(tmp_path))
     with pytest.raises(UserError, match="unknown arm 'best'"):

@@ -356,6 +356,25 @@ def test_a_misleading_teacher_as_released_only_ranks_the_other_way(lent):
         tom.experiment(lent, task="ecqa", explains="misleading")
 
 
+@pytest.mark.parametrize(("task", "answer"), [("ecqa", "2"), ("gsm8k", "18")])
+def test_other_tasks(shared, tmp_path, task, answer):
+    """A student who always says one thing, once with help and, asked again, once without."""
+
+    def says(prompt, rng):
+        return f" {answer}" if prompt.endswith(" is") else " Hm."
+
+    def score(prompt, option):
+        return -1.0 - zlib.crc32(f"{prompt}{option}".encode()) / 2**32
+
+    model, folder = scripted.open(says, score), shared / "data/teaching/tom"
+    points = tom.experiment(Lent(lambda name: model, folder, Cells(tmp_path)), task, tested=30)
+    items = tom.explained_tasks()[task](folder).items("test")[:30]
+    right = np.mean([item.answer == answer for item in items])
+    assert {p.series for p in points} == {*tom.RANKINGS, "all"}
+    assert {p.value for p in points if p.metric == "accuracy"} == {right} and right > 0
+    assert [p.value for p in points if p.metric == "unparsed"] == [0, 0]
+
+
 def test_several_rounds(lent):
     """The best explained items become demonstrations: by utility, and in random order."""
     lent, _ = lent
