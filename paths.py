@@ -1,4 +1,4 @@
-"""The one door for paths that a user gives: of a disk, or of a bucket (gs://, s3://, az://).
+"""The one door for paths that a user gives: of a disk, or of a bucket (gs://, s3://).
 
 On a disk a path is a pathlib.Path, in a bucket etils' epath.Path, which has its methods. What a
 bucket does otherwise has its one rule here: nothing is locked, renamed or appended there, an object
@@ -22,7 +22,7 @@ from absl import logging
 
 from errors import FileError, MissingFileError, UserError
 
-SCHEMES = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs"}  # and who reads them
+SCHEMES = {"gs": "gcsfs", "s3": "s3fs"}  # and who reads them
 _WAITS_S = (1, 4)  # after a read that failed; those who read buckets try several times themselves
 # Of a network disk, which may pass.
 _PASSING = {errno.EIO, errno.ESTALE, errno.EAGAIN, errno.EINTR, errno.ENOTCONN, errno.ENETDOWN}
@@ -77,6 +77,21 @@ def on_disk(*parts, what: str) -> Path:
     path = as_path(*parts)
     if is_remote(path):
         raise UserError(f"{path}: {what} must be on a disk; give a folder of this machine")
+    return path
+
+
+def for_checkpoints(path) -> Path:
+    """A path where checkpoints are written and read.
+
+    Raises:
+      UserError: Orbax, which does both, has no way there.
+    """
+    path = as_path(path)
+    if is_remote(path) and not str(path).startswith("gs://"):
+        raise UserError(
+            f"{path}: a run directory must be on a disk or in a bucket of gs://, for checkpoints "
+            "are kept nowhere else; data, weights and what is converted may be here"
+        )
     return path
 
 

@@ -8,10 +8,11 @@ VIDEO = ["av>=15,<19"]
 LANGUAGE = ["gguf>=0.17", "xllamacpp>=0.2"]
 TEACHING = ["sacrebleu>=2.5"]
 CAPTIONS = ["datatrove>=0.10.1"]  # carries python -m captions.generate
-GCS = ["gcsfs"]
+GCS, S3 = ["gcsfs"], ["s3fs"]
 WANDB, MLFLOW = ["wandb>=0.19"], ["mlflow-skinny>=3"]
 TEST = ["playwright", "pytest", "pytest-xdist", "ruff", "tensorboard", *CAPTIONS, *LANGUAGE]
-TEST += TEACHING + VIDEO + WANDB + MLFLOW + GCS + ["gcp-storage-emulator", "qwix>=0.1.8"]
+TEST += TEACHING + VIDEO + WANDB + MLFLOW + GCS + S3 + ["qwix>=0.1.8"]
+TEST += ["gcp-storage-emulator", "moto[s3]", "flask", "flask-cors"]  # servers of buckets
 # open_clip needs torchvision; this pair of releases is known to import together.
 PARITY = ["torch==2.14.1", "torchvision==0.29.1", "open_clip_torch>=3.2"]
 
@@ -77,6 +78,7 @@ setup(
         "wandb": WANDB,
         "mlflow": MLFLOW,
         "gcs": GCS,  # gs:// for run directories, weights and data
+        "s3": S3,  # s3:// for weights and data
         "cuda": ["jax[cuda12]"],  # NVIDIA GPUs, with CUDA 12, cuDNN and NCCL from wheels
         "tpu": ["jax[tpu]"],  # TPUs; and their compiler, for steps of TPUs that are not there
     },

@@ -150,7 +150,8 @@ def _backward(kernel: _Kernel, qkv_ref, gradient_ref, *refs):
         weights = _weights(q, k, visible)
         slope = _product(gradient, v, 1, 1)
         slope -= jnp.sum(weights * slope, axis=1, keepdims=True)
-        slope = (q.shape[1] ** -0.5 * weights * slope).astype(q.dtype)
+        # Of a place that sees nothing, which gathers the mean, the weights are no zeros.
+        slope = _hidden(q.shape[1] ** -0.5 * weights * slope, visible, 0.0).astype(q.dtype)
         q_rows[row, :, part] = _product(slope, k, 1, 0).astype(q.dtype)
         k_rows[row, :, part] = _product(slope, q, 0, 0).astype(q.dtype)
         v_rows[row, :, part] = _product(weights.astype(q.dtype), gradient, 0, 0).astype(q.dtype)
@@ -184,11 +185,16 @@ def _each(kernel: _Kernel, masks, rows, attend):
 
 def _weights(q, k, visible):
     """float32 [L, L], each row adds to 1."""
-    logits = q.shape[1] ** -0.5 * _product(q, k, 1, 1)
-    for seen in visible:
-        logits = jnp.where(seen, logits, _MASKED)
+    logits = _hidden(q.shape[1] ** -0.5 * _product(q, k, 1, 1), visible, _MASKED)
     weights = jnp.exp(logits - jnp.max(logits, axis=1, keepdims=True))
     return weights / jnp.sum(weights, axis=1, keepdims=True)
+
+
+def _hidden(x, visible, value: float):
+    """With that value for each pair that is not visible."""
+    for seen in visible:
+        x = jnp.where(seen, x, value)
+    return x
 
 
 def _product(a, b, axis_a: int, axis_b: int):

@@ -46,10 +46,10 @@ BATCH_SIZE, NUM_NEGATIVES, TEXT_LENGTH = 16, 4, 24
 VOCAB_SIZE, END, CONTEXT_LENGTH = 49408, 49407, 77  # CLIP's
 
 
-def padded_and_packed(batch: dict, text_rows) -> dict:
-    """The texts at CLIP's full length, and where they stand in shared rows."""
+def padded_and_packed(batch: dict, text_rows, context_length: int = CONTEXT_LENGTH) -> dict:
+    """The texts at their full length, and where they stand in shared rows."""
     for name in ("text", "negatives"):
-        padding = CONTEXT_LENGTH - batch[name].shape[-1]
+        padding = context_length - batch[name].shape[-1]
         batch[name] = np.pad(batch[name], (*[(0, 0)] * (batch[name].ndim - 1), (0, padding)))
     return pipeline.pack_texts(batch, text_rows)
 

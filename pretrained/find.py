@@ -13,7 +13,7 @@ from errors import MissingFileError, UserError
 from files import read_object
 from models.clip import CLIPConfig
 from models.llama import LlamaConfig
-from paths import as_path
+from paths import as_path, for_checkpoints
 from pretrained import checkpoint, configs, fingerprint, llama, tensors
 from pretrained.gguf import open_gguf
 
@@ -237,7 +237,7 @@ def _read_image_processor(folder: Path) -> dict[str, Any]:
 
 
 def _find_run(name: str, run: Path, path: Path) -> WeightsSource:
-    stored = read_object(run / RUN_FILE)
+    stored = read_object(for_checkpoints(run) / RUN_FILE)
     others = ()
     if path == run:
         steps = checkpoints_of(run)

@@ -1,6 +1,7 @@
 """Paths of a bucket: a run from its first step to its weights, all in a local server's bucket.
 
-The server speaks Google Cloud Storage's protocol and keeps all in memory; it is no disk.
+The server speaks Google Cloud Storage's protocol, another one S3's, and keep all in memory; they
+are no disks.
 """
 
 import errno
@@ -24,7 +25,11 @@ from pretrained import convert
 from pretrained.load import load_weights
 from tests.test_train import losses, photographs, tiny  # noqa: F401
 from train import train
+from training.checkpoints import claim_run_directory
 from training.logging import MetricLogger
+
+
+WORLD = Path(__file__).parents[1] / "weights" / "world"
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +51,21 @@ def bucket():
     os.environ.clear()
     os.environ.update(before)
     running.stop()
+
+
+@pytest.fixture(scope="module")
+def s3():
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        paths.file_system("s3://bucket").mkdir("bucket")
+        yield "s3://bucket"
+    server.stop()
 
 
 def upload(folder, target):
@@ -97,15 +117,15 @@ def test_a_run_lives_in_a_bucket(bucket, photographs, tmp_path, monkeypatch, cap
     assert not Path("gs:").exists()
 
 
-@pytest.fixture(params=["disk", "bucket"])
+@pytest.fixture(params=["disk", "bucket", "s3"])
 def folder(request, tmp_path):
-    """A new folder of either kind."""
+    """A new folder of each kind."""
     if request.param == "disk":
         return tmp_path
-    return paths.as_path(request.getfixturevalue("bucket"), tmp_path.name)
+    return paths.as_path(request.getfixturevalue(request.param), tmp_path.name)
 
 
-def test_both_kinds_do_the_same(folder):
+def test_all_kinds_do_the_same(folder):
     assert paths.names_in(str(folder / "none")) == set()
     write_text(folder / "a" / "x.json" if paths.is_remote(folder) else folder / "x.json", "{}")
     for name in ("1.txt", "2.txt"):
@@ -132,6 +152,31 @@ def test_both_kinds_do_the_same(folder):
     assert "new" not in paths.names_in(str(folder))
     with pytest.raises(MissingFileError, match="gone.json: no such file"):
         read_json(folder / "gone.json")
+
+
+def test_data_and_weights_come_from_s3_and_runs_do_not_live_there(s3, tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name, content in (("0.jpg", b"image"), ("0.txt", b"words")):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    upload(tmp_path, f"{s3}/shards")
+    record = sources.load("webdataset", f"{s3}/shards")[0]
+    assert record["image"] == b"image" and record["captions"] == ["words"]
+
+    upload(WORLD, f"{s3}/world")
+    convert.main([f"{s3}/world", f"{s3}/hf", "--layout=hf"])
+    there, here = (load_weights(source).params for source in (f"{s3}/hf", WORLD))
+    jax.tree.map(np.testing.assert_array_equal, there, here)
+
+    with pytest.raises(UserError, match=f"{s3}/run: a run directory must be on a disk or in a"):
+        claim_run_directory(f"{s3}/run", {}, {})
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "fingerprint.json").write_text("{}")
+    (tmp_path / "run" / "checkpoints" / "1").write_text("")
+    upload(tmp_path / "run", f"{s3}/run")
+    with pytest.raises(UserError, match=f"{s3}/run: a run directory must be on a disk or in a"):
+        load_weights(f"{s3}/run")
 
 
 @pytest.mark.parametrize(
@@ -182,8 +227,8 @@ def test_a_file_grows(folder):
 def test_a_part_with_a_scheme_starts_anew(bucket):
     assert str(paths.as_path("/data", f"{bucket}/images", "1.jpg")) == f"{bucket}/images/1.jpg"
     assert paths.as_path("runs", "a") == Path("runs/a")
-    for name in ("memory://x", "https://example.org/run"):
-        with pytest.raises(UserError, match="there are gs://, s3://, az://"):
+    for name in ("memory://x", "https://example.org/run", "az://container/run"):
+        with pytest.raises(UserError, match="there are gs://, s3://$"):
             paths.as_path(name)
     with pytest.raises(UserError, match=f"{bucket}/kept: answers must be on a disk"):
         paths.on_disk(bucket, "kept", what="answers")

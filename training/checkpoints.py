@@ -16,7 +16,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from errors import FileError, MissingFileError, UserError
 from files import finite_or_none, read_object, write_json
-from paths import absolute, as_path, free_bytes, make_folder, may_write, move
+from paths import absolute, as_path, for_checkpoints, free_bytes, make_folder, may_write, move
 from pretrained.checksums import CHECKSUMS, checksums, differing
 from training.lock import RunLock
 from training.state import TrainState
@@ -62,10 +62,10 @@ def claim_run_directory(
 
     Raises:
       UserError: it holds a run of another config, of which every difference is listed; another
-        process writes there.
+        process writes there; checkpoints cannot be there.
       FileError: it cannot be written.
     """
-    workdir = as_path(workdir)
+    workdir = for_checkpoints(workdir)
     make_folder(workdir)
     lock = RunLock(workdir) if jax.process_index() == 0 else contextlib.nullcontext()
     files = {CONFIG_FILE: config, **stamps}

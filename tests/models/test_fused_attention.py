@@ -22,11 +22,13 @@ PALLAS = Compute(attention="pallas")
 
 
 def inputs(n, length, heads=HEADS, head_dim=HEAD_DIM, dtype=jnp.float32):
-    """Queries, keys, values, a gradient of what they gather; a mask of several texts a row."""
+    """Queries, keys, values, a gradient of what they gather; a mask of several texts a row, and of
+    places that see nothing."""
     rng = np.random.default_rng(0)
     arrays = [rng.normal(size=(n, length, heads, head_dim)) for _ in range(4)]
     owner = np.sort(rng.integers(0, 4, (n, length)), axis=1)
     mask = owner[:, None, :, None] == owner[:, None, None, :]
+    mask[:, :, length // 2] = False
     return [jnp.asarray(x, dtype) for x in arrays], jnp.asarray(mask)
 
 
