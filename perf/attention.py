@@ -10,6 +10,7 @@ kernel (config.model.attention=pallas), and with the sum of query, key and value
 import argparse
 import dataclasses
 import functools
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +69,7 @@ def main() -> None:
     for tower in ("vision", "text"):
         for kind in KINDS:
             shape, device = getattr(config, tower), target.devices[0]
+            print(f"compiling {tower}, attention {kind}: this takes minutes", file=sys.stderr)
             spent = cost_of(shape, kind, options.remat, options.rows, device)
             products = 1e3 * spent.matmul_flops / target.chip.flops
             memory = 1e3 * spent.traffic / target.chip.bandwidth

@@ -28,7 +28,6 @@ from train import train
 from training.checkpoints import claim_run_directory
 from training.logging import MetricLogger
 
-
 WORLD = Path(__file__).parents[1] / "weights" / "world"
 
 
