@@ -8,7 +8,7 @@ in the world, that of teaching/photographs.py on photographs, that of teaching/p
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -101,22 +101,6 @@ class Allocation(Teacher):
 
     def make(self, plan, rng):
         return made(self.engine, plan, rng)
-
-
-def water_filling(
-    curves: Mapping[str, Callable[[int], float]], start: Mapping[str, int], budget: int
-) -> dict[str, int]:
-    """The best split where each skill's accuracy over records is known and concave: greedily.
-
-    Args:
-      curves: skill -> accuracy after so many records.
-      start: records that each skill has had.
-    """
-    plan = dict.fromkeys(curves, 0)
-    for _ in range(budget):
-        gains = {s: f(start[s] + plan[s] + 1) - f(start[s] + plan[s]) for s, f in curves.items()}
-        plan[max(gains, key=gains.get)] += 1
-    return plan
 
 
 def lowest(outcomes: Sequence[Outcome], count: int, below: float = 0.8) -> list[str]:

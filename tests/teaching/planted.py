@@ -5,7 +5,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from teaching.base import Item, Outcome, Student, Teacher
@@ -61,6 +61,17 @@ def quantile_items(skills, n=100):
         for skill in skills
         for i in range(n)
     ]
+
+
+def water_filling(
+    curves: Mapping[str, Callable[[int], float]], start: Mapping[str, int], budget: int
+) -> dict[str, int]:
+    """The best split where each skill's accuracy over records is known and concave: greedily."""
+    plan = dict.fromkeys(curves, 0)
+    for _ in range(budget):
+        gains = {s: f(start[s] + plan[s] + 1) - f(start[s] + plan[s]) for s, f in curves.items()}
+        plan[max(gains, key=gains.get)] += 1
+    return plan
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,12 +12,12 @@ from data.world import World
 from language import scripted
 from teaching import data_env, engines, skill_tree
 from teaching.base import Episode, Item, Outcome, State, Teacher, Turn, accuracy
-from teaching.data_env import Allocation, OpenEnded, WorldEngine, water_filling
+from teaching.data_env import Allocation, OpenEnded, WorldEngine
 from teaching.skill_tree import Node, SkillTree, View, act
 from teaching.students import LanguageStudent
 from teaching.tasks.gsm8k import GSM8K
 from teaching.tasks.world import Scenes
-from tests.teaching.planted import Curve, quantile_items
+from tests.teaching.planted import Curve, quantile_items, water_filling
 
 CURVES = {"a": (0.1, 0.9, 30), "b": (0.8, 0.9, 30), "c": (0.5, 0.7, 10)}
 
@@ -48,6 +48,11 @@ def test_feedback_beats_uniform_where_skills_differ(tmp_path):
         rewards = sum(np.mean(list(turn.reward.values())) for turn in turns)
         assert rewards == pytest.approx(gains[policy])
     assert min(gains["by error"], gains["weakest"]) > gains["uniform"]
+    # No policy is better than who knows the curves, but for what rounds to an item.
+    curves = {s: lambda n, s=s: Curve(CURVES).accuracy(s, n) for s in CURVES}
+    split = water_filling(curves, dict.fromkeys(CURVES, 0), 90)
+    best = np.mean([curves[s](n) - curves[s](0) for s, n in split.items()])
+    assert max(gains.values()) <= best + 0.001
 
 
 def test_the_uniform_control_does_not_look_at_the_student(tmp_path):
