@@ -66,7 +66,7 @@ DIRECT = {
     "teaching/base.py": "a value made plain",
     "teaching/skill_tree.py": "json in a prompt",
     "teaching/students.py": OURS,
-    "teaching/tasks/code.py": WIRE,
+    "teaching/sandbox.py": WIRE,
     "teaching/tasks/ecqa.py": "csv whose quoted fields hold ends of lines and commas; strict",
 }
 
