@@ -202,7 +202,7 @@ def experiment(
     items = task.items()
     items = [items[i] for i in rng_of(lend.seed, 0, "items").permutation(len(items))]
     with_exams = [(item, exams_of(item, task)[:exams]) for item in items[shots:]]
-    with_exams = [(item, exams) for item, exams in with_exams if exams]
+    with_exams = [(item, asked) for item, asked in with_exams if asked]
     check_enough("problems with exams", problems, len(with_exams))
     sampling = {"max_tokens": max_tokens, "stop": ("[[Question]]",)}
     *others, teacher = (
@@ -210,8 +210,8 @@ def experiment(
         for name in (*students, "teacher")
     )
     told, pairs = [], []
-    for k, (item, exams) in enumerate(with_exams[:problems]):
-        compute = functools.partial(draw, teacher, others, item, exams, rationales, lend.seed)
+    for k, (item, asked) in enumerate(with_exams[:problems]):
+        compute = functools.partial(draw, teacher, others, item, asked, rationales, lend.seed)
         greedy, *drawn = (Rationale(*row) for row in lend.cells.once(f"problem_{k}", compute))
         told.append((item, greedy, drawn))
         right = functools.partial(task.grade, item=item)

@@ -60,6 +60,15 @@ def test_the_uniform_control_does_not_look_at_the_student(tmp_path):
     assert [turn.plan for turn in turns[1:]] == [{"a": 10, "b": 10, "c": 10}] * 3
 
 
+def test_the_random_control_is_another_split_each_turn(tmp_path):
+    _, turns = run(tmp_path, Allocation(tuple(CURVES), "random", Counting()))
+    assert len({tuple(turn.plan.values()) for turn in turns[1:]}) == 3
+    rng = np.random.default_rng(0)
+    drawn = [data_env.at_random(None, "abc", rng) for _ in range(3000)]
+    np.testing.assert_allclose(np.mean(drawn, axis=0), 1 / 3, atol=0.02)
+    np.testing.assert_allclose(np.sum(drawn, axis=1), 1)
+
+
 def test_water_filling_is_the_best_split():
     student = Curve(CURVES)
     curves = {s: lambda n, s=s: student.accuracy(s, n) for s in CURVES}
