@@ -32,10 +32,10 @@ Loss = Callable[[Any, Any], jax.Array]  # (params, batch) -> []
 
 
 def usefulness(
-    train_loss: Loss,
+    loss: Loss,
     preference_loss: Callable[[Any], jax.Array],
     params: Any,
-    batches: Iterable[tuple[Any, Any]],
+    batches: Iterable[Any],
     learns: Callable[[tuple], bool] = lambda path: True,
 ) -> np.ndarray:
     """How much a step on each batch lowers the preference loss, per unit of learning rate, [n, ..].
@@ -44,28 +44,20 @@ def usefulness(
     that are taken to learn.
 
     Args:
-      train_loss: of a batch that holds the draft.
+      loss: of a batch that holds the draft; what is asked of the draft alone, see added_by().
       preference_loss: one or, as an array, several; the result has its shape after n.
-      batches: of each draft a batch with it and the one without, whose own use is subtracted, or
-        None; all of one shape.
+      batches: one of each draft, all of one shape.
       learns: path of a parameter -> whether it counts.
     """
     wanted = _masked(jax.jit(jax.jacrev(preference_loss))(params), learns)
 
     @jax.jit
     def dot(params, batch, wanted):
-        gradient = jax.grad(train_loss)(params, batch)
+        gradient = jax.grad(loss)(params, batch)
         products = jax.tree.map(lambda w, g: jnp.tensordot(w, g, g.ndim), wanted, gradient)
         return jax.tree.reduce(jnp.add, products)
 
-    useful, last, base = [], None, 0.0
-    for batch, without in batches:
-        # Drafts of one caption that follow each other share the batch without them.
-        if without is not last:
-            last = without
-            base = np.asarray(dot(params, without, wanted)) if without else 0.0
-        useful.append(np.asarray(dot(params, batch, wanted)) - base)
-    return np.array(useful)
+    return np.array([np.asarray(dot(params, batch, wanted)) for batch in batches])
 
 
 def true_change(
@@ -146,12 +138,19 @@ def preference_of(embed: Callable, batch: Any) -> Callable[[Any], jax.Array]:
     return loss
 
 
-def training_of(embed: Callable, method, start: Any) -> Callable[[Any, Any], jax.Array]:
-    """A method's loss at its first step, where the teacher is the student as it started."""
+def added_by(embed: Callable, method, start: Any) -> Loss:
+    """What hard negatives add to a method's loss at its first step.
+
+    There the teacher is the student as it started.
+    """
 
     def loss(params, batch):
-        teacher = jax.lax.stop_gradient(embed(start, batch))
-        return method.loss(embed(params, batch), teacher, batch, method.init_carry())[0]
+        student, teacher = embed(params, batch), embed(start, batch)
+        none = batch | {"negatives_valid": jnp.zeros_like(batch["negatives_valid"])}
+        with_them, without = (
+            method.loss(student, teacher, each, method.init_carry())[0] for each in (batch, none)
+        )
+        return with_them - without
 
     return loss
 
@@ -171,31 +170,24 @@ def one_each(negatives: Sequence[Negative]) -> list[Negative]:
 
 def draft_batches(
     drafts: Sequence[Negative], context: Sequence[Negative], load: Callable, encode: Callable
-) -> Iterator[tuple[dict, dict]]:
-    """Of each draft, a batch with it and the one without; the rest of either are other captions.
+) -> Iterator[dict]:
+    """A batch of each draft, with its image and caption; the rest are other captions.
 
     Args:
       load: name of an image -> uint8 [H, W, 3]; encode: texts -> int32 [n, L].
     """
-    others = np.stack([load(each.image) for each in context])
-    other_texts = encode([each.caption for each in context])
-    last: tuple = (None, None)
+    images = np.stack([load(each.image) for each in context])
+    texts = encode([each.caption for each in context])
+    valid = np.zeros((1 + len(context), 1), bool)
+    valid[0] = True
     for draft in drafts:
-        texts = encode([draft.caption, draft.text])
-        n = 1 + len(context)
-        if last[0] != (draft.image, draft.caption):
-            batch = {
-                "image": np.concatenate([load(draft.image)[None], others]),
-                "text": np.concatenate([texts[:1], other_texts]),
-                "negatives": np.zeros((n, 1, texts.shape[1]), np.int32),
-                "negatives_valid": np.zeros((n, 1), bool),
-            }
-            batch["negatives"][:, 0] = batch["text"]  # a text, though it does not count
-            last = (draft.image, draft.caption), batch
-        without = last[1]
-        ids, valid = without["negatives"].copy(), without["negatives_valid"].copy()
-        ids[0, 0], valid[0, 0] = texts[1], True
-        yield without | {"negatives": ids, "negatives_valid": valid}, without
+        caption, negative = encode([draft.caption, draft.text])[:, None]
+        yield {
+            "image": np.concatenate([load(draft.image)[None], images]),
+            "text": np.concatenate([caption, texts]),
+            "negatives": np.concatenate([negative, texts])[:, None],  # of which the first counts
+            "negatives_valid": valid,
+        }
 
 
 def blocks(path: tuple) -> bool:
@@ -247,7 +239,7 @@ def of_drafts(
     batches = draft_batches(drafts, context, load, encode)
     batches = tqdm(batches, total=len(drafts), unit=" negatives", disable=None)
     return usefulness(
-        training_of(embed, method, params),
+        added_by(embed, method, params),
         lambda p: jnp.stack([half(p) for half in halves]),
         params,
         batches,

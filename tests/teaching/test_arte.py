@@ -15,6 +15,7 @@ from scipy.stats import spearmanr
 
 from language import scripted
 from language.cache import cached
+from losses import contrastive
 from teaching import arte, usefulness
 from teaching.arte import Draft
 from teaching.audit import Negative
@@ -233,13 +234,9 @@ def tiny():
     return train, preference, params, batches, without
 
 
-def alone(batches):
-    return [(batch, None) for batch in batches]
-
-
 def test_the_gradient_tells_the_true_change(tiny):
     train, preference, params, batches, _ = tiny
-    useful = usefulness.usefulness(train, preference, params, alone(batches))
+    useful = usefulness.usefulness(train, preference, params, batches)
     one = usefulness.true_change(train, preference, params, batches, learning_rate=0.01)
     assert spearmanr(useful, one).statistic > 0.99
     np.testing.assert_allclose(one, 0.01 * useful, atol=0.05 * np.abs(0.01 * useful).max())
@@ -249,32 +246,42 @@ def test_the_gradient_tells_the_true_change(tiny):
 
 def test_a_step_against_it_hurts(tiny):
     train, preference, params, batches, _ = tiny
-    useful = usefulness.usefulness(train, preference, params, alone(batches))
+    useful = usefulness.usefulness(train, preference, params, batches)
     best = [batches[int(np.argmax(useful))]]
     assert usefulness.true_change(train, preference, params, best, 0.01)[0] > 0
     assert usefulness.true_change(train, preference, params, best, -0.01)[0] < 0
 
 
 def test_what_the_batch_does_without_the_draft_is_subtracted(tiny):
-    train, preference, params, batches, without = tiny
-    base = usefulness.usefulness(train, preference, params, alone([without]))[0]
-    useful = usefulness.usefulness(train, preference, params, alone(batches))
-    pairs = ((batch, without) for batch in batches)
-    net = usefulness.usefulness(train, preference, params, pairs)
-    np.testing.assert_allclose(net, useful - base, rtol=1e-5, atol=1e-7)
-    # A draft that is the same as none is of no use.
-    assert usefulness.usefulness(train, preference, params, [(without, without)])[0] == 0
+    """By two gradients, where added_by() takes one."""
+    _, preference, params, batches, without = tiny
+    start = jax.tree.map(lambda x: x + 0.1, params)
+
+    def loss(student, teacher, batch, carry):
+        valid, e = batch["negatives_valid"], student
+        contrast = contrastive.negclip(e.image, e.text, e.negatives, valid, e.logit_scale)
+        return contrast + jnp.mean((e.text - teacher.text) ** 2), {}, carry
+
+    def whole(p, batch):
+        return loss(embed(p, batch), embed(start, batch), batch, ())[0]
+
+    added = usefulness.added_by(embed, SimpleNamespace(loss=loss, init_carry=tuple), start)
+    base = usefulness.usefulness(whole, preference, params, [without])[0]
+    useful = usefulness.usefulness(whole, preference, params, batches[:5])
+    net = usefulness.usefulness(added, preference, params, batches[:5])
+    np.testing.assert_allclose(net, useful - base, rtol=1e-4, atol=1e-6)
+    assert np.abs(net).max() > 1e-3
+    # One that does not count is of no use.
+    assert abs(usefulness.usefulness(added, preference, params, [without])[0]) < 1e-6
 
 
 def test_only_what_learns_counts(tiny):
     train, preference, params, batches, _ = tiny
     parts = [
-        usefulness.usefulness(
-            train, preference, params, alone(batches), learns=lambda p, n=n: p == (n,)
-        )
+        usefulness.usefulness(train, preference, params, batches, learns=lambda p, n=n: p == (n,))
         for n in ("image", "text")
     ]
-    whole = usefulness.usefulness(train, preference, params, alone(batches))
+    whole = usefulness.usefulness(train, preference, params, batches)
     np.testing.assert_allclose(parts[0] + parts[1], whole, rtol=1e-4, atol=1e-6)
     assert np.abs(parts[0]).max() > 0
 
@@ -282,11 +289,10 @@ def test_only_what_learns_counts(tiny):
 def test_two_preference_losses_are_two_columns(tiny):
     train, preference, params, batches, without = tiny
     other = usefulness.preference_of(embed, Tiny(np.random.default_rng(1)).batch(16))
-    pairs = [(batch, without) for batch in batches[:5]]
     both = usefulness.usefulness(
-        train, lambda p: jnp.stack([preference(p), other(p)]), params, pairs
+        train, lambda p: jnp.stack([preference(p), other(p)]), params, batches[:5]
     )
-    each = [usefulness.usefulness(train, loss, params, pairs) for loss in (preference, other)]
+    each = [usefulness.usefulness(train, loss, params, batches[:5]) for loss in (preference, other)]
     np.testing.assert_allclose(both, np.stack(each, axis=1), rtol=1e-4, atol=1e-6)
 
 

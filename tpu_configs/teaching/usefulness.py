@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
     config.optimizer.learning_rate = 1e-3
     config.data.num_negatives = 1
     config.teach.paper = "usefulness"
-    config.teach.options = ConfigDict(dict(drafts=1280, preferred=2048, tested=200))
+    config.teach.options = ConfigDict(dict(drafts=1280, preferred=2048, tested=1000))
     config.teach.baseline = "random"
     config.teach.x_label = "share of the negatives"
     return config
