@@ -37,6 +37,13 @@ def forget_programs():
     jax.clear_caches()
 
 
+def pytest_terminal_summary(terminalreporter):
+    """Tells what tests measured and did not judge (record_property), also from other processes."""
+    for report in terminalreporter.stats.get("passed", ()):
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"{report.nodeid}: {name}: {value}")
+
+
 @pytest.fixture
 def strict_ranks():
     """Makes implicit rank promotion an error: in a loss it hides a missing axis."""

@@ -54,14 +54,9 @@ def model(local_smollm2):
 
 
 @pytest.fixture
-def tell(capsys):
+def tell(record_property):
     """Reports what came out, which is no test."""
-
-    def say(values):
-        with capsys.disabled():
-            print("\nSmolLM2:", values)
-
-    return say
+    return lambda values: record_property("SmolLM2", str(values))
 
 
 @pytest.fixture(scope="module")
