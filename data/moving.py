@@ -113,14 +113,27 @@ class Moving:
 
     def _render(self, thing: str, action: str, rng: np.random.Generator) -> np.ndarray:
         pair = next(pair for pair in PAIRS if action in pair)
-        colour = list(COLOURS.values())[int(rng.random() * len(COLOURS))]
-        empty = background(self.size, rng)
-        corner = [self.size // 4 * int(3 * rng.random()) for _ in range(2)]  # as in data/world.py
+        drawn = self._poses(thing, PAIRS[pair], rng)
         poses = (0, 1) if rng.random() < 0.5 else (1, 0)
         half = self.num_frames // 2
         steps = np.repeat(poses, half) if action == pair[0] else np.tile(poses, half)
-        drawn = [self._pose(thing, PAIRS[pair], step, corner, colour, empty) for step in (0, 1)]
         return np.stack([drawn[step] for step in steps])
+
+    def still(self, index: int) -> tuple[np.ndarray, int]:
+        """A frame that shows the thing, uint8 [size, size, 3], and the label of its clip."""
+        rng = np.random.default_rng((self.seed, self.part == "test", self.nouns == "unseen", index))
+        label = int(rng.random() * len(self._class_list))
+        thing, action = self._class_list[label]
+        what = next(what for pair, what in PAIRS.items() if action in pair)
+        poses = self._poses(thing, what, rng)
+        return poses[1 if what in ("tile", "glyph") else int(rng.random() < 0.5)], label
+
+    def _poses(self, thing: str, what: str, rng: np.random.Generator) -> list[np.ndarray]:
+        """Draws the two poses between which a clip changes."""
+        colour = list(COLOURS.values())[int(rng.random() * len(COLOURS))]
+        empty = background(self.size, rng)
+        corner = [self.size // 4 * int(3 * rng.random()) for _ in range(2)]  # as in data/world.py
+        return [self._pose(thing, what, step, corner, colour, empty) for step in (0, 1)]
 
     def _pose(self, thing: str, what: str, step: int, corner, colour, empty) -> np.ndarray:
         """Draws one of the two poses: what changes is less of itself in pose 0."""
