@@ -1,4 +1,4 @@
-"""Fine-tunes the shipped weights by every method of a study, and writes what it did to a page.
+"""Fine-tunes shipped weights by every method of a study, and writes what it did to a page.
 
     python -m studies.evidence --output=DIR [--study=world] [--jobs=2] [--seeds=1,2,3,4,5]
     python -m studies.evidence --output=DIR --report=docs/results.md    # of the runs that are there
@@ -28,7 +28,7 @@ from studies.runs import LOG, REPOSITORY, interval, table
 from studies.studies import STUDIES, Study
 from training import cli
 
-WEIGHTS = REPOSITORY / "weights" / "world"
+WEIGHTS = REPOSITORY / "weights"
 BEFORE = "before.json"  # scores of the weights themselves
 NOTES = "## Notes\n"  # begins what is written by hand
 WISE = " + WiSE-FT"
@@ -68,7 +68,7 @@ def perform(study: Study, run: Run, output: Path, place: Mapping[str, str]) -> N
         "eval.py",
         f"--workdir={folder}",
         f"--eval.benchmarks={study.benchmark}",
-        f"--wise_ft={WEIGHTS}",
+        f"--wise_ft={WEIGHTS / study.weights}",
         f"--alphas={','.join(study.alphas)}",
         f"--output={results}",
     )
@@ -89,7 +89,7 @@ def score_start(study: Study, output: Path) -> None:
     config, _ = study.variants[study.ours]
     command = (
         "eval.py",
-        f"--workdir={WEIGHTS}",
+        f"--workdir={WEIGHTS / study.weights}",
         f"--config={REPOSITORY}/tpu_configs/{config}.py",
         f"--eval.benchmarks={study.benchmark}",
         f"--output={output / BEFORE}",
@@ -160,8 +160,8 @@ def report(study: Study, before: Mapping[str, float], scores: Scores, path: Path
 
     `{command} --report={path}`
     writes this page from the runs of `{command}`: every
-    method from `weights/world`, over the same steps, data and learning rates. Scores are of
-    held-out scenes, in percent; ± is half a 95 % interval of Student's t over the seeds
+    method from `weights/{study.weights}`, over the same steps, data and learning rates. Scores
+    are of held-out scenes, in percent; ± is half a 95 % interval of Student's t over the seeds
     {", ".join(map(str, seeds))}. [All scores]({path.with_suffix(".json").name}): method, learning
     rate, seed, and the scores at each of WiSE-FT's alphas, 1 being the run itself.
 

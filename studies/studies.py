@@ -11,6 +11,7 @@ class Study:
     Attributes:
       title, about: of the page; what the scores mean.
       benchmark: a file of benchmarks/.
+      weights: a folder of weights/, where all start.
       variants: name -> (experiment of tpu_configs/, flags of train.py); the first is the one that
         the others are compared with.
       methods: the variants whose frontiers are compared and shown.
@@ -25,6 +26,7 @@ class Study:
     title: str
     about: str
     benchmark: str
+    weights: str
     variants: Mapping[str, tuple[str, tuple[str, ...]]]
     methods: tuple[str, ...]
     learning_rates: tuple[str, ...]
@@ -55,6 +57,7 @@ STUDIES = {
             Composition is the mean over types of negative and both class splits; retention is
             zero-shot top-1 on the classes that fine-tuning never showed.""",
         benchmark="world",
+        weights="world",
         variants={
             "degla": ("world/degla", ()),
             **{name: (f"world/{name}", ()) for name in ("clip", "negclip", "ce_clip")},
@@ -89,6 +92,7 @@ STUDIES = {
             action than to the one that no single frame tells from it (chance is 50), things those
             nearest to either. Before is the frozen CLIP, which sees each frame alone.""",
         benchmark="video",
+        weights="moving",
         variants={
             "froster": ("moving/froster", ()),
             "plain fine-tuning": ("moving/plain", ()),

@@ -12,6 +12,7 @@ from options import modules_that_define
 
 ROOT = Path(__file__).parents[1]
 WORLD_WEIGHTS = str(ROOT / "weights" / "world")
+MOVING_WEIGHTS = str(ROOT / "weights" / "moving")
 
 
 def get_config() -> ConfigDict:
@@ -331,7 +332,7 @@ def get_froster_b2n_config(lists: str, videos: str) -> ConfigDict:
 
 
 def get_moving_config() -> ConfigDict:
-    """What experiments share that fine-tune the shipped weights on the embedded clips."""
+    """What experiments share that fine-tune weights/moving on the embedded clips."""
     config = get_config()
     config.batch_size = 16
     config.total_steps = config.checkpoint.every_steps = 150
@@ -339,7 +340,7 @@ def get_moving_config() -> ConfigDict:
 
     config.model.name = "world"
     config.model.video.window = 1
-    config.init["from"] = WORLD_WEIGHTS
+    config.init["from"] = MOVING_WEIGHTS
     config.method.name = "froster"
 
     config.optimizer.learning_rate = 1e-3
@@ -350,7 +351,7 @@ def get_moving_config() -> ConfigDict:
     config.data.source = "moving"
     config.data.options = ConfigDict(dict(nouns="seen", part="train", length=10_000))
     config.data.frame_stride = 1
-    config.data.jitter = (48, 48)  # the shipped weights know tiles on a grid only
+    config.data.jitter = (48, 48)  # the weights know tiles on a grid only
     config.data.flip = False
 
     config.eval.benchmarks = ("video",)
