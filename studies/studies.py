@@ -99,10 +99,7 @@ STUDIES = {
             "distillation without heads": ("moving/distill", ()),
             "froster, window 0": ("moving/froster", ("--config.model.video.window=0",)),
         },
-        methods=(
-            *("froster", "plain fine-tuning", "distillation without heads"),
-            "froster, window 0",
-        ),
+        methods=("froster", "plain fine-tuning", "distillation without heads"),
         learning_rates=("3e-4", "1e-3"),
         alphas=("0.5", "1"),
         learnt="base_top1",
@@ -112,5 +109,6 @@ STUDIES = {
             *("base_top1", "novel_top1", "harmonic_mean", "all_novel_top1"),
             *("base_pairs", "novel_pairs", "novel_things", "all_novel_things"),
         ),
+        ablations={"froster, window 0": "1e-3"},
     ),
 }
