@@ -1,4 +1,4 @@
-"""The shipped model, tuned on single frames of the embedded clips: where FROSTER's study starts.
+"""The model of weights/world, tuned on single frames of the embedded clips: where FROSTER's study starts.
 
     python train.py --config=tpu_configs/moving/pretrain.py --workdir=RUN
 
@@ -8,11 +8,10 @@ As CLIP comes to action recognition: it knows what single frames show, of every 
 from ml_collections import ConfigDict
 
 from tpu_configs import base
-from tpu_configs.world import pretrain
 
 
 def get_config() -> ConfigDict:
-    config = pretrain.get_config()
+    config = base.get_world_pretrain_config()
     config.total_steps = config.checkpoint.every_steps = 600
     config.init["from"] = base.WORLD_WEIGHTS
     config.optimizer.learning_rate = 1e-3
