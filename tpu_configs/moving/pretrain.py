@@ -1,4 +1,4 @@
-"""The model of weights/world, tuned on single frames of the embedded clips: where FROSTER's study starts.
+"""The world's model, tuned on single frames of the embedded clips: where FROSTER's study starts.
 
     python train.py --config=tpu_configs/moving/pretrain.py --workdir=RUN
 
