@@ -125,6 +125,14 @@ def _fixed_items(state: TrainState) -> dict[str, Any]:
     return {name: item for name, item in state.fixed.items() if jax.tree.leaves(item)}
 
 
+def _sums(state: TrainState) -> dict[str, dict[str, int]]:
+    """The checksums of a checkpoint, by the item and the path of an array."""
+    sums = {name: checksums(item) for name, item in _items(state).items()}
+    for name, item in _fixed_items(state).items():  # other arrays of perhaps the same item
+        sums[name] = sums.get(name, {}) | checksums(item)
+    return sums
+
+
 def _cause(error: Exception) -> str:
     """What an error of Orbax says, in one line; TensorStore tells a chain of places before it."""
     return str(error).split("\n")[0].split(" [tensorstore_spec")[0].rsplit('": ', 1)[-1]
@@ -214,6 +222,10 @@ class Checkpoints:
         """Whether a checkpoint is to be written after this many updates."""
         return step % self._every_steps == 0
 
+    def prepare(self, state: TrainState) -> None:
+        """Compiles what save() computes: who is told to stop has no time for that."""
+        _sums(state)
+
     def save(
         self,
         step: int,
@@ -257,10 +269,7 @@ class Checkpoints:
                 for folder, item in fixed.items():
                     writer.save(folder, item, force=True)
                     writer.wait_until_finished()
-            items, numbers = _items(state), finite_or_none(metrics)
-            sums = {name: checksums(item) for name, item in items.items()}
-            for name, item in _fixed_items(state).items():  # other arrays of perhaps the same item
-                sums[name] = sums.get(name, {}) | checksums(item)
+            items, numbers, sums = _items(state), finite_or_none(metrics), _sums(state)
             self._manager.save(
                 step,
                 args=ocp.args.Composite(

@@ -86,6 +86,7 @@ class Loop:
         """
         start = done = int(state.step)
         largest = EXPLODED * max(1.0, _norms(state)[0])
+        self.checkpoints.prepare(state)
         counts, previous = Counter(), None
         self.logger.clock.lap("start")
         if not self._ready(state):

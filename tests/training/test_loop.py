@@ -12,6 +12,7 @@ import pytest
 
 from errors import UserError
 from methods.base import load
+from pretrained import checksums
 from tests.training import linear
 from training import loop
 from training import mesh as meshes
@@ -136,6 +137,21 @@ def test_scores_before_the_first_step_are_taken_once(tmp_path):
     run(tmp_path, first=True, evaluate=evaluate)
     scored = [(row["step"], row["x/step"]) for row in logged(tmp_path) if "x/step" in row]
     assert scored == [(0, 0), (3, 3), (6, 6), (9, 9), (12, 12)]
+
+
+def test_what_a_checkpoint_computes_is_compiled_before_the_first_step(tmp_path):
+    sizes = []
+
+    def wrap(step):
+        def counted(*args, **options):
+            sizes.append(checksums._checksums._cache_size())
+            return step(*args, **options)
+
+        return counted
+
+    checksums._checksums.clear_cache()
+    run(tmp_path, stop_at=6, wrap=wrap)
+    assert 0 < sizes[0] == sizes[-1] == checksums._checksums._cache_size()
 
 
 def test_a_best_metric_that_nobody_logs(tmp_path):
