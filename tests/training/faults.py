@@ -319,6 +319,8 @@ FAULTS = {
     "metrics.jsonl torn": torn_log,
     "the disk full": full_disk,
     "the run directory read-only": read_only,
+    "SIGTERM, in a bucket": told(signal.SIGTERM),
+    "SIGKILL, in a bucket": told(signal.SIGKILL),
     "the bucket out of reach": vanished,
 }
 AS_ROOT = ("the disk full", "the run directory read-only")
@@ -366,7 +368,7 @@ def table(runs: int, seed: int) -> dict[str, Counter]:
         expected = whole.result()
         in_turn = itertools.islice(itertools.cycle(faults.items()), runs)
         for number, (name, fault) in enumerate(in_turn):
-            where = f"gs://bucket/{number}" if fault is vanished else ""
+            where = f"gs://bucket/{number}" if "bucket" in name else ""
             rng = random.Random(f"{seed} {number}")
             trial = Trial(folder / str(number), rng, duration, where)
             harm = functools.partial(vanished, bucket) if fault is vanished else fault

@@ -13,7 +13,7 @@ pytest.importorskip("gcp_storage_emulator")
 @pytest.mark.slow
 def test_nothing_is_lost():
     done = subprocess.run(
-        [sys.executable, "-m", "tests.training.faults", "--runs=9"],
+        [sys.executable, "-m", "tests.training.faults", "--runs=11"],
         cwd=Path(__file__).parents[2],
         env={name: value for name, value in os.environ.items() if not name.startswith("JAX_")},
         capture_output=True,
@@ -23,4 +23,4 @@ def test_nothing_is_lost():
     )
     assert done.returncode == 0, done.stdout + done.stderr
     (line,) = (line for line in done.stdout.splitlines() if line.startswith("all "))
-    assert line.split()[1:3] == ["9", "0"]
+    assert line.split()[1:3] == ["11", "0"]
