@@ -44,7 +44,7 @@ def load(root, files="**/*.parquet", image="image", text="text"):
 def _row_groups(path: Path, image: str, text: str) -> list[int]:
     """Rows in each row group of a file whose columns are what they should be."""
     try:
-        with parquet.ParquetFile(path, filesystem=file_system(path)) as file:
+        with parquet.ParquetFile(str(path), filesystem=file_system(path)) as file:
             schema, metadata = file.schema_arrow, file.metadata
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{path} is no whole parquet file: {error}") from None
@@ -113,5 +113,5 @@ class Rows:
 
 @functools.lru_cache(maxsize=2 * _CACHED_GROUPS)
 def _column(path: str, group: int, name: str) -> pyarrow.ChunkedArray:
-    with parquet.ParquetFile(path, filesystem=file_system(path)) as file:
+    with parquet.ParquetFile(str(path), filesystem=file_system(path)) as file:
         return file.read_row_group(group, [name]).column(name)

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 import eval as evaluation
 import paths
@@ -207,6 +209,18 @@ def test_an_index_of_shards_reads_headers_and_what_comes_with_them(
     assert len(source) == 6
     assert reads <= len(fetched) <= 2 * reads + 1
     assert sum(fetched) <= share * paths.file_size(tmp_path / "a.tar")
+
+
+def test_parquet_is_read_where_it_lies(folder):
+    encoded = [f"picture {i}, encoded".encode() for i in range(5)]
+    column = [{"bytes": each, "path": None} for each in encoded]
+    table = pyarrow.table({"image": column, "text": [f"picture {i}" for i in range(5)]})
+    parquet.write_table(table, file := io.BytesIO(), row_group_size=2)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "x.parquet").write_bytes(file.getvalue())
+    records = [*sources.load("parquet", folder)]
+    assert [record["captions"] for record in records] == [[f"picture {i}"] for i in range(5)]
+    assert [record["image"] for record in records] == encoded
 
 
 def test_a_data_set_of_tfds_must_be_on_a_disk(bucket):
