@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from absl import logging
+from fsspec.callbacks import TqdmCallback
 
 from errors import FileError, MissingFileError, UserError
 
@@ -266,8 +267,15 @@ def local_copy(path) -> Path:
 def _fetched(path: str, _) -> Path:
     folder = tempfile.mkdtemp(dir=_scratch().name)
     copy = Path(folder, path.rstrip("/").rpartition("/")[2])
-    retried(path, lambda: file_system(path).get(path, str(copy), recursive=True))
+    download(path, copy)
     return copy
+
+
+def download(path, target: Path) -> None:
+    """Copies a file or folder of a bucket to a path of this disk that is not there yet."""
+    bar = TqdmCallback(tqdm_kwargs={"desc": f"copying {path}", "unit": " files", "disable": None})
+    get = functools.partial(file_system(path).get, recursive=True, callback=bar)
+    retried(path, lambda: get(str(path), str(target)))
 
 
 @functools.cache

@@ -1,13 +1,16 @@
 """Any image and text data set of TFDS, or in its format, read by index and without TensorFlow."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import tensorflow_datasets
 
 from errors import MissingFileError, UserError
-from paths import on_disk
+from paths import as_path, download, is_remote, on_disk, whole
 
 
-def load(root, dataset="", tfds_split="train", image="image", text="text"):
+def load(root, dataset="", tfds_split="train", image="image", text="text", copy=""):
     """The examples of a data set that was prepared with file_format='array_record'.
 
     Args:
@@ -17,13 +20,15 @@ def load(root, dataset="", tfds_split="train", image="image", text="text"):
       tfds_split: as TFDS has it: "train", "validation[:1000]".
       image, text: features, a slash before those inside others: "captions/text". A text may be
         one, or a list of them.
+      copy: folder of this disk where a data set in a bucket is copied to, once: the readers of
+        array_record open nothing else.
 
     Raises:
       MissingFileError: it is not there, or was not prepared as array_record.
       UserError: it has no such split or feature, or the features are of another kind; or it is in
-        a bucket, which the readers of array_record cannot open.
+        a bucket, and copy says nothing.
     """
-    root = on_disk(root, what="a data set of TFDS (tar shards, source webdataset, need not be)")
+    root = _here(as_path(root), dataset, copy)
     name = f"{dataset or root} [{tfds_split}]"
     try:
         if dataset:
@@ -55,6 +60,30 @@ def load(root, dataset="", tfds_split="train", image="image", text="text"):
     examples = Examples(source, name, image, text)
     examples[0]  # what it lacks is found before anything starts
     return examples
+
+
+def _here(root, dataset: str, copy: str) -> Path:
+    """The root, or what stands for one of a bucket on this disk."""
+    if not is_remote(root):
+        return root
+    if not copy:
+        raise UserError(
+            f"{root} is in a bucket, and array_record is read from disks alone: set "
+            "data.options.copy to a folder of this disk, where it is copied to once (tar shards, "
+            "source webdataset, are read where they lie)"
+        )
+    part = [re.split("[/:]", dataset)[0]] if dataset else []  # with all its versions
+    here = on_disk(copy, str(root).partition("://")[2], what="the copy of a data set")
+    target = here.joinpath(*part)
+    if not target.is_dir():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with whole(target) as new:
+                download(as_path(root, *part), new)
+        except OSError:
+            if not target.is_dir():  # which another process made meanwhile
+                raise
+    return here
 
 
 class Examples:

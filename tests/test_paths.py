@@ -25,6 +25,7 @@ from errors import FileError, MissingFileError, UserError
 from files import read_json, read_object, write_text
 from pretrained import convert
 from pretrained.load import load_weights
+from tests.data.test_shards import check_records, prepared  # noqa: F401
 from tests.test_train import losses, photographs, tiny  # noqa: F401
 from train import train
 from training.checkpoints import claim_run_directory
@@ -223,9 +224,16 @@ def test_parquet_is_read_where_it_lies(folder):
     assert [record["image"] for record in records] == encoded
 
 
-def test_a_data_set_of_tfds_must_be_on_a_disk(bucket):
-    with pytest.raises(UserError, match=f"{bucket}/pets: a data set of TFDS .* must be on a disk"):
-        sources.load("tfds", f"{bucket}/pets")
+def test_a_data_set_of_tfds_is_copied_once(bucket, prepared, tmp_path, monkeypatch):  # noqa: F811
+    root, copy = f"{bucket}/tfds", str(tmp_path / "copy")
+    upload(prepared, root)
+    one = f"{root}/pictures/1.0.0"
+    with pytest.raises(UserError, match=f"{one} is in a bucket.*set data.options.copy"):
+        sources.load("tfds", one)
+    check_records(sources.load("tfds", one, copy=copy))
+    check_records(sources.load("tfds", root, dataset="pictures", copy=str(tmp_path / "other")))
+    monkeypatch.delattr("data.tfds.download")
+    check_records(sources.load("tfds", one, copy=copy))
 
 
 def test_a_file_grows(folder):
