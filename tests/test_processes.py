@@ -1,6 +1,6 @@
 """Runs of two processes: told to stop, killed, failed; always to the result of a whole run.
 
-pytest -s tests/test_processes.py prints the seconds from SIGTERM to the end.
+pytest -s tests/test_processes.py prints the seconds from a signal to the end.
 """
 
 import signal
@@ -58,13 +58,13 @@ class Pair:
     def wait_for_line(self, text):
         self.wait_until(lambda: text in self._said[0].read_text())
 
-    def stop(self, process):
-        """SIGTERM to one of them, and end(); prints how long that takes, and returns it, too."""
+    def stop(self, process, how=signal.SIGTERM):
+        """A signal to one of them, and end(); prints how long that takes, and returns it, too."""
         started = time.monotonic()
-        self.processes[process].send_signal(signal.SIGTERM)
+        self.processes[process].send_signal(how)
         codes, said = self.end(LIMIT_S)
         seconds = time.monotonic() - started
-        print(f"from SIGTERM to the end: {seconds:.1f} s")
+        print(f"from {how.name} to the end: {seconds:.1f} s")
         return codes, said, seconds
 
     def end(self, limit_s):
@@ -97,8 +97,7 @@ def test_one_is_told_to_stop_and_both_save_the_same_step(told, photographs, whol
 def test_one_is_killed_and_the_other_leaves(victim, photographs, whole, tmp_path):
     pair = Pair(photographs, tmp_path, "--config.distributed.heartbeat_timeout_s=20")
     pair.wait_for_step(3)
-    pair.processes[victim].send_signal(signal.SIGKILL)
-    codes, said = pair.end(LIMIT_S)
+    codes, said, _ = pair.stop(victim, signal.SIGKILL)
     assert codes[victim] == -signal.SIGKILL and codes[1 - victim] == 1, said
     lines = [line for line in said[1 - victim].splitlines() if line.startswith("error:")]
     assert len(lines) == 1 and f"process {victim}" in lines[0], said[1 - victim]
