@@ -1,11 +1,14 @@
 """Strategies for a writer of negatives: planted writers, and the captions' own checks as judge."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from errors import UserError
 from language import scripted
 from teaching import writer_strategies as module
-from teaching.library import Library
+from teaching.library import Library, load
 from teaching.writer_strategies import Wanted, Writer
 
 COLOURS = {"brown": "white", "black": "yellow", "red": "green", "gray": "blue"}
@@ -66,7 +69,7 @@ def test_a_strategy_for_one_type_is_not_used_for_another(embedded):
     assert module.acceptance(writer, HARD, library) == {"swap_nouns": 0.0}
     prompts = []
     spy = Writer(scripted.open(lambda prompt, rng: prompts.append(prompt) or copies(prompt, rng)))
-    spy.advised(HARD[0], library)
+    spy.advised(HARD, library)
     assert len(prompts) == 1  # nothing was found: no second draft
 
 
@@ -75,3 +78,25 @@ def test_what_does_not_pass_is_not_kept(embedded):
     useless = scripted.open(lambda prompt, rng: " Do better.")
     told = module.loop(writer, useless, WANTED[:2], library).run()
     assert told[0]["kept"] == 0 and not library.entries
+
+
+def test_acceptance_by_the_command(embedded, tmp_path):
+    """On captions that were set aside; the library is kept for a person to read."""
+    source = [{"image": None, "captions": [caption]} for caption in CAPTIONS]
+    model = scripted.open(copies)
+    model.embed = embedded
+    lend = SimpleNamespace(
+        seed=0,
+        cells=SimpleNamespace(folder=tmp_path / "seed_0"),
+        language={"student": model, "teacher": scripted.open(teaches)}.get,
+        photographs={"train": source[:3], "test": source[3:]}.get,
+    )
+    points = module.experiment(lend, kinds=("replace_adjective",), taught=3, tested=5)
+    assert {p.series: p.value for p in points if p.metric == "replace_adjective"} == {
+        "without": 0.0,
+        "with": 1.0,
+    }
+    (entry,) = load(tmp_path / "seed_0" / "library.jsonl", embedded).entries.values()
+    assert entry.payload == ["Change the colour.", "Keep the rest."]
+    with pytest.raises(UserError, match="replace_noum.*replace_noun"):
+        module.experiment(lend, kinds=("replace_noum",))
