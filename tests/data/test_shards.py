@@ -1,5 +1,6 @@
 """Sources whose images lie in shards, tar, parquet and array_record, and mixtures of sources."""
 
+import functools
 import io
 import itertools
 import json
@@ -208,9 +209,9 @@ def test_parquet_that_is_cut(tmp_path):
         sources.load("parquet", tmp_path)
 
 
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-    """A data set of TFDS's, written and read without TensorFlow."""
+@functools.cache
+def pictures_builder():
+    """A data set of TFDS's, which knows each class once a process."""
     tfds = pytest.importorskip("tensorflow_datasets")
 
     class Pictures(tfds.core.GeneratorBasedBuilder):
@@ -241,8 +242,14 @@ def prepared(tmp_path_factory):
                     },
                 )
 
+    return Pictures
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """That data set, written without TensorFlow."""
     root = tmp_path_factory.mktemp("tfds")
-    Pictures(data_dir=root, file_format="array_record").download_and_prepare()
+    pictures_builder()(data_dir=root, file_format="array_record").download_and_prepare()
     return root
 
 

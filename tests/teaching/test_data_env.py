@@ -130,7 +130,7 @@ def test_skills_by_relation_and_noun():
             words = [word for word in said(old.extra["claim"]) if word]
             assert new.skill == "/".join([old.skill, *words])
         assert len({i.skill for i in finer}) > len({i.skill for i in items})
-    assert data_env.finer(items, "types") == items
+    assert [i.skill for i in data_env.finer(items, "types")] == [i.skill for i in items]
     world = World(3000, "train", "seen", 32)
     noun = world.scene(7).things[0].noun
     plan = {"swap_nouns/above": 4, f"replace_noun/{noun}": 3, "replace_relation": 1}
