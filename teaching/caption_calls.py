@@ -97,6 +97,13 @@ def p_correct(student: Student, pairs: Sequence[tuple[Example, str]]) -> np.ndar
     return np.array([outcome.p_correct for outcome in student.answer(items)])
 
 
+def probed(student: Student, asked: Sequence[tuple[Example, Sequence[str]]]) -> np.ndarray:
+    """What the answers of a writer would gain, as the student's loss on them; 0 without one."""
+    pairs = [(example, text) for example, texts in asked for text in texts]
+    lost = iter(-np.log(np.clip(p_correct(student, pairs), 1e-6, 1)) if pairs else ())
+    return np.array([next(lost) if texts else 0.0 for _, texts in asked])
+
+
 def experiment(
     lend,
     captions: Count = 960,
@@ -145,11 +152,7 @@ def experiment(
     margins = np.log(p / (1 - p))
     features = features_of(margins, [e.caption for _, e in shown], student.encoder(student.params))
     first = np.sort(rng_of(lend.seed, 0, "probe").permutation(len(shown))[:probe])
-    texts = {int(k): text for k in first for text in written(int(k))}
-    pairs = [(shown[k][1], text) for k, text in texts.items()]
-    hard = -np.log(np.clip(p_correct(student, pairs), 1e-6, 1)) if pairs else ()
-    lost = dict(zip(texts, hard, strict=True))
-    gains = np.array([lost.get(int(k), 0.0) for k in first])  # what is not believed brings nothing
+    gains = probed(student, [(shown[k][1], written(int(k))) for k in first])
 
     def taught(how: str, budget: float) -> dict:
         rng = rng_of(lend.seed, 0, f"buy {budget}")

@@ -353,6 +353,11 @@ def experiment(
         return {**measured, "unparsed": unread}
 
     measured = lend.cells.once(f"{task}_{variant}_{explains}", compute)
+    return points_of(measured, budgets, sizes)
+
+
+def points_of(measured: dict, budgets: Sequence[float], sizes: Sequence[int]) -> list[Point]:
+    """What experiment() returns, of what it measured."""
     points = []
     for metric, over, x in (("accuracy", "curves", budgets), ("after rounds", "rounds", sizes)):
         for series, values in measured.get(over, {}).items():
