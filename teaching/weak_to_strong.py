@@ -356,6 +356,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     problems, left_out = read_socratic(options.pop("problems"))
     out = Path(options.pop("out"))
     records = mixture(problems, **options)
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_jsonl(out, records)
     words = sum(len(record["completion"].split()) for record in records)
     print(f"in {out}: {len(records)} records, {words} words, of {len(problems)} problems")

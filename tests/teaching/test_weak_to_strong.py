@@ -176,7 +176,7 @@ def test_propagated_outcomes_are_as_exact(problems, rate):
 
 
 def test_command_writes_one_form_or_both(file, problems, tmp_path, capsys):
-    out = tmp_path / "train.jsonl"
+    out = tmp_path / "new" / "train.jsonl"
     w2s.main([str(file), "--hard=0", f"--out={out}"])
     told = capsys.readouterr().out
     assert f"{len(problems)} records" in told and "left out: 18 problems, no annotation" in told
