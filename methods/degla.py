@@ -9,6 +9,7 @@ from training.teacher import ema, frozen
 
 
 def make(
+    contrast_weight: float = 1.0,
     igc_weight: float = 0.1,
     tgc_weight: float = 0.1,
     tgc_scale: float = 10.0,
@@ -22,6 +23,8 @@ def make(
     """NegCLIP + image-grounded + text-grounded contrast + self-distillation.
 
     Args:
+      contrast_weight: weight of NegCLIP's contrast over the batch; the paper's is 1. At 0 an image
+        meets its own caption and negatives alone, by igc_weight (docs/results.md).
       igc_weight, tgc_weight, distill_weight: weights of the three terms.
       tgc_scale: fixed scale of the text-grounded contrast.
       tgc_mask: 'paper', or 'released' to reproduce the public code (losses/grounded.py).
@@ -48,7 +51,8 @@ def make(
         )
         held = valid if distill_negatives else None
         distill = distillation.squared_error(seen, teacher, held, distill_reduction)
-        total = base + igc_weight * igc + tgc_weight * tgc + distill_weight * distill
+        total = contrast_weight * base + igc_weight * igc + tgc_weight * tgc
+        total = total + distill_weight * distill
         return total, {"negclip": base, "igc": igc, "tgc": tgc, "distill": distill}, carry
 
     policy = ema(ema_decay) if teacher == "ema" else frozen()

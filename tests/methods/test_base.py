@@ -80,12 +80,19 @@ def test_logit_scale_is_clamped_and_nothing_else(given, clamped):
     assert base.load("siglip", {}).project(params) is params
 
 
-def test_degla_is_the_weighted_sum_of_its_terms():
-    loss = base.load("degla", {}).loss
+@pytest.mark.parametrize(
+    "options, weights",
+    [
+        ({}, (1.0, 0.1, 0.1, 0.005)),
+        ({"contrast_weight": 0.0, "igc_weight": 1.0}, (0, 1, 0.1, 0.005)),
+    ],
+)
+def test_degla_is_the_weighted_sum_of_its_terms(options, weights):
+    loss = base.load("degla", options).loss
     total, metrics, _ = loss(embeddings(0), embeddings(1), BATCH, ())
-    assert set(metrics) == {"negclip", "igc", "tgc", "distill"}
-    expected = metrics["negclip"] + 0.1 * metrics["igc"] + 0.1 * metrics["tgc"]
-    np.testing.assert_allclose(total, expected + 0.005 * metrics["distill"], rtol=1e-6)
+    assert list(metrics) == ["negclip", "igc", "tgc", "distill"]
+    expected = sum(w * term for w, term in zip(weights, metrics.values(), strict=True))
+    np.testing.assert_allclose(total, expected, rtol=1e-6)
 
 
 def test_degla_contrasts_the_teachers_caption_with_the_students_negatives():
