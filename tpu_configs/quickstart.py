@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
         *("reshuffle", "swap_nouns", "swap_adjectives", "replace_adjective"),
     )
     config.data.options.colours = 1.0
-    config.data.text_rows = (0.5, 0.6, 1.0)
+    config.data.text_rows = (0.6, 0.75, 1.0)
     # The weights before hold images and captions where they were, and nothing of what is false, so
     # that they can hold on tight. What an image is not is then for its own negatives alone to say:
     # contrast with all others of the batch would teach nothing and forget more (docs/results.md).
@@ -36,7 +36,7 @@ def get_config() -> ConfigDict:
             igc_weight=1.0,
             teacher="frozen",
             distill_negatives=False,
-            distill_weight=0.35,
+            distill_weight=0.3,
         )
     )
 
