@@ -48,9 +48,7 @@ def compiled_step(shape: str, dtype: str, remat: str) -> str:
         "negatives_valid": ((BATCH, NEGATIVES), jnp.bool),
     }
     rows = meshes.batch_sharding(mesh)
-    batch = {
-        name: jax.ShapeDtypeStruct(*field, sharding=rows) for name, field in fields.items()
-    }
+    batch = {name: jax.ShapeDtypeStruct(*field, sharding=rows) for name, field in fields.items()}
     embed = embedder(model, method.needs)
     step = jit_train_step(make_train_step(embed, embed, method, tx), state)
     return step.lower(state, batch).compile().as_text()

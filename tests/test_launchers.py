@@ -90,7 +90,7 @@ def test_slurm_starts_a_process_a_gpu(stand_in):
 
 def sourced(program, **environment):
     """What a program prints after gpu_flags.sh."""
-    script = f'set -euo pipefail; . {FOLDER / "gpu_flags.sh"}; exec {program}'
+    script = f"set -euo pipefail; . {FOLDER / 'gpu_flags.sh'}; exec {program}"
     return subprocess.run(
         ["bash", "-c", script],
         env={**os.environ, "JAX_PLATFORMS": "cpu", **environment},

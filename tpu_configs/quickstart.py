@@ -27,8 +27,8 @@ def get_config() -> ConfigDict:
     config.data.options.colours = 1.0
     config.data.text_rows = (0.6, 0.75, 1.0)
     # The weights before hold images and captions where they were, and nothing of what is false, so
-    # that they can hold on tight. What an image is not is then for its own negatives alone to say:
-    # contrast with all others of the batch would teach nothing and forget more (docs/results.md).
+    # that they can hold on tight. They also keep images apart, so that no contrast over the batch
+    # is needed, but only each image's with its own negatives: docs/results.md.
     config.method.name = "degla"
     config.method.options = ConfigDict(
         dict(
