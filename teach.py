@@ -114,7 +114,7 @@ class Lend:
     def retention(self, student: ClipStudent) -> float:
         """What must not be lost: the share of pictures of unseen classes that are named right."""
         name = "zero_shot_unseen"
-        items = zero_shot(2, self.config.eval.world.size, 0)
+        items = zero_shot(2, ("unseen",), self.config.eval.world.size, 0)
         items = [item for item in items if item.subset == name]
         outcomes = choice(student.encoder(student.params), items)[name]
         return float(outcomes.reading("strict").mean())

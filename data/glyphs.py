@@ -50,20 +50,29 @@ _THINGS = """
 
 
 def _glyphs() -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
-    """Glyph of each name; names of each class split, which cuts every group of names alike."""
-    glyphs, seen = {}, set()
+    """Glyph of each name; names of each class split, which cuts every group of names alike.
+
+    Of the unseen ones, further may be shown to be held by a teacher; fresh are then those that
+    training never showed.
+    """
+    glyphs, seen, further = {}, set(), set()
     for group in (_ANIMALS, _FOOD, _THINGS):
         symbols = group.split()
         names = symbols[1::2]
         glyphs |= dict(zip(names, symbols[::2], strict=True))
         # By hash, so that a name keeps its side when the list grows.
         seen |= {name for name in names if zlib.crc32(name.encode()) % 5 < 2}
+        further |= {name for name in names if zlib.crc32(name.encode()) % 2} - seen
     splits = {
-        "all": tuple(glyphs),
-        "seen": tuple(name for name in glyphs if name in seen),
-        "unseen": tuple(name for name in glyphs if name not in seen),
+        "all": set(glyphs),
+        "seen": seen,
+        "unseen": set(glyphs) - seen,
+        "further": further,
+        "fresh": set(glyphs) - seen - further,
     }
-    return glyphs, splits
+    return glyphs, {
+        split: tuple(name for name in glyphs if name in names) for split, names in splits.items()
+    }
 
 
 GLYPHS, NOUNS = _glyphs()

@@ -16,11 +16,16 @@ def load(root, sources, length=None):
     Args:
       root: given to the sources that name none of their own.
       sources: {name: {source, weight, root, and options of the source}}; the weights are shares.
+        With negatives=False a part's records have none, wherever those of the others are from: the
+        loss's terms on negatives leave them out, and a teacher holds them (docs/results.md).
       length: records of an epoch; by default as many as show every source whole at least once.
 
     Raises:
-      UserError: as the sources do; no weight above 0, or sources of different kinds.
+      UserError: as the sources do; no weight above 0, sources of different kinds, or all of them
+        without negatives.
     """
+    if not any(dict(options).get("negatives", True) for options in sources.values()):
+        raise UserError("every part of data.options.sources has negatives=False; leave it out")
     return Mixture(
         *zip(*(_open(name, root, dict(options)) for name, options in sources.items()), strict=True),
         length,
@@ -34,7 +39,30 @@ def _open(name: str, root, options: dict):
     if "source" not in options:
         raise UserError(f"data.options.sources.{name} names no source")
     kind, root = options.pop("source"), options.pop("root", root)
-    return sources.load(kind, root, **{"split": "all"} | options), float(weight)
+    with_negatives = options.pop("negatives", True)
+    part = sources.load(kind, root, **{"split": "all"} | options)
+    return part if with_negatives else _WithoutNegatives(part), float(weight)
+
+
+class _WithoutNegatives:
+    """Records of a source that are to have no negatives."""
+
+    def __init__(self, source):
+        self._source = source
+
+    def __len__(self):
+        return len(self._source)
+
+    def __getitem__(self, i):
+        return self._source[i] | {"negatives": None}
+
+    def without_image(self, i):
+        return sources.without_image(self._source, i) | {"negatives": None}
+
+    def __getattr__(self, name):
+        if name == "pipeline" and hasattr(self._source, name):
+            return self._source.pipeline
+        raise AttributeError(name)
 
 
 class Mixture:
@@ -81,7 +109,8 @@ class Mixture:
     def __getattr__(self, name):
         # What the pipeline asks of a source holds of a mixture where it holds of every part.
         if name == "num_negatives":
-            return min(getattr(part, name, 0) for part in self._parts)
+            parts = [part for part in self._parts if not isinstance(part, _WithoutNegatives)]
+            return min((getattr(part, name, 0) for part in parts), default=0)
         if name == "pipeline" and hasattr(self._parts[0], name):
             return self._parts[0].pipeline
         raise AttributeError(name)

@@ -299,6 +299,8 @@ class _Sample:
         slots = self.num_negatives
         if not slots:
             return [], [], 0
+        if wants_none(record):
+            return [""] * slots, [False] * slots, 0
         if self.make_negatives:
             return self.make_negatives(record, i, rng)
         texts = negatives_of(record, i)
@@ -314,6 +316,11 @@ def negatives_of(record, i) -> list[str]:
     return negatives[i] if negatives and isinstance(negatives[0], list) else negatives
 
 
+def wants_none(record) -> bool:
+    """Whether a record is to have no negatives, see data/mixture.py."""
+    return "negatives" in record and record["negatives"] is None
+
+
 def check_negatives(source) -> None:
     """Raises UserError, naming the record, where a caption has no negatives.
 
@@ -323,7 +330,7 @@ def check_negatives(source) -> None:
         return
     for record in (sources.without_image(source, i) for i in range(len(source))):
         for i, caption in enumerate(record["captions"]):
-            if not negatives_of(record, i):
+            if not wants_none(record) and not negatives_of(record, i):
                 raise UserError(
                     f"{record['key']} has no negatives for {caption!r}, and the method needs them: "
                     "use data with negatives, or have them written by rule"

@@ -3,7 +3,8 @@
 A source has `len` and `[i]`; a record is
   image: path of the image file (sources elsewhere may give encoded bytes or uint8 [H, W, 3]),
   captions: list[str], one of which is drawn every epoch,
-  negatives: list[str] for the record, or list[list[str]] with one list a caption; may be absent,
+  negatives: list[str] for the record, or list[list[str]] with one list a caption; may be absent;
+    None where it is to have none, wherever others are from (data/mixture.py),
   texts: dict[str, list[list]], further texts by role, a list for each caption; may be absent
     (data/roles.py),
   key: where the record comes from (file and row), for error messages.

@@ -1,13 +1,17 @@
 """Fine-tunes shipped weights by every method of a study, and writes what it did to a page.
 
-    python -m studies.evidence --output=DIR [--study=world] [--jobs=2] [--seeds=1,2,3,4,5]
+    python -m studies.evidence --output=DIR [--study=world] [--seeds=1,2,3,4,5] \\
+        [--jobs=2 | --devices=0,1,1] [--known=docs/results.json]
     python -m studies.evidence --output=DIR --report=docs/results.md    # of the runs that are there
 
 A run is `train.py` and `eval.py --wise_ft` as a user would call them, with another seed and
-learning rate; a run that is done is not done again, so the command goes on where it was stopped.
-Every method gets the same steps, seeds and learning rates, and all are shown.
+learning rate; a run that is done is not done again, so the command goes on where it was stopped,
+and with --known where another machine stopped, by the scores beside the page that came of it.
+Every method gets the same steps, seeds and number of learning rates, and all are shown. Arguments
+--config.key=value go to every run.
 """
 
+import functools
 import itertools
 import json
 import subprocess
@@ -22,9 +26,9 @@ from absl import flags
 from matplotlib.figure import Figure
 
 from errors import MissingFileError
-from files import read_object
+from files import read_json, read_object
 from studies import runs
-from studies.runs import LOG, REPOSITORY, interval, table
+from studies.runs import LOG, REPOSITORY, interval, table, take_arguments
 from studies.studies import STUDIES, Study
 from training import cli
 
@@ -47,8 +51,17 @@ class Run(NamedTuple):
 Scores = Mapping[Run, Mapping[str, Mapping[str, float]]]  # run -> alpha -> name -> percent
 
 
-def perform(study: Study, run: Run, output: Path, place: Mapping[str, str]) -> None:
-    """Trains and scores one run on a core of its own, unless it was done before."""
+def perform(
+    study: Study,
+    run: Run,
+    output: Path,
+    place: Mapping[str, str],
+    arguments: Sequence[str] = (),
+) -> None:
+    """Trains, with further arguments, and scores one run at a place of its own, unless it is done.
+
+    Places: studies/runs.py.
+    """
     folder = run.folder(output)
     results = folder / "results.json"
     if results.is_file():
@@ -63,6 +76,7 @@ def perform(study: Study, run: Run, output: Path, place: Mapping[str, str]) -> N
         "--config.eval.benchmarks=",
         f"--workdir={folder}",
         *options,
+        *arguments,
     )
     score = (
         "eval.py",
@@ -99,8 +113,13 @@ def score_start(study: Study, output: Path) -> None:
     )
 
 
-def read(study: Study, output: Path) -> tuple[dict[str, float], Scores]:
-    """The scores before, and those of all the runs that are done.
+def read_known(path: Path) -> Scores:
+    """The scores that report() wrote beside a page."""
+    return {Run(*run): line for *run, line in read_json(path)}
+
+
+def read(study: Study, output: Path, known: Scores) -> tuple[dict[str, float], Scores]:
+    """The scores before, and those of all the runs that are done here or known.
 
     Raises:
       MissingFileError: no run is done.
@@ -109,7 +128,7 @@ def read(study: Study, output: Path) -> tuple[dict[str, float], Scores]:
     def values(benchmarks):
         return {k: row["value"] for k, row in benchmarks[study.benchmark]["scores"].items()}
 
-    scores = {}
+    scores = dict(known)
     for run in all_runs(study, range(100)):
         results = run.folder(output) / "results.json"
         if results.is_file():
@@ -122,8 +141,8 @@ def read(study: Study, output: Path) -> tuple[dict[str, float], Scores]:
 
 def all_runs(study: Study, seeds: Iterable[int]) -> list[Run]:
     # Whole seeds first, so that an unfinished set compares all methods.
-    every = itertools.product(seeds, study.learning_rates, study.variants)
-    return [Run(name, rate, seed) for seed, rate, name in every if rate in study.rates(name)]
+    every = itertools.product(seeds, study.variants)
+    return [Run(name, rate, seed) for seed, name in every for rate in study.rates_of(name)]
 
 
 def frontier(points: Iterable[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
@@ -160,7 +179,7 @@ def report(study: Study, before: Mapping[str, float], scores: Scores, path: Path
 
     `{command} --report={path}`
     writes this page from the runs of `{command}`: every
-    method from `weights/{study.weights}`, over the same steps, data and learning rates. Scores
+    method from `weights/{study.weights}`, over the same steps and data. Scores
     are of held-out scenes, in percent; ± is half a 95 % interval of Student's t over the seeds
     {", ".join(map(str, seeds))}. [All scores]({path.with_suffix(".json").name}): method, learning
     rate, seed, and the scores at each of WiSE-FT's alphas, 1 being the run itself.
@@ -172,7 +191,7 @@ def report(study: Study, before: Mapping[str, float], scores: Scores, path: Path
         "## Every run",
         runs_table(study, before, scores),
         f"## {study.ours} less the others",
-        "Differences in points, paired by seed, at the same learning rate.",
+        "Differences in points, paired by seed, at the same learning rate where both have it.",
         differences_table(study, scores),
         "## Frontiers",
         f"By how many points of {_words(study.kept)} the frontier of {study.ours} over learning\n"
@@ -198,14 +217,21 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _rows(scores: Scores, variant: str, rate: str) -> dict[int, Mapping[str, float]]:
+def _rows(
+    scores: Scores, variant: str, rate: str, alpha: str = "1"
+) -> dict[int, Mapping[str, float]]:
     """Seed -> scores of a variant's runs at a learning rate."""
-    return {run.seed: line["1"] for run, line in scores.items() if run[:2] == (variant, rate)}
+    return {run.seed: line[alpha] for run, line in scores.items() if run[:2] == (variant, rate)}
+
+
+def _lines(study: Study) -> list[tuple[str, str]]:
+    """(variant, learning rate) of the tables' lines."""
+    return [(variant, rate) for variant in study.variants for rate in study.rates_of(variant)]
 
 
 def runs_table(study: Study, before: Mapping[str, float], scores: Scores) -> str:
     lines = [["before", "", "", *(f"{before[name]:.1f}" for name in study.columns)]]
-    for variant, rate in itertools.product(study.variants, study.learning_rates):
+    for variant, rate in _lines(study):
         if rows := _rows(scores, variant, rate).values():
             cells = (interval([row[name] for row in rows]) for name in study.columns)
             lines.append([variant, rate, str(len(rows)), *cells])
@@ -214,8 +240,10 @@ def runs_table(study: Study, before: Mapping[str, float], scores: Scores) -> str
 
 def differences_table(study: Study, scores: Scores) -> str:
     lines = []
-    for variant, rate in itertools.product(study.variants, study.learning_rates):
-        ours, theirs = (_rows(scores, name, rate) for name in (study.ours, variant))
+    rates = study.rates_of(study.ours)
+    for variant, rate in _lines(study):
+        ours = _rows(scores, study.ours, rate if rate in rates else rates[0])
+        theirs = _rows(scores, variant, rate)
         if variant != study.ours and (seeds := ours.keys() & theirs.keys()):
             lines.append([variant, rate, str(len(seeds))])
             for name in study.columns:
@@ -263,7 +291,10 @@ def _where_reached(gains: np.ndarray) -> str:
 
 
 def plane(study: Study, before: Mapping[str, float], scores: Scores) -> Figure:
-    """What is learnt against what is kept: a line of means over seeds for each method."""
+    """What is learnt against what is kept: a line of means over seeds for each method.
+
+    Its points are the learning rates, or WiSE-FT's alphas where only one rate was run.
+    """
     drawing = Figure(figsize=(9, 5), layout="constrained")
     axes = drawing.add_subplot(
         xlabel=f"{_words(study.learnt)}, %", ylabel=f"{_words(study.kept)}, %"
@@ -271,10 +302,14 @@ def plane(study: Study, before: Mapping[str, float], scores: Scores) -> Figure:
     place = [study.learnt, study.kept]
     axes.plot(*(before[name] for name in place), "k*", markersize=12, label="before")
     for variant in study.methods:
+        rates = [rate for rate in study.rates_of(variant) if _rows(scores, variant, rate)]
+        points = [(rate, "1") for rate in rates]
+        if len(rates) == 1:
+            points = [(rates[0], alpha) for alpha in study.alphas]
         clouds = [
-            np.array([[row[name] for name in place] for row in rows])
-            for rate in study.learning_rates
-            if (rows := _rows(scores, variant, rate).values())
+            np.array([[row[name] for name in place] for row in rows.values()])
+            for point in points
+            if (rows := _rows(scores, variant, *point))
         ]
         if clouds:
             means = np.array([cloud.mean(axis=0) for cloud in clouds])
@@ -285,16 +320,18 @@ def plane(study: Study, before: Mapping[str, float], scores: Scores) -> Figure:
     return drawing
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     args = flags.FLAGS
     study, output = STUDIES[args.study], Path(args.output).absolute()
+    known = read_known(Path(args.known)) if args.known else {}
     if args.report:
-        report(study, *read(study, output), Path(args.report))
+        report(study, *read(study, output, known), Path(args.report))
         return
     score_start(study, output)
-    chosen = all_runs(study, map(int, args.seeds))
+    chosen = [run for run in all_runs(study, map(int, args.seeds)) if run not in known]
+    places = runs.devices(args.devices) if args.devices else runs.cores(args.jobs)
     runs.side_by_side(
-        lambda run, place: perform(study, run, output, place), chosen, runs.cores(args.jobs)
+        lambda run, place: perform(study, run, output, place, arguments), chosen, places
     )
 
 
@@ -302,9 +339,11 @@ def define_flags() -> None:
     flags.DEFINE_enum("study", "world", list(STUDIES), "Which experiments.")
     flags.DEFINE_string("output", None, "Folder of the runs.", required=True)
     flags.DEFINE_integer("jobs", 2, "Runs at a time, each on a core of its own.")
+    flags.DEFINE_list("devices", [], "GPUs, by number: one run at a time for each that is named.")
     flags.DEFINE_list("seeds", ["1", "2", "3", "4", "5"], "Of the data order.")
+    flags.DEFINE_string("known", "", "Scores of runs that were done elsewhere, beside a page.")
     flags.DEFINE_string("report", None, "Write the tables and the figure here, and run nothing.")
 
 
 if __name__ == "__main__":
-    cli.run(main, define_flags)
+    cli.run(functools.partial(main, take_arguments()), define_flags)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -72,6 +73,13 @@ def run(command: Sequence[str], log: Path, environment: Mapping[str, str] | None
         )
     if ended.returncode:
         raise FileError(f"{command[0]} failed: see {log}")
+
+
+def take_arguments() -> list[str]:
+    """Takes --config and --config.key=value off the command line: they are for its runs."""
+    taken = [argument for argument in sys.argv[1:] if re.match(r"--config[.=]", argument)]
+    sys.argv[1:] = [argument for argument in sys.argv[1:] if argument not in taken]
+    return taken
 
 
 @contextlib.contextmanager

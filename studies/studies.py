@@ -15,8 +15,8 @@ class Study:
       variants: name -> (experiment of tpu_configs/, flags of train.py); the first is the one that
         the others are compared with.
       methods: the variants whose frontiers are compared and shown.
-      learning_rates: of every variant but the ablations.
-      ablations: variants that differ from the first in a part, at one learning rate each.
+      learning_rates: of every variant that `rates` does not name.
+      rates: the learning rates of others, such as the one that a development seed found.
       alphas: of WiSE-FT; 1 is the run itself.
       learnt, kept: the two scores of the figure and of the frontiers.
       levels: of what is learnt, at which the frontiers are compared.
@@ -35,20 +35,74 @@ class Study:
     kept: str
     levels: tuple[float, ...]
     columns: tuple[str, ...]
-    ablations: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    rates: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     @property
     def ours(self) -> str:
         return next(iter(self.variants))
 
-    def rates(self, variant: str) -> tuple[str, ...]:
-        return (self.ablations[variant],) if variant in self.ablations else self.learning_rates
+    def rates_of(self, variant: str) -> tuple[str, ...]:
+        return self.rates.get(variant, self.learning_rates)
 
 
 def _degla(**options) -> tuple[str, tuple[str, ...]]:
     flags = (f"--config.method.options.{key}={value}" for key, value in options.items())
     return "world/degla", tuple(flags)
 
+
+def _relations(name: str = "negclip", **options) -> tuple[str, tuple[str, ...]]:
+    flags = (f"--config.{key}={value}" for key, value in options.items())
+    return f"world/relations_{name}", tuple(flags)
+
+
+_CS_CLIP = {
+    "method.name": "cs_clip",
+    "data.num_negatives": 1,
+    "data.options.num_negatives": 1,
+    "data.options.units": True,
+}
+_FROZEN = {"method.options.teacher": "frozen"}
+_RELATIONS_RATES = {"negclip, LoRA": ("1e-3", "2e-3", "4e-3")}
+RELATIONS = Study(
+    title="Swaps and relations on the embedded world",
+    about="""\
+        Composition is the mean over types of negative and both class splits, seen and fresh;
+        retention is zero-shot top-1 on the fresh classes, which training never showed, not even
+        to be held.""",
+    benchmark="world",
+    weights="world",
+    variants={
+        "degla, further things held": _relations("held"),
+        "degla": _relations("degla"),
+        "degla, frozen teacher": _relations("degla", **_FROZEN),
+        "clip": _relations(**{"method.name": "clip"}),
+        "negclip": _relations(),
+        "ce_clip": _relations(**{"method.name": "ce_clip"}),
+        "fsc_clip": _relations(**{"method.name": "fsc_clip"}),
+        "read_clip": _relations(**{"method.name": "read_clip", "data.options.paraphrases": 1}),
+        "cs_clip": _relations(**_CS_CLIP),
+        "cs_clip, frozen teacher": _relations(
+            **_CS_CLIP, **_FROZEN, **{"method.options.distill_weight": 0.04}
+        ),
+        "negclip, LoRA": _relations(**{"train.lora.rank": 8}),
+        "negclip, text tower": _relations(**{"train.learn": "('text/*','logit_scale')"}),
+    },
+    methods=(
+        *("degla, further things held", "degla", "degla, frozen teacher", "negclip", "ce_clip"),
+        *("fsc_clip", "read_clip", "cs_clip", "cs_clip, frozen teacher", "negclip, LoRA"),
+        "negclip, text tower",
+    ),
+    learning_rates=("2.5e-4", "5e-4", "1e-3"),
+    alphas=("0.5", "0.75", "1"),
+    learnt="composition",
+    kept="zero_shot_fresh",
+    levels=(80, 85, 90),
+    rates={"degla, further things held": ("1e-3",)},
+    columns=(
+        *("composition", "seen_swaps", "fresh_swaps", "fresh_replace_relation"),
+        *("zero_shot_seen", "zero_shot_fresh", "zero_shot_all", "image_to_text_recall@1"),
+    ),
+)
 
 STUDIES = {
     "world": Study(
@@ -80,8 +134,8 @@ STUDIES = {
             *("composition", "unseen_swaps", "unseen_replace_relation", "zero_shot_seen"),
             *("zero_shot_unseen", "zero_shot_all", "image_to_text_recall@1"),
         ),
-        ablations=dict.fromkeys(
-            ("degla without IGC", "degla without TGC", "degla, released mask"), "1e-3"
+        rates=dict.fromkeys(
+            ("degla without IGC", "degla without TGC", "degla, released mask"), ("1e-3",)
         ),
     ),
     "moving": Study(
@@ -109,6 +163,17 @@ STUDIES = {
             *("base_top1", "novel_top1", "harmonic_mean", "all_novel_top1"),
             *("base_pairs", "novel_pairs", "novel_things", "all_novel_things"),
         ),
-        ablations={"froster, window 0": "1e-3"},
+        rates={"froster, window 0": ("1e-3",)},
+    ),
+    "relations": RELATIONS,
+    # On a development seed and other scenes, a third of the steps: which rate each is run at.
+    "relations rates": dataclasses.replace(
+        RELATIONS,
+        title="Learning rates for relations",
+        variants={
+            name: (config, (*flags, "--config.total_steps=800", "--config.eval.world.seed=7"))
+            for name, (config, flags) in RELATIONS.variants.items()
+        },
+        rates=_RELATIONS_RATES,
     ),
 }

@@ -10,10 +10,10 @@ and the table, DIR/table.md and DIR/results.json are of the runs that are there:
 metrics that each has logged, as means over seeds.
 """
 
+import functools
 import itertools
 import json
 import re
-import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +21,16 @@ from pathlib import Path
 from absl import flags
 
 from errors import UserError
-from studies.runs import LOG, cores, devices, interval, run, side_by_side, table
+from studies.runs import (
+    LOG,
+    cores,
+    devices,
+    interval,
+    run,
+    side_by_side,
+    table,
+    take_arguments,
+)
 from training import cli
 from training.logging import METRICS_FILE, read_metrics
 
@@ -150,12 +159,12 @@ def sweep(
     return f"{len(rows)} of {len(cells)} runs are done\n\n{text}"
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     args = flags.FLAGS
-    if not ARGUMENTS:
+    if not arguments:
         raise UserError("name an experiment: --config=tpu_configs/quickstart.py")
     places = devices(args.devices) if args.devices else cores(args.jobs) if args.jobs else [{}]
-    print(sweep(ARGUMENTS, args.grid, Path(args.output).absolute(), places, args.task, args.show))
+    print(sweep(arguments, args.grid, Path(args.output).absolute(), places, args.task, args.show))
 
 
 def define_flags() -> None:
@@ -167,9 +176,5 @@ def define_flags() -> None:
     flags.DEFINE_list("show", [], "Metrics in the table; default: all that every run has logged.")
 
 
-# Not this command's but train.py's, which is told them as they are.
-ARGUMENTS = [argument for argument in sys.argv[1:] if re.match(r"--config[.=]", argument)]
-
 if __name__ == "__main__":
-    sys.argv[1:] = [argument for argument in sys.argv[1:] if argument not in ARGUMENTS]
-    cli.run(main, define_flags)
+    cli.run(functools.partial(main, take_arguments()), define_flags)

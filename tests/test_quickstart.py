@@ -60,5 +60,10 @@ def test_it_runs_to_its_report(tmp_path):
 
 
 def test_it_never_shows_a_class_of_the_held_out_split():
-    options = quickstart.get_config().data.options
-    assert options.nouns == "seen" and options.get("part", "train") == "train"
+    sources = quickstart.get_config().data.options.sources
+    assert {name: options.get("negatives", True) for name, options in sources.items()} == {
+        "told": True,
+        "held": False,
+    }
+    for options in sources.values():
+        assert options.nouns == "seen" and options.get("part", "train") == "train"

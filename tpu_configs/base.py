@@ -248,6 +248,24 @@ def get_world_config() -> ConfigDict:
     return config
 
 
+def hold_plain_scenes(config: ConfigDict, nouns: str, told: int, held: int) -> None:
+    """Mixes the experiment's scenes with plain ones, without negatives, for a teacher to hold.
+
+    Args:
+      nouns: the class split of the plain scenes, which are as in pretraining.
+      told, held: shares of the experiment's own scenes and of the plain ones.
+    """
+    of_world = {
+        "told": config.data.options.to_dict() | dict(weight=told),
+        "held": get_world_pretrain_config().data.options.to_dict()
+        | dict(nouns=nouns, weight=held, negatives=False),
+    }
+    config.data.source = "mixture"
+    config.data.options = ConfigDict(
+        dict(sources={name: dict(source="world") | options for name, options in of_world.items()})
+    )
+
+
 def get_world_student_config() -> ConfigDict:
     """A student of 96 dimensions, from random weights under the shipped ones of 128 as its teacher.
 
@@ -270,6 +288,8 @@ def get_world_relations_config() -> ConfigDict:
     upper thing, and the things themselves are swapped in some negatives, which no word gives away.
     """
     config = get_world_config()
+    config.batch_size = 32
+    config.total_steps = 2400
     config.checkpoint.every_steps = 300
     config.model.unroll_layers = True
     config.data.options = ConfigDict(
@@ -290,6 +310,7 @@ def get_world_relations_config() -> ConfigDict:
     )
     config.data.text_rows = (0.75, 1.0)
     config.eval.benchmarks = ("world",)
+    config.eval.world.splits = ("seen", "fresh")
     return config
 
 

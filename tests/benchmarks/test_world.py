@@ -6,6 +6,7 @@ import pytest
 from benchmarks import world as benchmark
 from data.glyphs import NOUNS
 from data.world import PREFIXES, TYPES, World, apart, holds, picture
+from errors import UserError
 
 SIZE, SCENES, PER_CLASS = 32, 60, 2
 NUMBER = {noun: i for i, noun in enumerate(NOUNS["all"])}
@@ -103,6 +104,25 @@ def test_zero_shot_is_among_the_names_of_the_split():
     assert scores["zero_shot_all"].value == pytest.approx(100 * len(seen) / len(NUMBER))
     assert scores["zero_shot_all"].count == PER_CLASS * len(NUMBER)
     assert scores["zero_shot_unseen"].ties == scores["zero_shot_unseen"].count
+
+
+def test_of_chosen_splits_alone_scenes_and_pictures_are_scored():
+    encoder = Fake(words)
+    encoder._shown |= {e.image.tobytes(): e.caption for e in examples("fresh", SCENES)}
+    options = dict(size=SIZE, scenes=SCENES, per_class=PER_CLASS)
+    scores = benchmark.run(encoder, splits=("seen", "fresh"), **options)
+    names = {score.name for score in scores.scores}
+    assert {"fresh_swaps", "zero_shot_fresh"} < names
+    assert not any("unseen" in name or "further" in name for name in names)
+    both = [scores[f"{split}_composition"].value for split in ("seen", "fresh")]
+    assert scores["composition"].value == pytest.approx(np.mean(both))
+    count = PER_CLASS * (len(NOUNS["seen"]) + len(NOUNS["fresh"]))
+    assert scores["zero_shot_all"].count == count
+    assert scores["zero_shot_all"].chance == pytest.approx(100 / len(NUMBER))  # among all names
+    of_seen = run(words)["seen_composition"]
+    assert scores["seen_composition"].value == of_seen.value
+    with pytest.raises(UserError, match="no nouns 'fresher'"):
+        benchmark.run(encoder, splits=("seen", "fresher"), **options)
 
 
 def test_in_retrieval_every_caption_fits_one_scene_only():

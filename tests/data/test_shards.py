@@ -16,8 +16,10 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from data import images, sources, webdataset
+from captions.mixture import of_rules
+from data import images, pipeline, sources, webdataset
 from data.pipeline import sampled_batches
+from data.tokenizer import train_tokenizer
 from errors import MissingFileError, UserError
 
 NUMBER = 12
@@ -295,6 +297,44 @@ def test_a_mixture_draws_by_weight_and_shows_all(shards, tmp_path):
     few = [i for i in range(40_000) if longer._locate(i)[0] is longer._parts[1]]
     assert len(few) == 10_000
     assert sources.load("mixture", "", sources=parts, length=40_000)[39_999] == longer[39_999]
+
+
+def test_a_part_without_negatives_has_none_wherever_others_are_from():
+    told = {"source": "world", "weight": 2, "nouns": "seen", "size": 32, "length": 200}
+    held = {"source": "world", "weight": 1, "nouns": "further", "size": 32, "length": 100}
+    parts = {"told": told, "held": held | {"negatives": False}}
+    source = sources.load("mixture", "", sources=parts)
+    plain = sources.load("mixture", "", sources={"told": told, "held": held})
+    assert source.num_negatives == plain.num_negatives == 4
+    assert sum(source[i]["negatives"] is None for i in range(300)) == 100
+    for i in range(30):
+        assert source[i]["captions"] == plain[i]["captions"]
+        assert source[i]["negatives"] in (None, plain[i]["negatives"])
+    captions = sources.all_captions(source)
+    tokenizer = train_tokenizer(captions, 1024)
+    for make in (None, of_rules(captions)):
+        options = dict(tokenizer=tokenizer, batch_size=300, seed=0, image_size=32)
+        batches = pipeline.train_batches(
+            source, num_negatives=4, make_negatives=make, text_lengths=(48,), **options
+        )
+        batch = next(batches)
+        batches.close()
+        any_valid = batch["negatives_valid"].any(axis=1)
+        assert any_valid.sum() == 200
+        # An empty text is its two ends and nothing else.
+        assert (batch["negatives"][~any_valid][:, :, 2:] == 0).all()
+
+
+def test_a_file_part_must_have_negatives_unless_it_is_to_have_none(shards):
+    told = {"source": "world", "weight": 1, "size": 32, "length": 12}
+    plain = {"source": "webdataset", "root": str(shards), "weight": 1}
+    with pytest.raises(UserError, match="has no negatives for 'picture"):
+        pipeline.check_negatives(sources.load("mixture", "", sources={"a": told, "b": plain}))
+    parts = {"a": told, "b": plain | {"negatives": False}}
+    pipeline.check_negatives(sources.load("mixture", "", sources=parts))
+    parts = {"a": plain | {"negatives": False}}
+    with pytest.raises(UserError, match="every part .* negatives=False"):
+        sources.load("mixture", "", sources=parts)
 
 
 @pytest.mark.parametrize("weight", [0, -1, None, True, "2", float("nan")])

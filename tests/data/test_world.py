@@ -205,7 +205,11 @@ def test_a_record_has_as_many_different_negatives_as_asked_for():
 def test_class_splits_do_not_leak():
     assert not set(NOUNS["seen"]) & set(NOUNS["unseen"])
     assert {*NOUNS["seen"], *NOUNS["unseen"]} == set(NOUNS["all"]) == set(GLYPHS)
-    for nouns, absent in (("seen", "unseen"), ("unseen", "seen")):
+    assert not set(NOUNS["further"]) & set(NOUNS["fresh"])
+    assert {*NOUNS["further"], *NOUNS["fresh"]} == set(NOUNS["unseen"])
+    assert min(len(NOUNS["further"]), len(NOUNS["fresh"])) >= 70
+    pairs = ("seen", "unseen"), ("unseen", "seen"), ("further", "fresh"), ("further", "seen")
+    for nouns, absent in pairs:
         banned = {form for noun in NOUNS[absent] for form in (noun, plural(noun))}
         for i in range(300):
             record = World(nouns=nouns)[i]

@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import sys
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -44,7 +45,8 @@ def study(request):
 def runs(study, tmp_path):
     """Every run done: ours keeps 6 points more, and a learning rate gains 5 for 10."""
     for run in evidence.all_runs(study, [1, 2]):
-        step = study.learning_rates.index(run.learning_rate)
+        rates = study.rates_of(study.ours)  # a rate that is not ours is compared with our first
+        step = rates.index(run.learning_rate) if run.learning_rate in rates else 0
         score = dict.fromkeys(study.columns, 50.0) | {
             study.learnt: 70.0 + 5 * step + run.seed / 10,
             study.kept: 80.0 - 10 * step + 6 * (run.variant == study.ours) + run.seed / 10,
@@ -65,7 +67,7 @@ def as_results(study, score):
 
 def test_report_shows_all_runs_and_what_they_differ_by(study, runs, tmp_path):
     page = tmp_path / "results.md"
-    evidence.report(study, *evidence.read(study, runs), page)
+    evidence.report(study, *evidence.read(study, runs, {}), page)
     tables = [[]]
     for line in page.read_text().splitlines():
         if line.startswith("| "):
@@ -90,16 +92,39 @@ def test_report_shows_all_runs_and_what_they_differ_by(study, runs, tmp_path):
 
 def test_report_keeps_what_is_written_by_hand(study, runs, tmp_path):
     page, notes = tmp_path / "results.md", "## Notes\n\nWhat did not work.\n"
-    evidence.report(study, *evidence.read(study, runs), page)
+    evidence.report(study, *evidence.read(study, runs, {}), page)
     written = page.read_text()
     page.write_text(f"{written}\n{notes}")
-    evidence.report(study, *evidence.read(study, runs), page)
+    evidence.report(study, *evidence.read(study, runs, {}), page)
     assert page.read_text() == f"{written}\n{notes}"
+
+
+def test_what_is_known_is_reported_and_not_done_again(study, runs, tmp_path, monkeypatch):
+    page = tmp_path / "results.md"
+    before, scores = evidence.read(study, runs, {})
+    evidence.report(study, before, scores, page)
+    known = evidence.read_known(page.with_suffix(".json"))
+    assert known == scores and list(known) == evidence.all_runs(study, [1, 2])
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / evidence.BEFORE).write_text((runs / evidence.BEFORE).read_text())
+    assert evidence.read(study, empty, known) == (before, scores)
+    done = []
+    monkeypatch.setattr(evidence, "perform", lambda study, run, *rest: done.append((run, rest)))
+    options = dict(study="world", output=str(empty), report=None, jobs=1, devices=["0", "0"])
+    options |= dict(seeds=["2", "3"], known=str(page.with_suffix(".json")))
+    name = next(name for name, one in STUDIES.items() if one is study)
+    flags = SimpleNamespace(**options | dict(study=name))
+    monkeypatch.setattr(evidence.flags, "FLAGS", flags)
+    evidence.main(["--config.batch_size=3"])
+    assert {run for run, _ in done} == set(evidence.all_runs(study, [3]))
+    places = [place for _, (_, place, arguments) in done if arguments == ["--config.batch_size=3"]]
+    assert places == [{"CUDA_VISIBLE_DEVICES": "0"}] * len(evidence.all_runs(study, [3]))
 
 
 def test_report_of_nothing_says_so(study, tmp_path):
     with pytest.raises(FileNotFoundError, match="no run is done"):
-        evidence.read(study, tmp_path)
+        evidence.read(study, tmp_path, {})
 
 
 def test_a_run_is_train_and_eval_once(study, tmp_path, monkeypatch):
@@ -131,6 +156,7 @@ def test_every_variant_is_an_experiment_that_knows_its_flags(study):
         for option in options:
             key, _, value = option.removeprefix("--config.").partition("=")
             *sections, last = key.split(".")
+            section = config
             for name in sections:
-                config = config[name]
-            assert str(config[last]) != value, f"{option} changes nothing"
+                section = section[name]
+            assert str(section.get(last)) != value, f"{option} changes nothing"

@@ -12,8 +12,7 @@ from tpu_configs import base
 
 def get_config() -> ConfigDict:
     config = base.get_world_relations_config()
-    config.total_steps = 1800
     config.method.name = "degla"
     # The paper's constants for another length of run and size of batch, see degla.py.
-    config.method.options = ConfigDict(dict(ema_decay=0.9973, distill_weight=0.02))
+    config.method.options = ConfigDict(dict(ema_decay=0.998, distill_weight=0.04))
     return config

@@ -12,6 +12,5 @@ from tpu_configs import base
 
 def get_config() -> ConfigDict:
     config = base.get_world_relations_config()
-    config.total_steps = 1200
     config.method.name = "negclip"
     return config
