@@ -39,7 +39,7 @@ def get_config() -> ConfigDict:
             tgc_weight=0.15,
             teacher="frozen",
             distill_negatives=False,
-            distill_weight=0.12,
+            distill_weight=0.14,
         )
     )
 
