@@ -24,12 +24,12 @@ def load(root, sources, length=None):
       UserError: as the sources do; no weight above 0, sources of different kinds, or all of them
         without negatives.
     """
-    if not any(dict(options).get("negatives", True) for options in sources.values()):
-        raise UserError("every part of data.options.sources has negatives=False; leave it out")
-    return Mixture(
-        *zip(*(_open(name, root, dict(options)) for name, options in sources.items()), strict=True),
-        length,
+    parts, weights = zip(
+        *(_open(name, root, dict(options)) for name, options in sources.items()), strict=True
     )
+    if all(isinstance(part, _WithoutNegatives) for part in parts):
+        raise UserError("every part of data.options.sources has negatives=False; leave it out")
+    return Mixture(parts, weights, length)
 
 
 def _open(name: str, root, options: dict):
@@ -40,6 +40,11 @@ def _open(name: str, root, options: dict):
         raise UserError(f"data.options.sources.{name} names no source")
     kind, root = options.pop("source"), options.pop("root", root)
     with_negatives = options.pop("negatives", True)
+    if not isinstance(with_negatives, bool):
+        raise UserError(
+            f"data.options.sources.{name}.negatives is {with_negatives!r}; give False where its"
+            " records are to have none"
+        )
     part = sources.load(kind, root, **{"split": "all"} | options)
     return part if with_negatives else _WithoutNegatives(part), float(weight)
 

@@ -179,7 +179,7 @@ def report(study: Study, before: Mapping[str, float], scores: Scores, path: Path
 
     `{command} --report={path}`
     writes this page from the runs of `{command}`: every
-    method from `weights/{study.weights}`, over the same steps and data. Scores
+    method from `weights/{study.weights}` over the same steps and data. Scores
     are of held-out scenes, in percent; ± is half a 95 % interval of Student's t over the seeds
     {", ".join(map(str, seeds))}. [All scores]({path.with_suffix(".json").name}): method, learning
     rate, seed, and the scores at each of WiSE-FT's alphas, 1 being the run itself.

@@ -45,14 +45,8 @@ class Study:
         return self.rates.get(variant, self.learning_rates)
 
 
-def _degla(**options) -> tuple[str, tuple[str, ...]]:
-    flags = (f"--config.method.options.{key}={value}" for key, value in options.items())
-    return "world/degla", tuple(flags)
-
-
-def _relations(name: str = "negclip", **options) -> tuple[str, tuple[str, ...]]:
-    flags = (f"--config.{key}={value}" for key, value in options.items())
-    return f"world/relations_{name}", tuple(flags)
+def _world(name: str, **options) -> tuple[str, tuple[str, ...]]:
+    return f"world/{name}", tuple(f"--config.{key}={value}" for key, value in options.items())
 
 
 _CS_CLIP = {
@@ -62,7 +56,6 @@ _CS_CLIP = {
     "data.options.units": True,
 }
 _FROZEN = {"method.options.teacher": "frozen"}
-_RELATIONS_RATES = {"negclip, LoRA": ("1e-3", "2e-3", "4e-3")}
 RELATIONS = Study(
     title="Swaps and relations on the embedded world",
     about="""\
@@ -72,32 +65,43 @@ RELATIONS = Study(
     benchmark="world",
     weights="world",
     variants={
-        "degla, further things held": _relations("held"),
-        "degla": _relations("degla"),
-        "degla, frozen teacher": _relations("degla", **_FROZEN),
-        "clip": _relations(**{"method.name": "clip"}),
-        "negclip": _relations(),
-        "ce_clip": _relations(**{"method.name": "ce_clip"}),
-        "fsc_clip": _relations(**{"method.name": "fsc_clip"}),
-        "read_clip": _relations(**{"method.name": "read_clip", "data.options.paraphrases": 1}),
-        "cs_clip": _relations(**_CS_CLIP),
-        "cs_clip, frozen teacher": _relations(
-            **_CS_CLIP, **_FROZEN, **{"method.options.distill_weight": 0.04}
-        ),
-        "negclip, LoRA": _relations(**{"train.lora.rank": 8}),
-        "negclip, text tower": _relations(**{"train.learn": "('text/*','logit_scale')"}),
+        "degla, further things held": _world("relations_held"),
+        "degla": _world("relations_degla"),
+        "degla, frozen teacher": _world("relations_degla", **_FROZEN),
+        "negclip": _world("relations_negclip"),
+        **{
+            name: _world("relations_negclip", **options)
+            for name, options in {
+                "clip": {"method.name": "clip"},
+                "ce_clip": {"method.name": "ce_clip"},
+                "fsc_clip": {"method.name": "fsc_clip"},
+                "read_clip": {"method.name": "read_clip", "data.options.paraphrases": 1},
+                "cs_clip": _CS_CLIP,
+                "cs_clip, frozen teacher": {
+                    **_CS_CLIP,
+                    **_FROZEN,
+                    "method.options.distill_weight": 0.04,
+                },
+                "negclip, LoRA": {"train.lora.rank": 8},
+                "negclip, text tower": {"train.learn": "('text/*','logit_scale')"},
+            }.items()
+        },
     },
     methods=(
         *("degla, further things held", "degla", "degla, frozen teacher", "negclip", "ce_clip"),
         *("fsc_clip", "read_clip", "cs_clip", "cs_clip, frozen teacher", "negclip, LoRA"),
         "negclip, text tower",
     ),
-    learning_rates=("2.5e-4", "5e-4", "1e-3"),
+    learning_rates=("5e-4",),
     alphas=("0.5", "0.75", "1"),
     learnt="composition",
     kept="zero_shot_fresh",
     levels=(80, 85, 90),
-    rates={"degla, further things held": ("1e-3",)},
+    rates={
+        "degla, further things held": ("1e-3",),
+        "cs_clip, frozen teacher": ("2.5e-4",),
+        "negclip, LoRA": ("2e-3",),
+    },
     columns=(
         *("composition", "seen_swaps", "fresh_swaps", "fresh_replace_relation"),
         *("zero_shot_seen", "zero_shot_fresh", "zero_shot_all", "image_to_text_recall@1"),
@@ -113,13 +117,13 @@ STUDIES = {
         benchmark="world",
         weights="world",
         variants={
-            "degla": ("world/degla", ()),
-            **{name: (f"world/{name}", ()) for name in ("clip", "negclip", "ce_clip")},
-            "degla without distillation": ("world/igc_tgc", ()),
-            "degla, frozen teacher": ("world/degla_frozen", ()),
-            "degla without IGC": _degla(igc_weight=0.0),
-            "degla without TGC": _degla(tgc_weight=0.0),
-            "degla, released mask": _degla(tgc_mask="released"),
+            "degla": _world("degla"),
+            **{name: _world(name) for name in ("clip", "negclip", "ce_clip")},
+            "degla without distillation": _world("igc_tgc"),
+            "degla, frozen teacher": _world("degla_frozen"),
+            "degla without IGC": _world("degla", **{"method.options.igc_weight": 0.0}),
+            "degla without TGC": _world("degla", **{"method.options.tgc_weight": 0.0}),
+            "degla, released mask": _world("degla", **{"method.options.tgc_mask": "released"}),
         },
         methods=(
             *("degla", "clip", "negclip", "ce_clip"),
@@ -167,13 +171,14 @@ STUDIES = {
     ),
     "relations": RELATIONS,
     # On a development seed and other scenes, a third of the steps: which rate each is run at.
-    "relations rates": dataclasses.replace(
+    "relations_rates": dataclasses.replace(
         RELATIONS,
         title="Learning rates for relations",
         variants={
             name: (config, (*flags, "--config.total_steps=800", "--config.eval.world.seed=7"))
             for name, (config, flags) in RELATIONS.variants.items()
         },
-        rates=_RELATIONS_RATES,
+        learning_rates=("2.5e-4", "5e-4", "1e-3"),
+        rates={"negclip, LoRA": ("1e-3", "2e-3", "4e-3")},
     ),
 }

@@ -335,6 +335,10 @@ def test_a_file_part_must_have_negatives_unless_it_is_to_have_none(shards):
     parts = {"a": plain | {"negatives": False}}
     with pytest.raises(UserError, match="every part .* negatives=False"):
         sources.load("mixture", "", sources=parts)
+    for no_answer in ("no", 0, None):
+        parts = {"a": told, "b": plain | {"negatives": no_answer}}
+        with pytest.raises(UserError, match=f"sources.b.negatives is {no_answer!r}; give False"):
+            sources.load("mixture", "", sources=parts)
 
 
 @pytest.mark.parametrize("weight", [0, -1, None, True, "2", float("nan")])
