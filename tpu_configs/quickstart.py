@@ -16,7 +16,7 @@ from tpu_configs import base
 def get_config() -> ConfigDict:
     config = base.get_world_config()
     config.batch_size = 48
-    config.total_steps = config.checkpoint.every_steps = 750
+    config.total_steps = config.checkpoint.every_steps = 900
     config.model.unroll_layers = True
     config.model.remat = "none"  # so small a model has the memory
 
@@ -39,7 +39,7 @@ def get_config() -> ConfigDict:
             tgc_weight=0.15,
             teacher="frozen",
             distill_negatives=False,
-            distill_weight=0.14,
+            distill_weight=0.2,
         )
     )
 
