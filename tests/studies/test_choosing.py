@@ -41,3 +41,35 @@ def test_the_quickstarts_table_is_that_of_its_seeds():
     figures += ("zero_shot_unseen", "image_to_text_recall@1")
     told = [cell.strip() for cell in after.strip("|").split("|")[1:]]
     assert told == [interval([end[f"world/{name}"] for end in ends]) for name in figures]
+
+
+def relations():
+    """The scores before, by column of the page's table, and [variant, rate, seed, scores]."""
+    page = (DOCS / "results_relations.md").read_text()
+    lines = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    heading, before = lines[0], next(line for line in lines if line[0] == "before")
+    values = dict(zip(heading[3:], map(float, before[3:]), strict=True))
+    return page, values, json.loads((DOCS / "results_relations.json").read_text())
+
+
+def test_what_the_goal_came_to_is_what_the_runs_have():
+    page, before, runs = relations()
+    ends = [alphas for name, _, _, alphas in runs if name == "degla, further things held"]
+    assert len(ends) == 5
+    told = page.split("**The goal**")[1].split("**What holds.**")[0]
+    for alpha in ("1", "0.75"):
+        for figure in ("composition", "zero_shot_fresh", "zero_shot_all"):
+            values = [alphas[alpha][figure] for alphas in ends]
+            start = before[figure.replace("_", " ")]
+            assert interval(values) in told
+            assert interval([value - start for value in values]) in told
+
+
+def test_single_runs_that_choosing_tells_of_are_those_of_the_long_study():
+    _, _, runs = relations()
+    first = {name: alphas for name, _, seed, alphas in runs if seed == 1}
+    text = (DOCS / "choosing.md").read_text()
+    for name in ("negclip", "fsc_clip", "cs_clip", "cs_clip, frozen teacher", "negclip, LoRA"):
+        end = first[name]["1"]
+        for figure in ("composition", "zero_shot_fresh"):
+            assert f"{end[figure]:.1f}" in text, (name, figure)
