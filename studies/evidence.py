@@ -25,8 +25,9 @@ import numpy as np
 from absl import flags
 from matplotlib.figure import Figure
 
-from errors import MissingFileError
+from errors import MissingFileError, UserError
 from files import read_json, read_object
+from options import check_known
 from studies import runs
 from studies.runs import LOG, REPOSITORY, interval, table, take_arguments
 from studies.studies import STUDIES, Study
@@ -113,9 +114,22 @@ def score_start(study: Study, output: Path) -> None:
     )
 
 
-def read_known(path: Path) -> Scores:
-    """The scores that report() wrote beside a page."""
-    return {Run(*run): line for *run, line in read_json(path)}
+def read_known(study: Study, path: Path) -> Scores:
+    """The scores that report() wrote beside a page.
+
+    Raises:
+      UserError: the file holds something else, or a variant that the study has not.
+    """
+    rows = read_json(path)
+    try:
+        known = {Run(*run): line for *run, line in rows}
+    except TypeError:
+        raise UserError(
+            f"{path} should hold [[variant, learning rate, seed, scores], ..], as --report writes"
+        ) from None
+    for run in known:
+        check_known(f"variant of {path}", run.variant, study.variants)
+    return known
 
 
 def read(study: Study, output: Path, known: Scores) -> tuple[dict[str, float], Scores]:
@@ -323,7 +337,7 @@ def plane(study: Study, before: Mapping[str, float], scores: Scores) -> Figure:
 def main(arguments: Sequence[str]) -> None:
     args = flags.FLAGS
     study, output = STUDIES[args.study], Path(args.output).absolute()
-    known = read_known(Path(args.known)) if args.known else {}
+    known = read_known(study, Path(args.known)) if args.known else {}
     if args.report:
         report(study, *read(study, output, known), Path(args.report))
         return

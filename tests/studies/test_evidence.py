@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+from errors import UserError
 from studies import evidence
 from studies.evidence import Run, advantage, frontier, interval
 from studies.studies import STUDIES
@@ -103,7 +104,7 @@ def test_what_is_known_is_reported_and_not_done_again(study, runs, tmp_path, mon
     page = tmp_path / "results.md"
     before, scores = evidence.read(study, runs, {})
     evidence.report(study, before, scores, page)
-    known = evidence.read_known(page.with_suffix(".json"))
+    known = evidence.read_known(study, page.with_suffix(".json"))
     assert known == scores and list(known) == evidence.all_runs(study, [1, 2])
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -120,6 +121,20 @@ def test_what_is_known_is_reported_and_not_done_again(study, runs, tmp_path, mon
     assert {run for run, _ in done} == set(evidence.all_runs(study, [3]))
     places = [place for _, (_, place, arguments) in done if arguments == ["--config.batch_size=3"]]
     assert places == [{"CUDA_VISIBLE_DEVICES": "0"}] * len(evidence.all_runs(study, [3]))
+
+
+@pytest.mark.parametrize(
+    "content, problem",
+    [
+        ({"a": 1}, "should hold .*learning rate, seed"),
+        ([["degla", "1e-3"]], "should hold .*learning rate, seed"),
+        ([["no such", "1e-3", 1, {}]], "unknown variant .* 'no such'"),
+    ],
+)
+def test_a_file_of_other_scores_is_refused(content, problem, tmp_path):
+    (tmp_path / "known.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=problem):
+        evidence.read_known(STUDIES["world"], tmp_path / "known.json")
 
 
 def test_report_of_nothing_says_so(study, tmp_path):
