@@ -20,7 +20,7 @@ SWAPS = ("swap_nouns", "swap_adjectives")
 
 
 def aggregates(counts) -> dict:
-    """Unweighted means over types of negative, for each split and over both."""
+    """Unweighted means over types of negative, for each split and over all of them."""
     kinds = {s: [k for k in counts if k.startswith(f"{s}_")] for s in NOUNS}
     kinds = {split: names for split, names in kinds.items() if names}
     made = {f"{split}_swaps": Mean(f"{split}_{kind}" for kind in SWAPS) for split in kinds}
@@ -45,7 +45,7 @@ def run(
     <split>_<type>: captions that are nearer to their scene than a negative of that type is;
     <split>_swaps, <split>_composition, composition: unweighted means over types.
     zero_shot_<split>: pictures of one thing that are nearest to their own name, among the names of
-    the split; zero_shot_all: among all names, of the pictures of both splits.
+    the split; zero_shot_all: among all names, of the pictures of all these splits.
     <query>_to_<key>: retrieval among scenes of which no two fit the same caption.
     A tie counts as wrong.
 

@@ -338,10 +338,10 @@ def main(arguments: Sequence[str]) -> None:
     args = flags.FLAGS
     study, output = STUDIES[args.study], Path(args.output).absolute()
     known = read_known(study, Path(args.known)) if args.known else {}
+    score_start(study, output)
     if args.report:
         report(study, *read(study, output, known), Path(args.report))
         return
-    score_start(study, output)
     chosen = [run for run in all_runs(study, map(int, args.seeds)) if run not in known]
     places = runs.devices(args.devices) if args.devices else runs.cores(args.jobs)
     runs.side_by_side(
@@ -356,7 +356,7 @@ def define_flags() -> None:
     flags.DEFINE_list("devices", [], "GPUs, by number: one run at a time for each that is named.")
     flags.DEFINE_list("seeds", ["1", "2", "3", "4", "5"], "Of the data order.")
     flags.DEFINE_string("known", "", "Scores of runs that were done elsewhere, beside a page.")
-    flags.DEFINE_string("report", None, "Write the tables and the figure here, and run nothing.")
+    flags.DEFINE_string("report", None, "Write the tables and the figure here, and train nothing.")
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ def _world(name: str, **options) -> tuple[str, tuple[str, ...]]:
     return f"world/{name}", tuple(f"--config.{key}={value}" for key, value in options.items())
 
 
+_READ_CLIP = {"method.name": "read_clip", "data.options.paraphrases": 1}
 _CS_CLIP = {
     "method.name": "cs_clip",
     "data.num_negatives": 1,
@@ -69,23 +70,18 @@ RELATIONS = Study(
         "degla": _world("relations_degla"),
         "degla, frozen teacher": _world("relations_degla", **_FROZEN),
         "negclip": _world("relations_negclip"),
-        **{
-            name: _world("relations_negclip", **options)
-            for name, options in {
-                "clip": {"method.name": "clip"},
-                "ce_clip": {"method.name": "ce_clip"},
-                "fsc_clip": {"method.name": "fsc_clip"},
-                "read_clip": {"method.name": "read_clip", "data.options.paraphrases": 1},
-                "cs_clip": _CS_CLIP,
-                "cs_clip, frozen teacher": {
-                    **_CS_CLIP,
-                    **_FROZEN,
-                    "method.options.distill_weight": 0.04,
-                },
-                "negclip, LoRA": {"train.lora.rank": 8},
-                "negclip, text tower": {"train.learn": "('text/*','logit_scale')"},
-            }.items()
-        },
+        "clip": _world("relations_negclip", **{"method.name": "clip"}),
+        "ce_clip": _world("relations_negclip", **{"method.name": "ce_clip"}),
+        "fsc_clip": _world("relations_negclip", **{"method.name": "fsc_clip"}),
+        "read_clip": _world("relations_negclip", **_READ_CLIP),
+        "cs_clip": _world("relations_negclip", **_CS_CLIP),
+        "cs_clip, frozen teacher": _world(
+            "relations_negclip", **_CS_CLIP, **_FROZEN, **{"method.options.distill_weight": 0.04}
+        ),
+        "negclip, LoRA": _world("relations_negclip", **{"train.lora.rank": 8}),
+        "negclip, text tower": _world(
+            "relations_negclip", **{"train.learn": "('text/*','logit_scale')"}
+        ),
     },
     methods=(
         *("degla, further things held", "degla", "degla, frozen teacher", "negclip", "ce_clip"),
