@@ -17,7 +17,6 @@ SHORT = {
     "total_steps": 3,
     "batch_size": 8,
     "optimizer.warmup_steps": 1,
-    "model.unroll_layers": False,
     "eval.world.scenes": 40,
     "eval.world.per_class": 1,
 }

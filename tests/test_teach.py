@@ -45,7 +45,7 @@ def small():
     config = base.get_teaching_config()
     config.batch_size, config.total_steps, config.optimizer.warmup_steps = 8, 2, 1
     config.method.name, config.data.num_negatives = "negclip", 2
-    config.model.unroll_layers, config.eval.batch_size = False, 16
+    config.eval.batch_size = 16
     return config
 
 
@@ -258,7 +258,7 @@ def test_photographs_of_ones_own(shared, tmp_path):
     config.init["from"] = base.WORLD_WEIGHTS
     config.batch_size, config.total_steps, config.optimizer.warmup_steps = 8, 2, 1
     config.data.test_size, config.data.train_size = 12, 20
-    config.data.text_rows, config.model.unroll_layers = (1.0,), False
+    config.data.text_rows = (1.0,)
     run, takes = results.find(config.teach.paper)
     lent = teach.Lend(config, 0, Cells(tmp_path), None)
     options = takes.arguments(dict(policies=("by error", "captions only"), budget=10, turns=1))

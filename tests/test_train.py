@@ -50,7 +50,6 @@ SHORT = {
     "total_steps": 6,
     "log_every_steps": 1,
     "optimizer.warmup_steps": 2,
-    "model.unroll_layers": False,
     "data.test_size": 8,
     "data.tokenizer_vocab_size": 600,
     "eval.retrieval.test_size": 8,

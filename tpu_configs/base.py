@@ -196,7 +196,6 @@ def get_world_pretrain_config() -> ConfigDict:
     config.log_every_steps = 50
 
     config.model.name = "world"
-    config.model.unroll_layers = True
     config.method.name = "clip"
 
     config.optimizer.learning_rate = 2e-3
@@ -291,7 +290,6 @@ def get_world_relations_config() -> ConfigDict:
     config.batch_size = 32
     config.total_steps = 2400
     config.checkpoint.every_steps = 300
-    config.model.unroll_layers = True
     config.data.options = ConfigDict(
         dict(
             length=200_000,
@@ -322,7 +320,6 @@ def get_teaching_config() -> ConfigDict:
     config = get_world_config()
     config.total_steps = 150
     config.optimizer.warmup_steps = 10
-    config.model.unroll_layers = True
     with config.unlocked():
         config.teach = teach = ConfigDict()
         teach.paper = ""  # a file of teaching/ with an experiment

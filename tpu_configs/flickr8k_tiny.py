@@ -19,7 +19,6 @@ def get_config() -> ConfigDict:
     config.log_every_steps = 20
 
     config.model.name = "tiny"
-    config.model.unroll_layers = True
     config.method.name = "degla"
     config.method.options = ConfigDict(dict(ema_decay=0.99))
 
