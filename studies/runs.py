@@ -49,8 +49,8 @@ def side_by_side(task: Callable, items: Iterable, places: Sequence[Mapping[str, 
 
 def cores(jobs: int) -> list[dict[str, str]]:
     """Places of one core of the CPU each."""
-    # XLA takes and gives back its scratch memory at every step; in huge pages that costs a quarter
-    # less of a small model's step (docs/performance.md).
+    # XLA takes and gives back its scratch memory at every step. In huge pages that is cheap, and a
+    # small model's step takes four fifths of the time (docs/performance.md).
     memory = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
     return [memory | {"TUTELAGE_CORE": str(core)} for core in sorted(os.sched_getaffinity(0))[:jobs]]
 
