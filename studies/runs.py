@@ -52,7 +52,8 @@ def cores(jobs: int) -> list[dict[str, str]]:
     # XLA takes and gives back its scratch memory at every step. In huge pages that is cheap, and a
     # small model's step takes four fifths of the time (docs/performance.md).
     memory = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-    return [memory | {"TUTELAGE_CORE": str(core)} for core in sorted(os.sched_getaffinity(0))[:jobs]]
+    chosen = sorted(os.sched_getaffinity(0))[:jobs]
+    return [memory | {"TUTELAGE_CORE": str(core)} for core in chosen]
 
 
 def devices(names: Sequence[str]) -> list[dict[str, str]]:
