@@ -238,14 +238,16 @@ def _rows(
     return {run.seed: line[alpha] for run, line in scores.items() if run[:2] == (variant, rate)}
 
 
-def _lines(study: Study) -> list[tuple[str, str]]:
-    """(variant, learning rate) of the tables' lines."""
-    return [(variant, rate) for variant in study.variants for rate in study.rates_of(variant)]
+def _lines(study: Study, scores: Scores) -> list[tuple[str, str]]:
+    """(variant, learning rate) of the tables' lines: the study's, and others that were run."""
+    planned = [(variant, rate) for variant in study.variants for rate in study.rates_of(variant)]
+    lines = dict.fromkeys([*planned, *(run[:2] for run in scores)])
+    return sorted(lines, key=lambda line: list(study.variants).index(line[0]))
 
 
 def runs_table(study: Study, before: Mapping[str, float], scores: Scores) -> str:
     lines = [["before", "", "", *(f"{before[name]:.1f}" for name in study.columns)]]
-    for variant, rate in _lines(study):
+    for variant, rate in _lines(study, scores):
         if rows := _rows(scores, variant, rate).values():
             cells = (interval([row[name] for row in rows]) for name in study.columns)
             lines.append([variant, rate, str(len(rows)), *cells])
@@ -255,7 +257,7 @@ def runs_table(study: Study, before: Mapping[str, float], scores: Scores) -> str
 def differences_table(study: Study, scores: Scores) -> str:
     lines = []
     rates = study.rates_of(study.ours)
-    for variant, rate in _lines(study):
+    for variant, rate in _lines(study, scores):
         ours = _rows(scores, study.ours, rate if rate in rates else rates[0])
         theirs = _rows(scores, variant, rate)
         if variant != study.ours and (seeds := ours.keys() & theirs.keys()):

@@ -91,6 +91,16 @@ def test_report_shows_all_runs_and_what_they_differ_by(study, runs, tmp_path):
     assert page.with_suffix(".png").stat().st_size > 1000
 
 
+def test_a_learning_rate_that_is_known_and_no_longer_chosen_has_its_line(study, runs):
+    before, scores = evidence.read(study, runs, {})
+    run, line = next(iter(scores.items()))
+    scores = {**scores, run._replace(learning_rate="7e-4"): line}
+    rows = evidence.runs_table(study, before, scores).splitlines()[3:]
+    assert any(row.startswith(f"| {run.variant} | 7e-4 | 1 |") for row in rows)
+    variants = dict.fromkeys(row.strip("| ").split(" | ")[0] for row in rows)
+    assert list(variants) == list(study.variants)  # each with all its lines in one place
+
+
 def test_report_keeps_what_is_written_by_hand(study, runs, tmp_path):
     page, notes = tmp_path / "results.md", "## Notes\n\nWhat did not work.\n"
     evidence.report(study, *evidence.read(study, runs, {}), page)
