@@ -101,11 +101,12 @@ def score_start(study: Study, output: Path) -> None:
     if (output / BEFORE).is_file():
         return
     output.mkdir(parents=True, exist_ok=True)
-    config, _ = study.variants[study.ours]
+    config, options = study.variants[study.ours]
     command = (
         "eval.py",
         f"--workdir={WEIGHTS / study.weights}",
         f"--config={REPOSITORY}/tpu_configs/{config}.py",
+        *options,
         f"--eval.benchmarks={study.benchmark}",
         f"--output={output / BEFORE}",
     )
