@@ -196,6 +196,7 @@ def get_world_pretrain_config() -> ConfigDict:
     config.log_every_steps = 50
 
     config.model.name = "world"
+    config.model.unroll_layers = True  # as it was done, though a loop is faster
     config.method.name = "clip"
 
     config.optimizer.learning_rate = 2e-3
