@@ -183,8 +183,10 @@ def advantage(
 
 def report(study: Study, before: Mapping[str, float], scores: Scores, path: Path) -> None:
     """Writes the tables to path, a figure and all scores beside it; the page's NOTES are kept."""
+    # What the page tells follows from the file beside it.
+    scores = {run: _rounded(alphas) for run, alphas in scores.items()}
     plane(study, before, scores).savefig(path.with_suffix(".png"), dpi=110)
-    lines = [json.dumps([*run, _rounded(alphas)]) for run, alphas in scores.items()]
+    lines = [json.dumps([*run, alphas]) for run, alphas in scores.items()]
     path.with_suffix(".json").write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
     seeds = sorted({run.seed for run in scores})
     name = next(name for name, known in STUDIES.items() if known is study)
