@@ -88,7 +88,7 @@ RELATIONS = Study(
         *("fsc_clip", "read_clip", "cs_clip", "cs_clip, frozen teacher", "negclip, LoRA"),
         "negclip, text tower",
     ),
-    # docs/results_relations_rates.md
+    # What the development seed found: docs/results_relations_rates.md.
     learning_rates=("2.5e-4",),
     alphas=("0.5", "0.75", "1"),
     learnt="composition",
