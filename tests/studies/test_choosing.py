@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from studies.runs import interval
 from studies.studies import STUDIES
 
@@ -74,8 +76,27 @@ def test_choosings_long_table_is_that_of_the_runs():
     assert {variant for variant, _ in rows} == STUDIES["relations"].variants.keys()
     for line, told in rows.items():
         ends = [alphas for *known, _, alphas in runs if tuple(known) == line]
+        assert len(ends) == (1 if line[0] == "negclip, LoRA" else 5)
         assert told == [
             interval([alphas[alpha][figure] for alphas in ends])
             for alpha in ("1", "0.75")
             for figure in ("composition", "zero_shot_fresh")
         ]
+
+
+@pytest.mark.parametrize(
+    "more, less",
+    [
+        (("cs_clip, frozen teacher", "2.5e-4"), ("cs_clip", "5e-4")),
+        (("degla, frozen teacher", "2.5e-4"), ("negclip, text tower", "2.5e-4")),
+    ],
+)
+def test_what_choosing_says_of_two_methods_is_paired_by_seed(more, less):
+    _, _, runs = relations()
+    text = (DOCS / "choosing.md").read_text()
+    kept, given = (
+        {seed: alphas["1"] for *known, seed, alphas in runs if tuple(known) == line}
+        for line in (more, less)
+    )
+    for figure in ("composition", "zero_shot_fresh"):
+        assert interval([kept[s][figure] - given[s][figure] for s in kept]).lstrip("-") in text
