@@ -80,7 +80,9 @@ def get_config() -> ConfigDict:
     config.optimizer = optimizer = ConfigDict()
     optimizer.learning_rate = 1e-6  # peak
     optimizer.warmup_steps = 50
-    optimizer.warmup_epochs = placeholder(int)  # instead of warmup_steps
+    optimizer.warmup_epochs = placeholder(float)  # instead of warmup_steps
+    optimizer.init_learning_rate = placeholder(float)  # of step 1; None: peak / warmup_steps
+    optimizer.end_learning_rate = 0.0  # that the cosine tends to
     optimizer.b1 = 0.9
     optimizer.b2 = 0.98
     optimizer.eps = 1e-6

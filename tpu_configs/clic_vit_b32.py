@@ -3,7 +3,7 @@
     python train.py --config=tpu_configs/clic_vit_b32.py --config.data.root=COCO --workdir=RUN
 
 COCO holds annotations/captions_train2014.json and train2014/. Every other batch is of single images
-with their first caption. The learning rate starts at 0 and ends there; the paper's has a floor.
+with their first caption.
 """
 
 from ml_collections import ConfigDict
@@ -19,7 +19,10 @@ def get_config() -> ConfigDict:
     config.train.learn = ("text/*", "logit_scale")
     config.method.name = "clic"
 
-    config.optimizer.warmup_steps = 20  # a fifth of the epoch
+    config.optimizer.init_learning_rate = 1e-7
+    config.optimizer.learning_rate = 1e-6
+    config.optimizer.end_learning_rate = 1e-8
+    config.optimizer.warmup_epochs = 0.2
     config.optimizer.eps = 1e-8
 
     config.data.source = "pairs"

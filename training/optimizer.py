@@ -24,12 +24,31 @@ def decay_mask(params):
     return jax.tree_util.tree_map_with_path(is_matrix, params)
 
 
-def warmup_cosine(learning_rate: float, warmup_steps: int, total_steps: int) -> optax.Schedule:
-    """open_clip's schedule: linear from lr / warmup_steps to lr, then a cosine to 0.
+def warmup_cosine(
+    learning_rate: float,
+    warmup_steps: int,
+    total_steps: int,
+    init_learning_rate: float | None = None,
+    end_learning_rate: float = 0.0,
+) -> optax.Schedule:
+    """open_clip's schedule: linear to the peak, then a cosine.
+
+    Args:
+      learning_rate: the peak, reached by the last of warmup_steps.
+      init_learning_rate: of the first step of warmup; None for learning_rate / warmup_steps.
+      end_learning_rate: that the cosine tends to.
 
     Raises:
-      UserError: warmup that is not shorter than the run.
+      UserError: warmup that is not shorter than the run, or another rate above the peak.
     """
+    if init_learning_rate is None:
+        init_learning_rate = learning_rate / max(warmup_steps, 1)
+    for name, rate in (("init", init_learning_rate), ("end", end_learning_rate)):
+        if not 0 <= rate <= learning_rate:
+            raise UserError(
+                f"{name}_learning_rate={rate:g} must lie in [0, learning_rate={learning_rate:g}]: "
+                f"change config.optimizer.{name}_learning_rate"
+            )
     if not 0 <= warmup_steps < total_steps:
         raise UserError(
             f"warmup_steps={warmup_steps} must lie in [0, total_steps={total_steps}): "
@@ -37,10 +56,10 @@ def warmup_cosine(learning_rate: float, warmup_steps: int, total_steps: int) -> 
         )
     return optax.join_schedules(
         [
-            optax.linear_schedule(
-                learning_rate / max(warmup_steps, 1), learning_rate, max(warmup_steps - 1, 1)
+            optax.linear_schedule(init_learning_rate, learning_rate, max(warmup_steps - 1, 1)),
+            optax.cosine_decay_schedule(
+                learning_rate, total_steps - warmup_steps, end_learning_rate / (learning_rate or 1)
             ),
-            optax.cosine_decay_schedule(learning_rate, total_steps - warmup_steps),
         ],
         [warmup_steps],
     )
@@ -51,8 +70,10 @@ def make_optimizer(
     total_steps: int,
     learning_rate: float,
     warmup_steps: int,
-    warmup_epochs: int | None = None,
+    warmup_epochs: float | None = None,
     steps_per_epoch: int | None = None,
+    init_learning_rate: float | None = None,
+    end_learning_rate: float = 0.0,
     b1: float,
     b2: float,
     eps: float,
@@ -78,8 +99,10 @@ def make_optimizer(
             f"config.optimizer.mu_dtype is '{mu_dtype}'; there are: {', '.join(MU_DTYPES)}"
         )
     if warmup_epochs is not None:
-        warmup_steps = warmup_epochs * steps_per_epoch
-    schedule = warmup_cosine(learning_rate, warmup_steps, total_steps)
+        warmup_steps = round(warmup_epochs * steps_per_epoch)
+    schedule = warmup_cosine(
+        learning_rate, warmup_steps, total_steps, init_learning_rate, end_learning_rate
+    )
     tx = optax.adamw(
         schedule,
         b1=b1,

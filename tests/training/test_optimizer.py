@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from errors import UserError
 from training.optimizer import decay_mask, make_optimizer, warmup_cosine
 
 SETTINGS = dict(b1=0.9, b2=0.98, eps=1e-6, weight_decay=0.1)
@@ -25,6 +26,20 @@ def test_schedule_is_open_clips(warmup):
     )
 
 
+def test_other_rates_at_the_ends():
+    schedule = warmup_cosine(1e-6, 20, 100, init_learning_rate=1e-7, end_learning_rate=1e-8)
+    rates = np.array([schedule(step) for step in range(101)])
+    np.testing.assert_allclose(rates[:20], np.linspace(1e-7, 1e-6, 20), rtol=1e-5)
+    np.testing.assert_allclose(rates[[20, 60, 100]], [1e-6, (1e-6 + 1e-8) / 2, 1e-8], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["init_learning_rate", "end_learning_rate"])
+@pytest.mark.parametrize("rate", [-1e-8, 2e-6])
+def test_no_other_rate_lies_above_the_peak(name, rate):
+    with pytest.raises(UserError, match=rf"{name}={rate:g} must lie in \[0, learning_rate=1e-06\]"):
+        warmup_cosine(1e-6, 2, 10, **{name: rate})
+
+
 @pytest.mark.parametrize("warmup", [-1, 10, 11])
 def test_warmup_must_be_shorter_than_the_run(warmup):
     with pytest.raises(ValueError, match="warmup_steps"):
@@ -33,7 +48,7 @@ def test_warmup_must_be_shorter_than_the_run(warmup):
 
 def test_warmup_in_epochs_is_so_many_steps():
     options = dict(learning_rate=3e-4, total_steps=40, grad_clip_norm=0.0, **SETTINGS)
-    by_epochs, _ = make_optimizer(warmup_steps=50, warmup_epochs=2, steps_per_epoch=5, **options)
+    by_epochs, _ = make_optimizer(warmup_steps=50, warmup_epochs=0.2, steps_per_epoch=51, **options)
     by_steps, _ = make_optimizer(warmup_steps=10, **options)
     assert [by_epochs(step) for step in range(40)] == [by_steps(step) for step in range(40)]
 
