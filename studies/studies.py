@@ -116,7 +116,7 @@ STUDIES = {
         weights="world",
         variants={
             "degla": _world("degla"),
-            **{name: _world(name) for name in ("clip", "negclip", "ce_clip")},
+            **{name: _world(name) for name in ("clip", "negclip", "ce_clip", "clic")},
             "degla without distillation": _world("igc_tgc"),
             "degla, frozen teacher": _world("degla_frozen"),
             "degla without IGC": _world("degla", **{"method.options.igc_weight": 0.0}),
@@ -124,7 +124,7 @@ STUDIES = {
             "degla, released mask": _world("degla", **{"method.options.tgc_mask": "released"}),
         },
         methods=(
-            *("degla", "clip", "negclip", "ce_clip"),
+            *("degla", "clip", "negclip", "ce_clip", "clic"),
             *("degla without distillation", "degla, frozen teacher"),
         ),
         learning_rates=("5e-4", "1e-3", "2e-3"),
