@@ -2,13 +2,16 @@
 
     python -m training.checkpoint_mean --workdir=RUN --first_epoch=2 \
         --last_epoch=22 --output=AVERAGED
+    python -m training.checkpoint_mean --workdir=RUN --first_step=1200 --last_step=2400 \
+        --output=AVERAGED
 
 AVERAGED is a run directory of its own, for eval.py and pretrained.convert. The checkpoints must be
-there: train with config.checkpoint.every_epochs and a config.checkpoint.keep_last that keeps all.
+there: train with config.checkpoint.every_epochs, or every_steps, and a config.checkpoint.keep_last
+that keeps all.
 """
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import jax
@@ -36,31 +39,45 @@ def average_weights(trees: Iterable):
     return jax.tree.map(lambda leaf: (leaf / count).astype(np.float32), total)
 
 
-def average_run(workdir: Path, output: Path, first_epoch: int, last_epoch: int) -> list[int]:
-    """Writes a run directory whose one checkpoint holds the averaged weights.
+def ends_of_epochs(workdir: Path, first: int, last: int) -> list[int]:
+    """The steps that end these epochs of a run, both included."""
+    read_config(workdir)
+    per_epoch = read_object(absolute(workdir) / DATA_FILE)["steps_per_epoch"]
+    return [epoch * per_epoch for epoch in range(first, last + 1)]
+
+
+def saved_steps(workdir: Path, first: int, last: int) -> list[int]:
+    """The steps from first to last, both included, after which a run saves its state.
+
+    Raises:
+      UserError: it saves by epochs.
+    """
+    every = read_config(workdir)["checkpoint"]["every_steps"]
+    if not every:
+        raise UserError(f"{workdir} has checkpoints of epochs: give --first_epoch and --last_epoch")
+    return [step for step in range(first, last + 1) if step > 0 and step % every == 0]
+
+
+def average_run(workdir: Path, output: Path, steps: Sequence[int]) -> None:
+    """Writes a run directory whose one checkpoint, of the last step, holds the averaged weights.
 
     Args:
       workdir: a run directory.
       output: made; it must not be there.
-      first_epoch, last_epoch: the range, both included.
-
-    Returns:
-      The steps of the checkpoints that were averaged.
+      steps: of the checkpoints.
 
     Raises:
-      MissingFileError: workdir is no run, or a checkpoint of the range is not there.
-      FileExistsError: output is there.
+      MissingFileError: workdir has no checkpoint of one of the steps.
+      FileError: output is there.
     """
     workdir, output = absolute(workdir), absolute(output)
-    read_config(workdir)
-    per_epoch = read_object(workdir / DATA_FILE)["steps_per_epoch"]
-    steps = [epoch * per_epoch for epoch in range(first_epoch, last_epoch + 1)]
     folders = [workdir / "checkpoints" / str(step) / "params" for step in steps]
     missing = [str(step) for step, path in zip(steps, folders, strict=True) if not path.is_dir()]
     if missing or not steps:
         raise MissingFileError(
             f"{workdir} has no checkpoints of the steps {', '.join(missing) or 'asked for'}: train "
-            "with config.checkpoint.every_epochs=1 and a config.checkpoint.keep_last that keeps all"
+            "with config.checkpoint.every_epochs=1, or every_steps, and a "
+            "config.checkpoint.keep_last that keeps all"
         )
     if output.exists():
         raise FileError(f"{output} is there: give another --output")
@@ -76,7 +93,6 @@ def average_run(workdir: Path, output: Path, first_epoch: int, last_epoch: int) 
             write_text(output / path.name, read_text(path))
     with whole(output / "tokenizer") as folder:
         shutil.copytree(local_copy(workdir / "tokenizer"), folder)
-    return steps
 
 
 def read_weights(folder: Path):
@@ -89,15 +105,23 @@ def read_weights(folder: Path):
 
 def main() -> None:
     args = flags.FLAGS
-    steps = average_run(args.workdir, args.output, args.first_epoch, args.last_epoch)
+    match (args.first_epoch, args.last_epoch), (args.first_step, args.last_step):
+        case (int(first), int(last)), (None, None):
+            steps = ends_of_epochs(args.workdir, first, last)
+        case (None, None), (int(first), int(last)):
+            steps = saved_steps(args.workdir, first, last)
+        case _:
+            raise UserError("give --first_epoch and --last_epoch, or --first_step and --last_step")
+    average_run(args.workdir, args.output, steps)
     print(f"{args.output}: the mean of {len(steps)} checkpoints, steps {steps[0]} to {steps[-1]}")
 
 
 def define_flags() -> None:
     flags.DEFINE_string("workdir", None, "A run directory.", required=True)
     flags.DEFINE_string("output", None, "The run directory to write.", required=True)
-    flags.DEFINE_integer("first_epoch", None, "The first epoch of the range.", required=True)
-    flags.DEFINE_integer("last_epoch", None, "The last one, included.", required=True)
+    for unit in ("epoch", "step"):
+        flags.DEFINE_integer(f"first_{unit}", None, f"The first {unit} of the range.")
+        flags.DEFINE_integer(f"last_{unit}", None, "The last one, included.")
 
 
 if __name__ == "__main__":

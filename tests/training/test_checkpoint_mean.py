@@ -7,8 +7,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from errors import FileError
-from training.checkpoint_mean import average_run, average_weights
+from errors import FileError, UserError
+from training.checkpoint_mean import average_run, average_weights, ends_of_epochs, saved_steps
 
 
 def tree(seed):
@@ -41,7 +41,7 @@ def run(tmp_path):
         for epoch in range(1, 5):
             params = {"w": jnp.full(3, float(epoch))}
             writer.save(folder / "checkpoints" / str(10 * epoch) / "params", params)
-    (folder / "config.json").write_text("{}")
+    (folder / "config.json").write_text('{"checkpoint": {"every_steps": 20}}')
     (folder / "data.json").write_text(json.dumps({"records": 80, "steps_per_epoch": 10}))
     (folder / "tokenizer").mkdir()
     return folder
@@ -49,17 +49,26 @@ def run(tmp_path):
 
 def test_a_range_of_epochs(run, tmp_path):
     output = tmp_path / "averaged"
-    assert average_run(run, output, 2, 4) == [20, 30, 40]
+    steps = ends_of_epochs(run, 2, 4)
+    assert steps == [20, 30, 40]
+    average_run(run, output, steps)
     with ocp.StandardCheckpointer() as reader:
         abstract = {"w": jnp.zeros(3)}
         found = reader.restore(output / "checkpoints" / "40" / "params", abstract)
     np.testing.assert_array_equal(found["w"], np.full(3, 3.0, np.float32))
     assert (output / "config.json").is_file() and (output / "tokenizer").is_dir()
     with pytest.raises(FileError, match="give another --output"):
-        average_run(run, output, 2, 4)
+        average_run(run, output, steps)
+
+
+def test_a_range_of_steps(run):
+    assert saved_steps(run, 15, 40) == [20, 40]
+    (run / "config.json").write_text('{"checkpoint": {"every_steps": null}}')
+    with pytest.raises(UserError, match="give --first_epoch"):
+        saved_steps(run, 15, 40)
 
 
 def test_missing_epochs_are_named(run, tmp_path):
     with pytest.raises(FileNotFoundError, match="no checkpoints of the steps 50, 60"):
-        average_run(run, tmp_path / "averaged", 3, 6)
+        average_run(run, tmp_path / "averaged", ends_of_epochs(run, 3, 6))
     assert not (tmp_path / "averaged").exists()
