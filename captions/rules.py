@@ -108,8 +108,12 @@ def exchange(
     ]
     for k in rng.permutation(len(pairs)).tolist():
         i, j = pairs[k]
-        text = sentence.render([*words[:i], words[j], *words[i + 1 : j], words[i], *words[j + 1 :]])
+        # A capital belongs to the place, not to the word.
+        later = words[j].lower() if j == boundary and words[j].istitle() else words[j]
+        text = sentence.render([*words[:i], later, *words[i + 1 : j], words[i], *words[j + 1 :]])
         captions = re.split(r"(?<=[.])\s+", text, maxsplit=1)
+        if words[boundary].istitle():
+            captions = [caption[:1].upper() + caption[1:] for caption in captions]
         yield " ".join(captions if rng.random() < 0.5 else captions[::-1])
 
 

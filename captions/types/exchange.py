@@ -4,7 +4,7 @@ import functools
 
 from captions import rules
 from captions.checks import OF_CAPTIONS, other_words
-from captions.sentences import ADJECTIVES, NOUNS
+from captions.sentences import ADJECTIVES, NOUNS, VERBS
 from captions.types import Type
 
 TYPE = Type(
@@ -23,6 +23,6 @@ TYPE = Type(
         ("Three ducks swim. A waiter holds a tray.", "Three trays swim. A waiter holds a duck."),
     ),
     checks=(*OF_CAPTIONS, other_words),
-    rule=functools.partial(rules.exchange, NOUNS | ADJECTIVES),
+    rule=functools.partial(rules.exchange, NOUNS | ADJECTIVES | VERBS),
     labels=("Sentences", "Exchanged"),
 )

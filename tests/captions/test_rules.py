@@ -246,3 +246,30 @@ def test_exchange_takes_a_word_of_each_caption_with_the_same_tag():
     for candidate in drawn:
         assert sorted(candidate.replace(".", "").lower().split()) == words
     assert not list(rule(sentences.parse("A dog and a cat."), vocabulary, set(), rng))
+
+
+def test_exchange_takes_nouns_adjectives_and_verbs():
+    text = "A tall girl flies a kite. An old man paints a fence."
+    drawn = types.load("exchange").rule(
+        sentences.parse(text),
+        rules.Vocabulary.from_captions([text]),
+        set(),
+        np.random.default_rng(0),
+    )
+    assert {frozenset(candidate.rstrip(".").split(". ")) for candidate in drawn} == {
+        frozenset({"An old girl flies a kite", "A tall man paints a fence"}),
+        frozenset({"A tall girl paints a kite", "An old man flies a fence"}),
+        frozenset({"A tall man flies a kite", "An old girl paints a fence"}),
+        frozenset({"A tall fence flies a kite", "An old man paints a girl"}),
+        frozenset({"A tall girl flies a man", "An old kite paints a fence"}),
+        frozenset({"A tall girl flies a fence", "An old man paints a kite"}),
+    }
+
+
+def test_exchange_leaves_capitals_where_they_are():
+    text = "Cats on a bed. Dogs sleep."
+    vocabulary, rng = rules.Vocabulary.from_captions([text]), np.random.default_rng(0)
+    drawn = types.load("exchange").rule(sentences.parse(text), vocabulary, set(), rng)
+    assert {frozenset(candidate.rstrip(".").split(". ")) for candidate in drawn} == {
+        frozenset({"Dogs on a bed", "Cats sleep"})
+    }
