@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from captions.sentences import (
-    ADJECTIVES,
     NOUNS,
+    PHRASE,
     Sentence,
     lemma,
     may_both_be_true,
@@ -30,7 +30,6 @@ _FUNCTION_WORDS = frozenset(
     "is are was were be being been am has have had having do does did".split()
 )
 _ARTICLES = frozenset({"a", "an", "the"})
-_PHRASE = NOUNS | ADJECTIVES | {"CRD", "ORD", "NP0"}  # what a noun phrase is made of, by tag
 
 _META_TEXT = re.compile(
     r"""\b(?:caption|sentence|instruction|prompt|original|rewritten|rephrased?|paraphrase)s?\b
@@ -264,7 +263,7 @@ def _kinds(sentence: Sentence, tags: dict[str, str]) -> Iterator[tuple[str, str]
             if in_phrase:  # something stands between, that was taken for a noun: "hands a guest"
                 yield "other", ""
             in_phrase = False
-        elif tag in _PHRASE:
+        elif tag in PHRASE:
             yield "noun" if tag in NOUNS else "modifier", words[k]
             in_phrase = True
         else:

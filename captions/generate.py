@@ -9,15 +9,13 @@ it is checked. `--source.x`, `--model.x` and so on are arguments of what they na
 """
 
 import argparse
-import ast
-import contextlib
 import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import files
 from captions import pipeline, summary, types, writing, written
-from captions.run import Run, call
+from captions.run import Run, call, parse_options
 from captions.writers import Writer
 from captions.writing import Limits, Tally
 from errors import UserError, one_line_errors
@@ -118,22 +116,6 @@ def _pilot(
     return Tally.from_json(content["tally"]), content["texts"]
 
 
-def _parse(parser: argparse.ArgumentParser, groups: Sequence[str]):
-    """The parser's own options, and those of each group: --source.root=DIR."""
-    options, rest = parser.parse_known_args()
-    of_groups = {group: {} for group in groups}
-    for argument in rest:
-        name, equals, value = argument.removeprefix("--").partition("=")
-        group, _, key = name.partition(".")
-        if not argument.startswith("--") or not equals or not key or group not in of_groups:
-            known = ", ".join(f"--{group}.<name>=<value>" for group in groups)
-            parser.error(f"unknown option {argument}; beside those of --help there are {known}")
-        with contextlib.suppress(ValueError, SyntaxError):
-            value = ast.literal_eval(value)
-        of_groups[group][key] = value
-    return options, of_groups
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m captions.generate",
@@ -153,7 +135,7 @@ def main() -> None:
     add("--task_records", type=int, default=2000, help="records of a task")
     add("--executor", default="local", help="local, slurm or ray")
     add("--json", type=disk_argument, help="also write DeGLA's json, or a json of classes, there")
-    args, of_groups = _parse(parser, ("source", "model", "writer", "limits", "executor"))
+    args, of_groups = parse_options(parser, ("source", "model", "writer", "limits", "executor"))
     with one_line_errors():
         run = Run(
             source={"name": args.source, "root": ".", **of_groups["source"]},

@@ -1,5 +1,8 @@
-"""A run of captions.generate as data, and what it opens."""
+"""A run of captions.generate as data, what it opens, and how options of several owners are read."""
 
+import argparse
+import ast
+import contextlib
 import dataclasses
 import functools
 import json
@@ -83,3 +86,19 @@ class Run:
 def call(function: Callable, owner: str, options: Mapping, *args):
     """Calls a function with options of its own, which are checked; see options.py."""
     return function(*args, **Options(function, owner, len(args)).arguments(options))
+
+
+def parse_options(parser: argparse.ArgumentParser, groups: Sequence[str]):
+    """The parser's own options, and those of each group: --source.root=DIR."""
+    options, rest = parser.parse_known_args()
+    of_groups = {group: {} for group in groups}
+    for argument in rest:
+        name, equals, value = argument.removeprefix("--").partition("=")
+        group, _, key = name.partition(".")
+        if not argument.startswith("--") or not equals or not key or group not in of_groups:
+            known = ", ".join(f"--{group}.<name>=<value>" for group in groups)
+            parser.error(f"unknown option {argument}; beside those of --help there are {known}")
+        with contextlib.suppress(ValueError, SyntaxError):
+            value = ast.literal_eval(value)
+        of_groups[group][key] = value
+    return options, of_groups

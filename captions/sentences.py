@@ -19,6 +19,7 @@ from data.english import article
 # NLTK's and spaCy's models are downloads. Tags are those of the British National Corpus.
 NOUNS = frozenset({"NN0", "NN1", "NN2"})
 ADJECTIVES = frozenset({"AJ0", "AJC", "AJS"})
+PHRASE = NOUNS | ADJECTIVES | {"CRD", "ORD", "NP0"}  # what a noun phrase is made of
 VERBS = frozenset({"VVB", "VVD", "VVG", "VVI", "VVN", "VVZ"})  # but be, have, do and modals
 
 _TOKEN = re.compile(r"['’]\w+|\w+(?:-\w+)*|[^\w\s]")
