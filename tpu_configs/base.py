@@ -355,6 +355,7 @@ def get_froster_config() -> ConfigDict:
 
     # As it stands, whatever the batch: the released code scales it by the number of machines alone.
     config.optimizer.learning_rate = 3.33e-6
+    config.optimizer.init_learning_rate = config.optimizer.end_learning_rate = 3.33e-8
     config.optimizer.warmup_epochs = 2
     config.optimizer.weight_decay = 0.01
     config.optimizer.grad_clip_norm = 1.0
