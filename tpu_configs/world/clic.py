@@ -20,11 +20,16 @@ def get_config() -> ConfigDict:
             length=50_000,
             nouns="seen",
             size=48,
-            pairs=0.0,  # two captions of a scene of two things would not fit the context
+            # As in pretraining: all but 0.2 % of two captions together fit the context.
+            pairs=0.5,
+            relations=0.5,
+            colours=0.15,
+            sizes=0.15,
             paraphrases=2,
             num_negatives=0,
         )
     )
+    config.data.text_rows = (0.35, 0.75, 1.0)  # mostly the first for singles, the second for pairs
     config.data.negatives = "rules"
     config.data.negative_types = ("exchange",)
     config.data.num_negatives = 1
