@@ -68,6 +68,18 @@ def test_what_the_goal_came_to_is_what_the_runs_have():
             assert interval([value - start for value in values]) in told
 
 
+def test_the_long_runs_are_at_the_rates_that_the_development_seed_found():
+    ends = {}
+    for variant, rate, _, alphas in json.loads((DOCS / "results_relations_rates.json").read_text()):
+        total = alphas["1"]["composition"] + alphas["1"]["zero_shot_fresh"]
+        ends.setdefault(variant, {})[rate] = total
+    study = STUDIES["relations"]
+    assert ends.keys() == study.variants.keys() and all(len(of) == 3 for of in ends.values())
+    assert {v: (max(of, key=of.get),) for v, of in ends.items()} == {
+        variant: study.rates_of(variant) for variant in study.variants
+    }
+
+
 def test_choosings_long_table_is_that_of_the_runs():
     _, _, runs = relations()
     lines = (DOCS / "choosing.md").read_text().split("\nAfter 2,400 steps")[1].splitlines()
