@@ -13,6 +13,7 @@ VARIANTS = {
     "`clip`": "clip",
     "`negclip`": "negclip",
     "`ce_clip`": "ce_clip",
+    "`clic`": "clic",
     "`degla`": "degla",
     '`degla`, `teacher="frozen"`': "degla, frozen teacher",
 }
