@@ -36,11 +36,13 @@ WORLD = Path(__file__).parents[1] / "weights" / "world"
 
 @pytest.fixture(scope="module")
 def bucket():
-    server = pytest.importorskip("gcp_storage_emulator.server")
+    pytest.importorskip("gcp_storage_emulator")
+    from tests import storage
+
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    running = server.create_server("localhost", port, in_memory=True, default_bucket="bucket")
+    running = storage.create_server("localhost", port, in_memory=True, default_bucket="bucket")
     running.start()
     told = {
         "STORAGE_EMULATOR_HOST": f"http://localhost:{port}",

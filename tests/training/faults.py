@@ -277,13 +277,14 @@ class Bucket:
         }
 
     def start(self) -> None:
-        program = Path(sys.executable).with_name("gcp-storage-emulator")
+        program = [sys.executable, "-m", "tests.storage", "start"]
         options = ["--host=localhost", f"--port={self._port}", "--default-bucket=bucket"]
         while True:
             if not self._server or self._server.poll() is not None:  # its port was not free yet
                 self._server = subprocess.Popen(
-                    [program, "start", *options],
+                    [*program, *options],
                     cwd=self._folder,  # it keeps all below, and finds it again
+                    env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     # Which a shell lets its background commands ignore, and theirs after them.
