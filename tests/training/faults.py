@@ -277,7 +277,9 @@ class Bucket:
         }
 
     def start(self) -> None:
-        program = [sys.executable, "-m", "tests.storage", "start"]
+        from tests import storage  # where the server is not installed, this says so
+
+        program = [sys.executable, "-m", storage.__name__, "start"]
         options = ["--host=localhost", f"--port={self._port}", "--default-bucket=bucket"]
         while True:
             if not self._server or self._server.poll() is not None:  # its port was not free yet
